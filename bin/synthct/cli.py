@@ -1,0 +1,66 @@
+"""What every tool in ``bin/`` shares: one line for bad input, exit codes, version, threads, seeds."""
+
+import os
+import sys
+
+import click
+
+from synthct import __version__
+from synthct.errors import InputError
+
+
+class Tool(click.Command):
+    """A Click command whose bad input (Click's own or an `InputError`) is one line on stderr and exit status 2."""
+
+    def main(self, *args, **kwargs):
+        kwargs["standalone_mode"] = False
+        name = self.name or "synthct"
+        try:
+            super().main(*args, **kwargs)
+        except click.exceptions.Exit as stop:
+            sys.exit(stop.exit_code)
+        except click.Abort:
+            sys.exit(130)
+        except click.ClickException as fault:
+            _die(name, fault.format_message())
+        except InputError as fault:
+            _die(name, str(fault))
+        except OSError as fault:
+            if fault.errno != 28:  # ENOSPC is the user's to mend; anything else is a bug that deserves its traceback
+                raise
+            _die(name, f"no room left on the disk while writing {fault.filename or 'an output'}; nothing was half-written")
+        sys.exit(0)
+
+
+class ToolGroup(Tool, click.Group):
+    """A tool with subcommands, under the same rule."""
+
+    command_class = click.Command
+
+
+def _die(name: str, message: str):
+    print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def tool(name: str, **kwargs):
+    """Decorator: a Click command called `name` with ``--version`` and one-line errors."""
+
+    def wrap(function):
+        command = click.command(name=name, cls=Tool, context_settings={"show_default": True}, **kwargs)(function)
+        return click.version_option(__version__, prog_name=name)(command)
+
+    return wrap
+
+
+def cpu_threads(fallback: int | None = None) -> int:
+    """Threads this process may use: OMP_NUM_THREADS (Nextflow hands over task.cpus), else the processors it may run on."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    return fallback or len(os.sched_getaffinity(0))
+
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=str)
+VOLUME = click.Path(exists=True, path_type=str)  # a file, or a DICOM series directory
+OUT = click.Path(path_type=str)

@@ -1,0 +1,11 @@
+"""The one exception that means "what the user gave is wrong"."""
+
+
+class InputError(Exception):
+    """Bad input: the message is one line that says which file or value, what was found and what was expected.
+
+    The tools in ``bin/`` print it without a traceback and exit with status 2 (see `synthct.cli`).
+    """
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(str(message).split()))

@@ -1,0 +1,129 @@
+"""Settings: one preset file, overridden by parameters, resolved once and recorded with the results.
+
+A preset is ``conf/presets/<name>.toml`` (comments there give each number's source). It has one table a section;
+``inherit`` names the preset it starts from. Inside any table, a subtable named after the modality (``mr``, ``cbct``)
+is laid over its parent for that modality, and ``region.<name>`` over it for patients of that region.
+"""
+
+import copy
+import difflib
+import json
+import re
+import tomllib
+from pathlib import Path
+
+from synthct.errors import InputError
+
+MODALITIES = ("mr", "cbct")
+SECTIONS = ("registration", "curation", "preprocessing", "folds", "training", "finetuning", "inference", "evaluation")
+PRESETS = Path(__file__).resolve().parents[2] / "conf" / "presets"
+
+
+def resolve(preset: str | Path, modality: str, overrides: list[str] | tuple[str, ...] = ()) -> dict:
+    """The settings of `preset` (a name or a TOML file) for one modality, with `overrides` ("section.key=value").
+
+    Returns {"preset": str, "modality": str, <section>: {...}} with the modality's subtables merged in and the
+    region subtables kept for `for_region`. Raises `InputError` for an unknown preset, modality, key or a value of
+    another type than the preset's.
+    """
+    if modality not in MODALITIES:
+        raise InputError(f"modality {modality!r}: expected one of {', '.join(MODALITIES)}")
+    tree = _merge_modality(_load(preset), modality)
+    for override in overrides:
+        _apply(tree, override)
+    unknown = sorted(set(tree) - set(SECTIONS))
+    if unknown:
+        raise InputError(f"preset {preset}: unknown section {unknown[0]!r}, expected {', '.join(SECTIONS)}")
+    return {"preset": Path(preset).stem, "modality": modality, **tree}
+
+
+def for_region(section: dict, region: str | None) -> dict:
+    """`section` with its ``region.<name>`` subtables (at any depth) laid over their parents for `region` and removed."""
+    result = {key: for_region(value, region) if isinstance(value, dict) else value
+              for key, value in section.items() if key != "region"}
+    overlay = section.get("region", {}).get(region)
+    return _merged(result, for_region(overlay, region)) if overlay else result
+
+
+def load(path) -> dict:
+    """Read a settings file written by `bin/settings.py` (JSON)."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise InputError(f"settings {path}: not a settings file ({fault})") from None
+
+
+def section(name: str, *, settings: str | None, preset: str, modality: str, overrides=()) -> dict:
+    """One section, either from a resolved `settings` file (as the pipeline hands it over) or from a preset.
+
+    A settings file may hold the whole resolved tree or that one section.
+    """
+    if settings:
+        tree = load(settings)
+        for override in overrides:
+            _apply(tree if name in tree else {name: tree}, override)
+        return tree.get(name, tree)
+    return resolve(preset, modality, overrides)[name]
+
+
+def _load(preset: str | Path) -> dict:
+    path = Path(preset) if str(preset).endswith(".toml") else PRESETS / f"{preset}.toml"
+    if not path.is_file():
+        known = sorted(p.stem for p in PRESETS.glob("*.toml"))
+        raise InputError(f"preset {preset!r}: not found, expected one of {', '.join(known)} or a .toml file")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise InputError(f"preset {path}: not valid TOML ({fault})") from None
+    parent = tree.pop("inherit", None)
+    if parent is None:
+        return tree
+    beside = path.parent / f"{parent}.toml"
+    return _merged(_load(beside if beside.is_file() else parent), tree)
+
+
+def _merged(base: dict, over: dict) -> dict:
+    result = copy.deepcopy(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merged(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def _merge_modality(tree: dict, modality: str) -> dict:
+    result = {key: _merge_modality(value, modality) if isinstance(value, dict) else value
+              for key, value in tree.items() if key not in MODALITIES}
+    overlay = tree.get(modality)
+    return _merged(result, _merge_modality(overlay, modality)) if isinstance(overlay, dict) else result
+
+
+def _apply(tree: dict, override: str):
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) < 2:
+        raise InputError(f"setting {override!r}: expected section.key=value")
+    node = tree
+    for depth, key in enumerate(keys):
+        if not isinstance(node, dict) or key not in node:
+            near = difflib.get_close_matches(key, node if isinstance(node, dict) else [], 1)
+            hint = f", did you mean {'.'.join([*keys[:depth], near[0]])}?" if near else ""
+            raise InputError(f"setting {path.strip()!r}: unknown key {key!r}{hint}")
+        if depth < len(keys) - 1:
+            node = node[key]
+    node[keys[-1]] = _typed(path.strip(), text.strip(), node[keys[-1]])
+
+
+def _typed(path: str, text: str, old):
+    if not re.fullmatch(r"[\w\s.+,:\[\]\"@-]*", text):
+        raise InputError(f"setting {path}: {text!r} has characters that no setting needs")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, dict) or type(value) is not type(old):
+        raise InputError(f"setting {path}: {text!r} is not of the type of its default {old!r}")
+    return value
