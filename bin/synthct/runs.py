@@ -1,0 +1,134 @@
+"""From files to a run: which cases a fold trains on, with which settings, from which weights."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from synthct import __version__
+from synthct import network
+from synthct import perceptual
+from synthct import settings as presets
+from synthct.cases import Case
+from synthct.cases import find_cases
+from synthct.checkpoint import fit
+from synthct.checkpoint import load_weights
+from synthct.distributed import take_place
+from synthct.errors import InputError
+from synthct.files import write_json
+from synthct.state import StateFile
+from synthct.training import Run
+
+NOT_IN_DIGEST = ("workers",)  # settings that cannot change the result
+
+
+def fold_patients(path, fold: str) -> tuple[list[str], list[str], int]:
+    """Training and validation patients of a fold of folds.json, and its number for the seed.
+
+    `fold` is a number from 0, "all" (everyone, no validation), or "all-K": the K-th model trained on everyone.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        folds = [(list(one["train"]), list(one["validation"])) for one in data["folds"]]
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise InputError(f"folds {path}: not a folds file ({type(fault).__name__}: {fault})") from None
+    whole, _, number = fold.partition("-")
+    if whole == "all" and (number.isdigit() or not number):
+        everyone = sorted({name for train, validation in folds for name in [*train, *validation]})
+        return everyone, [], int(number or 0)
+    if not fold.isdigit() or int(fold) >= len(folds):
+        raise InputError(f"fold {fold!r}: {path} has folds 0 to {len(folds) - 1}, and all")
+    return *folds[int(fold)], int(fold)
+
+
+def run_settings(section: str, *, settings: str | None, preset: str, modality: str, overrides) -> dict:
+    """The training section; for "finetuning", that with the fine-tuning's own values laid over it."""
+    where = {"settings": settings, "preset": preset, "modality": modality, "overrides": overrides}
+    if section == "training":
+        return presets.for_region(presets.section("training", **where), None)
+    if settings and not {"training", "finetuning"} <= set(presets.load(settings)):
+        raise InputError(f"settings {settings}: fine-tuning needs the sections training and finetuning")
+    base = presets.for_region(presets.section("training", **where), None)
+    over = presets.for_region(presets.section("finetuning", **where), None)
+    over.pop("groups", None)
+    if unknown := sorted(set(over) - set(base)):
+        raise InputError(f"finetuning.{unknown[0]}: training has no such setting")
+    return base | {key: base[key] | value if isinstance(value, dict) else value for key, value in over.items()}
+
+
+def plan(section: str, *, cases, folds, fold: str, out, arm: str, settings: str | None, preset: str,
+         modality: str | None, overrides, regions: list[str], init: str | None, checkpoint_dir: str | None,
+         device: str, resume: bool, say=print) -> Run:
+    """Check everything a run depends on and set it up. Raises `InputError` before anything is computed."""
+    found = find_cases(cases)
+    kinds = sorted({case.modality for case in found.values()})
+    if len(kinds) > 1 or (modality and kinds != [modality]):
+        raise InputError(f"cases are of modality {' and '.join(kinds)}, expected {modality or 'one'}")
+    chosen = run_settings(section, settings=settings, preset=preset, modality=kinds[0], overrides=overrides)
+    train, validation, number = fold_patients(folds, fold)
+    training, held_out = (_pick(found, names, regions, folds) for names in (train, validation))
+    group = "+".join(regions) or "global"
+    if not training:
+        raise InputError(f"fold {fold}, group {group}: no training patients in {folds}")
+    rules = _common_rules(training + held_out)
+    chosen["seed"] += number if fold.startswith("all") else 0
+    place = take_place(device)
+    encoder = perceptual.encoder(chosen["perceptual"])
+    model = network.build(chosen["network"], chosen["channels"])
+    network.initialise(model, chosen["network"], torch.Generator().manual_seed(chosen["seed"]))
+    if init:
+        fit(model, load_weights(init)[0], init)
+    elif section == "finetuning":
+        raise InputError("fine-tuning needs --init, the checkpoint to start from")
+    out = Path(out)
+    about = {
+        "version": __version__, "fold": fold, "arm": arm, "group": group, "modality": kinds[0],
+        "regions": sorted({case.region for case in training}), "channels": chosen["channels"],
+        "patients": {"training": len(training), "validation": len(held_out)},
+        "settings": {"preset": _preset_name(settings, preset), "preprocessing": rules, "training": chosen},
+    }
+    state = StateFile(checkpoint_dir or str(out / "state"), f"{arm or 'run'}_{group}_fold{fold}",
+                      _digest(chosen, training, held_out, init, about))
+    if place.first:
+        out.mkdir(parents=True, exist_ok=True)
+        for stale in ("best.safetensors", "final.safetensors"):
+            (out / stale).unlink(missing_ok=True)
+        write_json(out / "settings.json", about)
+        say(f"{group}, fold {fold}: {len(training)} patients to learn from, {len(held_out)} to validate, on "
+            f"{place.world} × {place.device.type}")
+    return Run(model=model, encoder=encoder, training=training, validation=held_out, settings=chosen, about=about,
+               out=out, place=place, state=state, resume=resume, say=say)
+
+
+def _pick(found: dict[str, Case], names: list[str], regions: list[str], folds) -> list[Case]:
+    if absent := sorted(set(names) - set(found)):
+        raise InputError(f"{len(absent)} patients of {folds} have no case, the first is {absent[0]}")
+    picked = [found[name] for name in sorted(names) if not regions or found[name].region in regions]
+    if blind := [case.patient for case in picked if not case.has_ct]:
+        raise InputError(f"{len(blind)} cases have no CT to learn from, the first is {blind[0]}")
+    return picked
+
+
+def _common_rules(cases: list[Case]) -> dict:
+    rules = cases[0].preprocessing
+    for case in cases:
+        if case.preprocessing["ct_range"] != rules["ct_range"]:
+            raise InputError(f"case {case.patient}: CT range {case.preprocessing['ct_range']}, "
+                             f"others have {rules['ct_range']}")
+    return rules
+
+
+def _preset_name(settings: str | None, preset: str) -> str:
+    return str(presets.load(settings).get("preset", "")) if settings else Path(preset).stem
+
+
+def _digest(settings: dict, training: list[Case], validation: list[Case], init: str | None, about: dict) -> str:
+    known = {
+        "settings": {key: value for key, value in settings.items() if key not in NOT_IN_DIGEST},
+        "training": [(case.patient, case.digest) for case in training],
+        "validation": [(case.patient, case.digest) for case in validation],
+        "init": hashlib.sha256(Path(init).read_bytes()).hexdigest() if init else None,
+        "run": [about[key] for key in ("version", "fold", "arm", "group")],
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,275 @@
+"""The training loop: steps, validations, best and final checkpoints, and a state to continue from.
+
+The state holds everything that the next step depends on, and a sample is a function of its number (`synthct.sampling`),
+so a run that was killed and continued gives, on CPU, the same bits as one that was not.
+"""
+
+import contextlib
+import functools
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import distributed
+from torch import nn
+
+from synthct.cases import Case
+from synthct.checkpoint import save_weights
+from synthct.distributed import Place
+from synthct.errors import InputError
+from synthct.journal import Journal
+from synthct.journal import gpu
+from synthct.journal import line
+from synthct.losses import Objective
+from synthct.sampling import Batches
+from synthct.sampling import loader
+from synthct.state import StateFile
+from synthct.validation import picture
+from synthct.validation import validate
+
+PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Run:
+    """One training: the network with its first weights, what it learns from, how, and where results go."""
+
+    model: nn.Module
+    encoder: nn.Module | None
+    training: list[Case]
+    validation: list[Case]
+    settings: dict
+    about: dict
+    out: Path
+    place: Place
+    state: StateFile
+    resume: bool = True
+    say: Callable[[str], None] = print
+
+
+class Terminated(Exception):
+    """SIGTERM came; the state is saved."""
+
+
+def learning_rate(step: int, total: int, settings: dict) -> float:
+    """The rate of step `step` (from 0) of `total`.
+
+    schedule "step": × `lr_factor` every `lr_every` steps. "cosine": from the full rate to 0 over the run. Either
+    rises linearly over the first `warmup` steps.
+    """
+    rate = settings["learning_rate"] * min(1.0, (step + 1) / max(1, settings["warmup"]))
+    if settings["schedule"] == "step":
+        return rate * settings["lr_factor"] ** (step // settings["lr_every"])
+    if settings["schedule"] == "cosine":
+        part = (step - settings["warmup"]) / max(1, total - settings["warmup"])
+        return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, part))))
+    raise InputError(f"training.schedule {settings['schedule']!r}: expected step or cosine")
+
+
+def last_step(steps_per_epoch: int, settings: dict) -> int:
+    """Steps of the whole run: `max_steps` or `max_epochs`, whichever ends first; 0 means no such limit."""
+    limits = [settings["max_steps"], settings["max_epochs"] * steps_per_epoch]
+    limits = [limit for limit in limits if limit > 0]
+    if not limits:
+        raise InputError("training.max_steps and training.max_epochs are both 0: the run would never end")
+    return min(limits)
+
+
+class Trainer:
+    """One run in progress. `train()` takes it to its end, or to `Terminated`."""
+
+    def __init__(self, run: Run):
+        self.run, settings = run, run.settings
+        self.settings, self.place, self.device = settings, run.place, run.place.device
+        if settings["precision"] not in PRECISIONS:
+            raise InputError(f"training.precision {settings['precision']!r}: expected {', '.join(PRECISIONS)}")
+        _backends(settings)
+        layout = torch.channels_last if settings["channels_last"] else torch.contiguous_format
+        self.layout = layout
+        self.model = run.model.to(self.device, memory_format=layout).train()
+        self.objective = Objective(settings, run.encoder).to(self.device).requires_grad_(False).eval()
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"],
+            betas=tuple(settings["betas"]), fused=settings["fused"] or None,
+        )
+        dtype = PRECISIONS[settings["precision"]]
+        self.cast = functools.partial(torch.autocast, self.device.type, dtype) if dtype else contextlib.nullcontext
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings["precision"] == "fp16")
+        self.batches = Batches(run.training, settings, run.place.rank, run.place.world)
+        self.total = last_step(self.batches.steps_per_epoch, settings)
+        self.step, self.validated = 0, 0
+        self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.best = {"mae": math.inf, "step": 0, "weights": None}
+        self.rows, self.before = [], 0.0
+        self.stopping = False
+
+    def train(self):
+        """Run to the last step or an early stop, then write best and final weights."""
+        state = self.run.state.load(self._say) if self.run.resume else None
+        if state:
+            self._restore(state)
+            self._say(f"continuing at step {self.step} of {self.total}")
+        self.journal = Journal(self.run.out, self.rows) if self.place.first else None
+        self.model.train()
+        network = self._parallel()
+        old = signal.signal(signal.SIGTERM, self._on_sigterm)
+        try:
+            self._loop(network)
+        finally:
+            signal.signal(signal.SIGTERM, old)
+            if self.journal:
+                self.journal.close()
+        if self.place.first:
+            self._write("final", self._weights(), self.step, self.rows[-1]["validation_mae_hu"])
+            best = self.best["weights"] or self._weights()
+            mae = self.best["mae"] if math.isfinite(self.best["mae"]) else None
+            self._write("best", best, self.best["step"] or self.step, mae)
+            self.run.state.remove()
+
+    def _loop(self, network):
+        self.started = self.mark = time.monotonic()
+        self.mark_step = self.step
+        data = iter(loader(self.batches, self.step, self.total, self.settings["workers"], self.device.type == "cuda"))
+        while True:
+            if self.place.any(self.stopping):
+                self._terminate()
+            if self._due():
+                self._validate()
+            if self.step >= self.total or self._patience_is_over():
+                return
+            self._step(network, *next(data))
+
+    def _step(self, network, x, y, inside):
+        rate = learning_rate(self.step, self.total, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        wait = self.device.type == "cuda"
+        x = x.to(self.device, non_blocking=wait, memory_format=self.layout)
+        y, inside = y.to(self.device, non_blocking=wait), inside.to(self.device, non_blocking=wait)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.cast():
+            terms = self.objective(network(x), y, inside)
+        self.scaler.scale(terms["loss"]).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.sums += torch.stack([terms[key].detach() for key in ("loss", "l1", "perceptual")])
+        self.step += 1
+
+    def _due(self) -> bool:
+        every = self.settings["validate_every"]
+        return self.step > self.validated and (self.step % every == 0 or self.step >= self.total)
+
+    def _validate(self):
+        self._check_finite()
+        speed = (self.step - self.mark_step) * self.settings["batch"] / max(1e-9, time.monotonic() - self.mark)
+        mae = self._mae()
+        if mae is not None and mae < self.best["mae"]:
+            self.best = {"mae": mae, "step": self.step, "weights": self._weights()}
+        loss, l1, perceptual = (self.sums / (self.step - self.validated)).tolist()
+        elapsed = self.before + time.monotonic() - self.started
+        utilisation, memory = gpu(self.device)
+        row = {
+            "step": self.step, "epoch": self.step * self.settings["batch"] / self.batches.per_epoch,
+            "loss": loss, "l1": l1, "perceptual": perceptual, "validation_mae_hu": mae,
+            "best_mae_hu": None if mae is None else self.best["mae"],
+            "learning_rate": self.optimizer.param_groups[0]["lr"], "patches_per_s": speed, "elapsed_s": elapsed,
+            "gpu_utilisation_percent": utilisation, "gpu_memory_gib": memory,
+        }
+        self.rows.append(row)
+        self.sums.zero_()
+        self.validated = self.step
+        if self.place.first:
+            cases = self.run.validation or self.run.training
+            self.journal.add(row, picture(self.model, cases, self.settings, self.cast, self.device))
+            self._say(line(row, self.total, elapsed / self.step * (self.total - self.step)))
+            if self.step < self.total:
+                self.run.state.save(self._state())
+        self.mark, self.mark_step = time.monotonic(), self.step
+
+    def _mae(self) -> float | None:
+        """Validation MAE in HU, the mean over patients, who are shared out among the processes."""
+        if not self.run.validation:
+            return None
+        self.place.share(self.model)
+        mine = self.run.validation[self.place.rank::self.place.world]
+        stop = (lambda: self.stopping) if self.place.world == 1 else (lambda: False)
+        errors = validate(self.model, mine, self.settings, self.cast, self.device, stop)
+        if errors is None:
+            self._terminate()
+        both = torch.tensor([sum(errors.values()), len(errors)], dtype=torch.float64, device=self.device)
+        total, count = self.place.total(both).tolist()
+        return total / count
+
+    def _check_finite(self):
+        if not torch.isfinite(self.sums[0]):
+            raise InputError(f"the loss is not finite between steps {self.validated} and {self.step}: "
+                             "lower training.learning_rate, or leave fp16")
+
+    def _patience_is_over(self) -> bool:
+        patience = self.settings["patience"]
+        fresh = self.run.validation and self.step == self.validated and self.step > 0
+        if not fresh or not patience or self.step - self.best["step"] < patience:
+            return False
+        self._say(f"no better validation for {self.step - self.best['step']} steps: stopping")
+        return True
+
+    def _parallel(self):
+        network = self.model
+        if self.place.world > 1:
+            if self.settings["sync_batchnorm"] and self.device.type == "cuda":
+                network = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            devices = [self.device.index] if self.device.type == "cuda" else None
+            network = nn.parallel.DistributedDataParallel(network, device_ids=devices)
+        return torch.compile(network) if self.settings["compile"] else network
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {key: value.detach().to("cpu", copy=True) for key, value in self.model.state_dict().items()}
+
+    def _write(self, name: str, weights: dict, step: int, mae: float | None):
+        about = self.run.about | {"step": step, "validation_mae": mae}
+        save_weights(self.run.out / f"{name}.safetensors", weights, about)
+
+    def _state(self) -> dict:
+        return {
+            "step": self.step, "validated": self.validated, "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "sums": self.sums,
+            "best": self.best, "rows": self.rows, "elapsed": self.before + time.monotonic() - self.started,
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+
+    def _restore(self, state: dict):
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.validated = state["step"], state["validated"]
+        self.sums, self.best, self.rows = state["sums"].to(self.device), state["best"], state["rows"]
+        self.before = state["elapsed"]
+        torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"] and len(state["cuda_rng"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+    def _on_sigterm(self, _signal, _frame):
+        self.stopping = True
+
+    def _terminate(self):
+        if self.place.first:
+            self.run.state.save(self._state())
+            self._say(f"terminated at step {self.step} of {self.total}; the state is saved, run again to continue")
+        if self.place.world > 1:
+            distributed.barrier()
+        raise Terminated
+
+    def _say(self, text: str):
+        if self.place.first:
+            self.run.say(text)
+
+
+def _backends(settings: dict):
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings["tf32"]
+    torch.backends.cudnn.benchmark = not settings["deterministic"]
+    torch.use_deterministic_algorithms(settings["deterministic"], warn_only=True)

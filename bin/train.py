@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""Train the U-Net++ of one fold on all regions: best and final checkpoints, log.csv, TensorBoard events.
+
+One line per validation: loss, masked MAE in HU, learning rate, patches per second, time left. On SIGTERM the state is
+saved and the tool exits 143; run again, it continues, bit for bit on CPU. With several GPUs visible it uses them all.
+"""
+
+import click
+
+from synthct.cli import tool
+from synthct.run_tool import carry_out
+from synthct.run_tool import run_options
+from synthct.run_tool import say
+from synthct.run_tool import set_threads
+from synthct.runs import plan
+
+
+@tool("train.py", help=__doc__)
+@run_options
+@click.option("--init", type=click.Path(exists=True, dir_okay=False),
+              help="weights to start from: safetensors, or an authors' published .pt")
+def main(init, **options):
+    set_threads()
+    carry_out(plan("training", init=init, regions=[], say=say, **options))
+
+
+if __name__ == "__main__":
+    main()
