@@ -46,7 +46,7 @@ def for_region(section: dict, region: str | None) -> dict:
 
 
 def load(path) -> dict:
-    """Read a settings file written by `bin/settings.py` (JSON)."""
+    """Read a settings file written by ``bin/check.py`` (JSON)."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
@@ -64,6 +64,14 @@ def section(name: str, *, settings: str | None, preset: str, modality: str, over
             _apply(tree if name in tree else {name: tree}, override)
         return tree.get(name, tree)
     return resolve(preset, modality, overrides)[name]
+
+
+def overridden(tree: dict, overrides: list[str] | tuple[str, ...]) -> dict:
+    """A copy of `tree` ({section: {...}}) with `overrides` ("section.key=value") applied."""
+    tree = copy.deepcopy(tree)
+    for override in overrides:
+        _apply(tree, override)
+    return tree
 
 
 def _load(preset: str | Path) -> dict:
@@ -118,6 +126,8 @@ def _apply(tree: dict, override: str):
 def _typed(path: str, text: str, old):
     if not re.fullmatch(r"[\w\s.+,:\[\]\"@-]*", text):
         raise InputError(f"setting {path}: {text!r} has characters that no setting needs")
+    if isinstance(old, str):  # "75", "0.15" and "split" are all texts of one setting
+        return text.strip('"')
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

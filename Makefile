@@ -1,0 +1,60 @@
+# make demo    sets up what is missing, runs the whole study small on the real patients in assets/demo
+# make test    sets up what is missing, runs every test that needs no cluster, no Docker and no GPU
+# The other targets: setup bench lint images test-docker test-k8s lock clean
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+CACHE := $(or $(SYNTHCT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/synthct)
+UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
+READY := .venv/.ready
+
+# --- set-up
+.PHONY: setup
+setup: $(READY)
+	@./nextflow -version >/dev/null
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11; say PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(CACHE)/uv-$(UV_VERSION)
+	$(CACHE)/uv-$(UV_VERSION)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(READY): requirements.lock | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements.lock
+	@touch $@
+
+# --- run
+.PHONY: demo
+demo: setup
+	./nextflow run main.nf -profile test --outdir demo -work-dir demo/work -resume
+	@.venv/bin/python bin/summary.py --evaluation demo/evaluation
+	@echo "The report: $(CURDIR)/demo/report/report.html"
+
+# --- check
+.PHONY: test test-docker test-k8s lint bench
+test: setup lint
+	OMP_NUM_THREADS=2 .venv/bin/python -m pytest tests
+
+test-docker: setup images
+	tests/docker/run
+
+test-k8s: setup
+	tests/k8s/run
+
+lint: setup
+	.venv/bin/ruff check bin tests benchmarks
+	.venv/bin/ruff format --check bin tests benchmarks
+
+bench: setup
+	.venv/bin/python benchmarks/run.py
+
+# --- build
+.PHONY: images lock clean
+images:
+	containers/build
+
+lock: | $(UV)
+	$(UV) pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --python-version 3.11 requirements.in -o requirements.lock
+
+clean:
+	rm -rf .venv demo work results .nextflow*

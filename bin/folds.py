@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Hold out the local test and deal the other patients into folds, stratified by region and center."""
+
+import csv
+from pathlib import Path
+
+import click
+
+from synthct import cohort, settings
+from synthct.cli import FILE, OUT, tool
+from synthct.files import write_json, write_text
+
+
+@tool("folds.py", help=__doc__)
+@click.option("--sheet", required=True, type=FILE, help="the samplesheet (CSV)")
+@click.option("--excluded", type=FILE, help="CSV with columns patient, reason: not to be trained on (curate.py writes it)")
+@click.option("--list", "lists", multiple=True, type=FILE, help="validation names of a fold, one a line; once for each fold")
+@click.option("--settings", "resolved", type=FILE, help="resolved settings (JSON), instead of --preset and --modality")
+@click.option("--preset", default="paper")
+@click.option("--modality", type=click.Choice(settings.MODALITIES), default="mr")
+@click.option("--set", "overrides", multiple=True, help="section.key=value, such as folds.holdout=0.15")
+@click.option("--out", required=True, type=OUT, help="folds.json")
+@click.option("--lists-out", type=OUT, help="directory for plain name lists: test.txt, fold_<k>_{train,validation}.txt")
+def main(sheet, excluded, lists, resolved, preset, modality, overrides, out, lists_out):
+    chosen = settings.section("folds", settings=resolved, preset=preset, modality=modality, overrides=overrides)
+    reasons = {}
+    if excluded:
+        with open(excluded, newline="", encoding="utf-8") as handle:
+            reasons = {row["patient"]: row.get("reason") or "excluded" for row in csv.DictReader(handle)}
+    given = [cohort.read_names(path) for path in lists] or None
+    plan = cohort.plan(cohort.read_sheet(sheet), excluded=reasons, given=given, **chosen)
+    write_json(out, plan)
+    if lists_out:
+        named = {"test": plan["test"]}
+        for number, fold in enumerate(plan["folds"]):
+            named |= {f"fold_{number}_{part}": fold[part] for part in ("train", "validation")}
+        for name, names in named.items():
+            write_text(Path(lists_out) / f"{name}.txt", "".join(f"{patient}\n" for patient in names))
+
+
+if __name__ == "__main__":
+    main()

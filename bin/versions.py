@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""Write which Python and which packages a step ran with, as versions.yml."""
+
+import platform
+from importlib import metadata
+
+import click
+
+from synthct import __version__
+from synthct.cli import OUT, tool
+from synthct.files import write_text
+
+
+@tool("versions.py", help=__doc__)
+@click.option("--process", required=True, help="name of the step")
+@click.option("--out", default="versions.yml", type=OUT)
+@click.argument("packages", nargs=-1)
+def main(process, out, packages):
+    found = {"synthct": __version__, "python": platform.python_version()}
+    found |= {package: metadata.version(package) for package in packages}
+    lines = [f'"{process}":'] + [f"    {name}: {version}" for name, version in found.items()]
+    write_text(out, "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

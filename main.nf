@@ -1,0 +1,50 @@
+#!/usr/bin/env nextflow
+/*
+ * synthct: synthetic CT from MR or cone-beam CT.
+ *
+ *   train      register -> curate -> preprocess -> folds -> train -> fine-tune -> bundle -> predict -> evaluate -> report
+ *   predict    new patients through a trained bundle (-> evaluate, where the sheet has a CT) -> report
+ *   evaluate   sCTs that somebody else made -> metrics -> report
+ */
+
+include { STUDY          } from './workflows/study'
+include { PREDICT_NEW    } from './workflows/predict_new'
+include { EVALUATE_GIVEN } from './workflows/evaluate_given'
+
+workflow {
+    main:
+    if (params.help || params.version) {
+        println(params.help ? Usage.text(workflow.projectDir) : "synthct ${workflow.manifest.version}")
+        return
+    }
+
+    // every fault of the parameters and of the sheet at once, before any task
+    def sheet = InputCheck.run(params, projectDir)
+    if (sheet.faults) {
+        error(InputCheck.text(sheet.faults))
+    }
+
+    // one element a patient: [meta(patient, region, center, split, modality, masked), image, ct, mask, sct]; absent files are []
+    patients = channel.fromList(sheet.rows).map { row ->
+        def meta = [
+            patient: row.patient, region: row.region ?: '', center: row.center ?: '', split: row.split ?: '',
+            modality: params.modality, masked: row.mask as boolean,
+        ]
+        [meta, row.image, row.ct ?: [], row.mask ?: [], row.sct ?: []]
+    }
+
+    if (params.mode == 'train') {
+        STUDY(patients)
+    }
+    else if (params.mode == 'predict') {
+        PREDICT_NEW(patients)
+    }
+    else {
+        EVALUATE_GIVEN(patients)
+    }
+
+    workflow.onComplete = {
+        def report = file("${params.outdir}/report/report.html")
+        println(workflow.success ? "synthct: done in ${workflow.duration}; the report is ${report}" : "synthct: stopped; mend the cause above and run the same command with -resume")
+    }
+}

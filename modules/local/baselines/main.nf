@@ -1,0 +1,26 @@
+// The two trivial predictors that a model has to beat, fitted on the arm's training patients.
+process BASELINES {
+    tag "${arm}"
+    label 'process_single'
+    container "${params.container_registry}/baselines:0.1.0"
+    ext code: { CodeDigest.of(projectDir, 'baselines.py') }
+
+    input:
+    tuple val(arm), path(cases, stageAs: 'cases/*'), path(folds)
+
+    output:
+    tuple val(arm), path("${arm}__baselines.json"), emit: baselines
+    path 'versions.yml', emit: versions
+
+    script:
+    """
+    # code ${task.ext.code}
+    baselines.py --cases cases --folds ${folds} --out ${arm}__baselines.json
+    versions.py --process ${task.process} numpy
+    """
+
+    stub:
+    """
+    touch ${arm}__baselines.json versions.yml
+    """
+}

@@ -1,0 +1,35 @@
+// All models of an arm in one verified directory, ready for --mode predict.
+process BUNDLE {
+    tag "${arm}"
+    label 'process_single'
+    container "${params.container_registry}/bundle:0.1.0"
+    ext code: { CodeDigest.of(projectDir, 'bundle.py') }
+
+    input:
+    tuple val(arm), path(models, stageAs: 'checkpoints/*')
+    val settings
+
+    output:
+    tuple val(arm), path("${arm}"), emit: bundle
+    path 'versions.yml', emit: versions
+
+    script:
+    """
+    # code ${task.ext.code}
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    bundle.py create \\
+        --checkpoints checkpoints \\
+        --settings settings.json \\
+        --arm ${arm} \\
+        --out ${arm}
+    versions.py --process ${task.process} torch safetensors
+    """
+
+    stub:
+    """
+    mkdir ${arm}
+    touch ${arm}/bundle.json versions.yml
+    """
+}

@@ -1,0 +1,40 @@
+// The first task of every run: settings resolved and recorded, the plan of test and folds drawn once for trial.
+process CHECK {
+    tag "${preset}"
+    label 'process_single'
+    container "${params.container_registry}/check:0.1.0"
+    cache 'deep' // by content: a touched sheet or preset starts nothing anew
+    ext code: { CodeDigest.of(projectDir, 'check.py') }
+
+    input:
+    path sheet
+    path presets
+    val preset
+    val modality
+    val overrides
+    val plan
+
+    output:
+    path 'settings.json', emit: settings
+    path 'versions.yml', emit: versions
+
+    script:
+    def file = preset.endsWith('.toml') ? preset : "${presets}/${preset}.toml"
+    """
+    # code ${task.ext.code}
+    check.py \\
+        --sheet ${sheet} \\
+        --preset ${file} \\
+        --modality ${modality} \\
+        --set '${overrides}' \\
+        ${plan ? '--plan' : '--no-plan'} \\
+        --out settings.json
+    versions.py --process ${task.process}
+    """
+
+    stub:
+    """
+    check.py --sheet ${sheet} --preset ${presets}/${preset}.toml --modality ${modality} --set '${overrides}' --out settings.json
+    touch versions.yml
+    """
+}

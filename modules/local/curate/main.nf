@@ -1,0 +1,38 @@
+// Which pairs of an arm are good enough to be trained on, and why the others are not.
+process CURATE {
+    tag "${arm}"
+    label 'process_single'
+    container "${params.container_registry}/curate:0.1.0"
+    ext code: { CodeDigest.of(projectDir, 'curate.py') }
+
+    input:
+    tuple val(arm), path(qc, stageAs: 'qc/*'), path(exclude)
+    val settings
+
+    output:
+    tuple val(arm), path("${arm}__kept.csv"), path("${arm}__excluded.csv"), emit: lists
+    path 'versions.yml', emit: versions
+
+    script:
+    """
+    # code ${task.ext.code}
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    curate.py \\
+        --qc qc \\
+        ${exclude ? "--exclude ${exclude}" : ''} \\
+        --settings settings.json \\
+        --out-kept ${arm}__kept.csv \\
+        --out-excluded ${arm}__excluded.csv
+    versions.py --process ${task.process}
+    """
+
+    stub:
+    """
+    echo patient > ${arm}__kept.csv
+    ls qc | sed 's/^${arm}__//; s/\\.json\$//' >> ${arm}__kept.csv
+    echo patient,reason > ${arm}__excluded.csv
+    touch versions.yml
+    """
+}

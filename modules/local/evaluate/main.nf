@@ -1,0 +1,47 @@
+// One patient's sCT against a CT, with the challenge's metrics.
+process EVALUATE {
+    tag "${meta.patient} ${meta.trained} on ${meta.tested}"
+    label 'process_low'
+    container "${params.container_registry}/evaluate:0.1.0"
+    ext code: { CodeDigest.of(projectDir, 'evaluate.py') }
+
+    input:
+    tuple val(meta), path(sct, stageAs: 'sct/*'), path(uncertainty, stageAs: 'uncertainty/*'), path(image, stageAs: 'image/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*'), path(baselines)
+    val settings
+
+    output:
+    tuple val(meta), path("${name}.json"), emit: metrics
+    tuple val(meta), path("${name}.npz"), emit: slices
+    path 'versions.yml', emit: versions
+
+    script:
+    name = "${meta.trained}__${meta.tested}__${meta.patient}"
+    """
+    # code ${task.ext.code}
+    export OMP_NUM_THREADS=${task.cpus} ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=${task.cpus}
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    evaluate.py \\
+        --sct ${sct} \\
+        --ct ${ct} \\
+        ${mask ? "--mask ${mask}" : ''} \\
+        ${image ? "--image ${image}" : ''} \\
+        ${uncertainty ? "--uncertainty ${uncertainty}" : ''} \\
+        ${baselines ? "--baselines ${baselines}" : ''} \\
+        --patient ${meta.patient} \\
+        --region '${meta.region}' \\
+        --trained-on ${meta.trained} \\
+        --tested-on ${meta.tested} \\
+        --settings settings.json \\
+        --slices ${name}.npz \\
+        --out ${name}.json
+    versions.py --process ${task.process} numpy scipy SimpleITK
+    """
+
+    stub:
+    name = "${meta.trained}__${meta.tested}__${meta.patient}"
+    """
+    touch ${name}.json ${name}.npz versions.yml
+    """
+}

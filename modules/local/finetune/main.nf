@@ -1,0 +1,49 @@
+// The model of a region group, from the best-validation checkpoint of its fold's global model.
+process FINETUNE {
+    tag "${meta.arm} fold ${meta.fold} ${meta.group}"
+    label 'process_high'
+    label 'process_gpu'
+    container "${params.container_registry}/finetune:0.1.0"
+    ext code: { CodeDigest.of(projectDir, 'finetune.py') }
+
+    input:
+    tuple val(meta), path(init), path(cases, stageAs: 'cases/*'), path(folds)
+    val settings
+    val checkpoint_dir
+
+    output:
+    tuple val(meta), path("${name}"), emit: model
+    tuple val(meta), path("${name}.csv"), emit: log
+    path 'versions.yml', emit: versions
+
+    script:
+    name = "${meta.arm}__fold${meta.fold}__${meta.group}"
+    """
+    # code ${task.ext.code}
+    export OMP_NUM_THREADS=${task.cpus}
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    finetune.py \\
+        --init ${init}/best.safetensors \\
+        --regions ${meta.regions.join(',')} \\
+        --group ${meta.group} \\
+        --cases cases \\
+        --folds ${folds} \\
+        --fold ${meta.fold} \\
+        --arm ${meta.arm} \\
+        --settings settings.json \\
+        --checkpoint-dir ${checkpoint_dir}/${name} \\
+        --code ${task.ext.code} \\
+        --out ${name}
+    cp ${name}/log.csv ${name}.csv
+    versions.py --process ${task.process} torch segmentation-models-pytorch numpy
+    """
+
+    stub:
+    name = "${meta.arm}__fold${meta.fold}__${meta.group}"
+    """
+    mkdir ${name}
+    touch ${name}/{best,final}.safetensors ${name}.csv versions.yml
+    """
+}

@@ -1,0 +1,44 @@
+// The held-out test and the folds of an arm. The draw is the same for all arms; the exclusions are the arm's own.
+process FOLDS {
+    tag "${arm}"
+    label 'process_single'
+    container "${params.container_registry}/folds:0.1.0"
+    cache 'deep'
+    ext code: { CodeDigest.of(projectDir, 'folds.py') }
+
+    input:
+    tuple val(arm), path(excluded)
+    path sheet
+    path lists, stageAs: 'lists/*'
+    val settings
+
+    output:
+    tuple val(arm), path("${arm}__folds.json"), emit: plan
+    tuple val(arm), path("${arm}__lists"), emit: lists
+    path 'versions.yml', emit: versions
+
+    script:
+    def given = lists ? [lists].flatten().collect { "--list ${it}" }.join(' ') : ''
+    """
+    # code ${task.ext.code}
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    folds.py \\
+        --sheet ${sheet} \\
+        --excluded ${excluded} ${given} \\
+        --settings settings.json \\
+        --out ${arm}__folds.json \\
+        --lists-out ${arm}__lists
+    versions.py --process ${task.process}
+    """
+
+    stub:
+    """
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    folds.py --sheet ${sheet} --settings settings.json --out ${arm}__folds.json --lists-out ${arm}__lists
+    touch versions.yml
+    """
+}

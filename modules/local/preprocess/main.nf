@@ -1,0 +1,42 @@
+// One registered pair becomes one training case: memory-mapped int16 volumes inside the body mask.
+process PREPROCESS {
+    tag "${meta.patient} ${meta.arm}"
+    label 'process_low'
+    container "${params.container_registry}/preprocess:0.1.0"
+    ext code: { CodeDigest.of(projectDir, 'preprocess.py') }
+
+    input:
+    tuple val(meta), path(image), path(ct), path(mask)
+    val settings
+
+    output:
+    tuple val(meta), path("${meta.patient}"), emit: case_dir
+    path 'versions.yml', emit: versions
+
+    script:
+    """
+    # code ${task.ext.code}
+    export OMP_NUM_THREADS=${task.cpus} ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=${task.cpus}
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    preprocess.py \\
+        --modality ${meta.modality} \\
+        --patient ${meta.patient} \\
+        --region '${meta.region}' \\
+        --center '${meta.center}' \\
+        --arm ${meta.arm} \\
+        --image ${image} \\
+        --ct ${ct} \\
+        --mask ${mask} \\
+        --settings settings.json \\
+        --out ${meta.patient}
+    versions.py --process ${task.process} SimpleITK numpy
+    """
+
+    stub:
+    """
+    mkdir ${meta.patient}
+    touch versions.yml
+    """
+}

@@ -1,0 +1,56 @@
+// One patient, one registration: both images on one grid, the field that brought them there, and its quality.
+process REGISTER {
+    tag "${meta.patient} ${meta.arm}"
+    label 'process_medium'
+    label 'process_gpu'
+    container "${params.container_registry}/register:0.1.0"
+    ext code: { CodeDigest.of(projectDir, 'register.py') }
+
+    input:
+    tuple val(meta), path(image, stageAs: 'image/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*')
+    val settings
+
+    output:
+    tuple val(meta), path("${meta.patient}/image.mha"), path("${meta.patient}/ct.mha"), path("${meta.patient}/mask.mha"), emit: pair
+    tuple val(meta), path("${meta.patient}/displacement.mha"), path("${meta.patient}/transform.*"), emit: transform
+    tuple val(meta), path("${meta.arm}__${meta.patient}.json"), emit: qc
+    tuple val(meta), path("${meta.arm}__${meta.patient}.npz"), emit: preview
+    path 'versions.yml', emit: versions
+
+    script:
+    // the baseline deforms the CT onto the input, IMPACT the input onto the CT (settings, registration.direction)
+    def ctMoves = meta.direction == 'ct_to_image'
+    def out = meta.patient
+    """
+    # code ${task.ext.code}
+    export OMP_NUM_THREADS=${task.cpus} ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=${task.cpus}
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    mkdir ${out}
+    register.py \\
+        --method ${meta.arm} \\
+        --modality ${meta.modality} \\
+        --region '${meta.region}' \\
+        --fixed ${ctMoves ? image : ct} \\
+        --moving ${ctMoves ? ct : image} \\
+        --moving-is ${ctMoves ? 'ct' : 'image'} \\
+        ${mask ? "--fixed-mask ${mask}" : ''} \\
+        --settings settings.json \\
+        --out-image ${out}/${ctMoves ? 'ct' : 'image'}.mha \\
+        --out-fixed ${out}/${ctMoves ? 'image' : 'ct'}.mha \\
+        --out-mask ${out}/mask.mha \\
+        --out-displacement ${out}/displacement.mha \\
+        --out-transform ${out}/transform.h5 \\
+        --qc ${meta.arm}__${meta.patient}.json \\
+        --preview ${meta.arm}__${meta.patient}.npz
+    versions.py --process ${task.process} SimpleITK itk-elastix torch
+    """
+
+    stub:
+    """
+    mkdir ${meta.patient}
+    touch ${meta.patient}/{image,ct,mask,displacement}.mha ${meta.patient}/transform.h5
+    touch ${meta.arm}__${meta.patient}.{json,npz} versions.yml
+    """
+}

@@ -1,0 +1,47 @@
+// The global model of one arm and fold, from all its regions. Killed and started again it goes on from its last
+// validation, whose state lies in the checkpoint directory.
+process TRAIN {
+    tag "${meta.arm} fold ${meta.fold}"
+    label 'process_high'
+    label 'process_gpu'
+    container "${params.container_registry}/train:0.1.0"
+    ext code: { CodeDigest.of(projectDir, 'train.py') }
+
+    input:
+    tuple val(meta), path(cases, stageAs: 'cases/*'), path(folds)
+    val settings
+    val checkpoint_dir
+
+    output:
+    tuple val(meta), path("${name}"), emit: model
+    tuple val(meta), path("${name}.csv"), emit: log
+    path 'versions.yml', emit: versions
+
+    script:
+    name = "${meta.arm}__fold${meta.fold}__global"
+    """
+    # code ${task.ext.code}
+    export OMP_NUM_THREADS=${task.cpus}
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    train.py \\
+        --cases cases \\
+        --folds ${folds} \\
+        --fold ${meta.fold} \\
+        --arm ${meta.arm} \\
+        --settings settings.json \\
+        --checkpoint-dir ${checkpoint_dir}/${name} \\
+        --code ${task.ext.code} \\
+        --out ${name}
+    cp ${name}/log.csv ${name}.csv
+    versions.py --process ${task.process} torch segmentation-models-pytorch numpy
+    """
+
+    stub:
+    name = "${meta.arm}__fold${meta.fold}__global"
+    """
+    mkdir ${name}
+    touch ${name}/{best,final}.safetensors ${name}.csv versions.yml
+    """
+}

@@ -1,0 +1,53 @@
+// New patients through a trained bundle; where the sheet has a CT, evaluation follows by itself.
+
+include { CHECK    } from '../modules/local/check'
+include { PREDICT  } from '../modules/local/predict'
+include { EVALUATE } from '../modules/local/evaluate'
+include { REPORT   } from '../modules/local/report'
+
+workflow PREDICT_NEW {
+    take:
+    patients // [meta, image, ct, mask, sct]; ct and mask may be []
+
+    main:
+    sheet = file(params.input)
+    CHECK(sheet, Presets.directory(projectDir, params), Presets.name(params), params.modality, Presets.overrides(params), false)
+    settings = CHECK.out.settings.map { file -> Presets.read(file) }
+
+    bundle = file(params.model)
+    batches = patients
+        .toSortedList { a, b -> a[0].patient <=> b[0].patient }
+        .flatMap { rows ->
+            rows.collate(params.predict_batch as int).withIndex().collect { batch, number ->
+                def metas = batch.collect { [patient: it[0].patient, region: it[0].region, masked: it[0].masked] }
+                [[arm: bundle.name, kind: 'native', batch: number], bundle, metas, batch.collect { it[1] }, batch.findAll { it[0].masked }.collect { it[3] }]
+            }
+        }
+    PREDICT(batches, settings.map { chosen -> Presets.json(chosen, 'inference') }, params.dicom)
+
+    predicted = PREDICT.out.sct.flatMap { _meta, members, scts, uncertainties ->
+        def sct = [scts].flatten().collectEntries { [it.simpleName, it] }
+        def uncertainty = [uncertainties].flatten().collectEntries { [it.simpleName, it] }
+        members.collect { member -> [member.patient, sct[member.patient], uncertainty[member.patient]] }
+    }
+    EVALUATE(
+        patients
+            .filter { _meta, _image, ct, _mask, _sct -> ct }
+            .map { meta, image, ct, mask, _sct -> [meta.patient, meta, image, ct, mask] }
+            .join(predicted)
+            .map { _patient, meta, image, ct, mask, sct, uncertainty ->
+                [[patient: meta.patient, region: meta.region, trained: bundle.name, tested: 'given'], sct, uncertainty, image, ct, mask, []]
+            },
+        settings.map { chosen -> Presets.json(chosen, 'evaluation') }
+    )
+    versions = CHECK.out.versions
+        .mix(PREDICT.out.versions.first(), EVALUATE.out.versions.first())
+        .collectFile(name: 'versions.yml', sort: true)
+    REPORT(
+        sheet, CHECK.out.settings, [], [], [], [], [],
+        EVALUATE.out.metrics.map { _meta, json -> json }.collect(sort: { it.name }).ifEmpty([]),
+        EVALUATE.out.slices.map { _meta, slices -> slices }.collect(sort: { it.name }).ifEmpty([]),
+        PREDICT.out.summary.map { _meta, json -> json }.collect(sort: { it.name }),
+        versions
+    )
+}

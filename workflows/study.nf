@@ -1,0 +1,135 @@
+// The whole study, one arm a registration. Elements carry [meta, files...]; cohort-sized lists travel as CSV or JSON.
+
+include { CHECK      } from '../modules/local/check'
+include { REGISTER   } from '../modules/local/register'
+include { CURATE     } from '../modules/local/curate'
+include { PREPROCESS } from '../modules/local/preprocess'
+include { FOLDS      } from '../modules/local/folds'
+include { TRAIN      } from '../modules/local/train'
+include { FINETUNE   } from '../modules/local/finetune'
+include { BUNDLE     } from '../modules/local/bundle'
+include { BASELINES  } from '../modules/local/baselines'
+include { TEST       } from './test'
+include { REPORT     } from '../modules/local/report'
+
+workflow STUDY {
+    take:
+    patients // [meta(patient, region, center, split, modality, masked), image, ct, mask, sct]
+
+    main:
+    arms = params.registration.tokenize(',')
+    sheet = file(params.input)
+
+    CHECK(sheet, Presets.directory(projectDir, params), Presets.name(params), params.modality, Presets.overrides(params), true)
+    settings = CHECK.out.settings.map { file -> Presets.read(file) }
+
+    // ---- register: every patient in every arm, by the arm's convention of which image is deformed
+    pairs = patients
+        .combine(channel.fromList(arms))
+        .combine(settings)
+        .map { meta, image, ct, mask, _sct, arm, chosen ->
+            [meta + [arm: arm, direction: chosen.registration.direction[arm]], image, ct, mask]
+        }
+    REGISTER(pairs, settings.map { chosen -> Presets.json(chosen, 'registration') })
+
+    // ---- curate: which pairs of an arm may be trained on (lists sorted, so that a resumed run sees the same input)
+    CURATE(
+        REGISTER.out.qc
+            .combine(patients.count())
+            .map { meta, qc, count -> [groupKey(meta.arm, count as int), qc] }
+            .groupTuple()
+            .map { key, qc -> [key.toString(), qc.sort { it.name }, params.exclude ? file(params.exclude) : []] },
+        settings.map { chosen -> Presets.json(chosen, 'curation') }
+    )
+    kept = CURATE.out.lists
+        .flatMap { arm, kept, _excluded ->
+            def names = kept.splitCsv(header: true)*.patient
+            names.collect { name -> [groupKey(arm, names.size()), name] }
+        }
+        .map { key, name -> [key.toString(), name, key] }
+
+    // ---- preprocess: the kept pairs become training cases
+    PREPROCESS(
+        REGISTER.out.pair
+            .map { meta, image, ct, mask -> [meta.arm, meta.patient, meta, image, ct, mask] }
+            .join(kept, by: [0, 1])
+            .map { _arm, _patient, meta, image, ct, mask, key -> [meta + [key: key], image, ct, mask] },
+        settings.map { chosen -> Presets.json(chosen, 'preprocessing') }
+    )
+    cases = PREPROCESS.out.case_dir
+        .map { meta, dir -> [meta.key, dir] }
+        .groupTuple()
+        .map { key, dirs -> [key.toString(), dirs.sort { it.name }] }
+
+    // ---- folds: one draw for all arms, the exclusions taken out of each arm's own lists
+    FOLDS(
+        CURATE.out.lists.map { arm, _kept, excluded -> [arm, excluded] },
+        sheet,
+        params.fold_lists ? files("${params.fold_lists}/*.txt").sort { it.name } : [],
+        settings.map { chosen -> Presets.json(chosen, 'folds') }
+    )
+    training = cases.join(FOLDS.out.plan) // [arm, case directories, folds.json]
+
+    // ---- train: the global model of each fold, then the region groups from its best checkpoint
+    checkpoint_dir = params.checkpoint_dir ?: "${params.outdir}/checkpoints"
+    checkpoints = checkpoint_dir.contains('://') ? checkpoint_dir : file(checkpoint_dir).toAbsolutePath().toString()
+    TRAIN(
+        training.flatMap { arm, dirs, plan ->
+            Plan.folds(plan).collect { fold -> [[arm: arm, fold: fold], dirs, plan] }
+        },
+        settings.map { chosen -> Presets.json(chosen, 'training') },
+        checkpoints
+    )
+    FINETUNE(
+        TRAIN.out.model
+            .map { meta, model -> [meta.arm, meta, model] }
+            .combine(training, by: 0)
+            .combine(settings)
+            .flatMap { _arm, meta, model, dirs, plan, chosen ->
+                Plan.groups(plan, meta.fold, chosen.finetuning.groups).collect { group, regions ->
+                    [meta + [group: group, regions: regions], model, dirs, plan]
+                }
+            },
+        settings.map { chosen -> Presets.json(chosen, 'training', 'finetuning') },
+        checkpoints
+    )
+
+    // ---- bundle: all models of an arm, complete when every fold and group of its plan is
+    expected = training.combine(settings).map { arm, _dirs, plan, chosen ->
+        [arm, groupKey(arm, Plan.models(plan, chosen.finetuning.groups))]
+    }
+    BUNDLE(
+        TRAIN.out.model.mix(FINETUNE.out.model)
+            .map { meta, model -> [meta.arm, model] }
+            .combine(expected, by: 0)
+            .map { _arm, model, key -> [key, model] }
+            .groupTuple()
+            .map { key, models -> [key.toString(), models.sort { it.name }] },
+        settings.map { chosen -> Presets.json(chosen) }
+    )
+    BASELINES(training)
+
+    // ---- test: every bundle on every arm's held-out pairs
+    TEST(BUNDLE.out.bundle, BASELINES.out.baselines, FOLDS.out.plan, patients, REGISTER.out.pair, settings)
+
+    versions = CHECK.out.versions
+        .mix(REGISTER.out.versions.first(), CURATE.out.versions.first(), PREPROCESS.out.versions.first(), FOLDS.out.versions.first())
+        .mix(TRAIN.out.versions.first(), FINETUNE.out.versions.first(), BUNDLE.out.versions.first(), BASELINES.out.versions.first())
+        .mix(TEST.out.versions)
+        .collectFile(name: 'versions.yml', sort: true)
+
+    // ---- report
+    REPORT(
+        sheet,
+        CHECK.out.settings,
+        FOLDS.out.plan.map { _arm, plan -> plan }.collect(sort: { it.name }),
+        CURATE.out.lists.map { _arm, _kept, excluded -> excluded }.collect(sort: { it.name }),
+        REGISTER.out.qc.map { _meta, qc -> qc }.collect(sort: { it.name }),
+        REGISTER.out.preview.map { _meta, preview -> preview }.collect(sort: { it.name }),
+        TRAIN.out.log.mix(FINETUNE.out.log).map { _meta, log -> log }.collect(sort: { it.name }),
+        TEST.out.metrics.collect(sort: { it.name }).ifEmpty([]),
+        TEST.out.slices.collect(sort: { it.name }).ifEmpty([]),
+        TEST.out.summaries.collect(sort: { it.name }).ifEmpty([]),
+        versions
+    )
+}

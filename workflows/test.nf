@@ -1,0 +1,74 @@
+// The train × test matrix: each arm's bundle predicts the held-out patients, each prediction meets each arm's pair.
+
+include { PREDICT  } from '../modules/local/predict'
+include { EVALUATE } from '../modules/local/evaluate'
+
+workflow TEST {
+    take:
+    bundles   // [arm, bundle directory]
+    baselines // [arm, baselines.json]
+    plans     // [arm, folds.json]
+    patients  // [meta, image, ct, mask, sct] as in the sheet
+    pairs     // [meta(arm, direction), image, ct, mask] after registration
+    settings  // value: the resolved settings
+
+    main:
+    // the held-out names are the same in every plan; the pairs of each arm that belong to them
+    held = plans.first().flatMap { _arm, plan -> Plan.test(plan) }
+    tested = pairs
+        .map { meta, image, ct, mask -> [meta.patient, meta, image, ct, mask] }
+        .combine(held, by: 0)
+        .map { _patient, meta, image, ct, mask -> [meta, image, ct, mask] }
+
+    // inputs of two kinds: the sheet's own image, and for arms that deform the image, the deformed one
+    native_inputs = patients
+        .map { meta, image, _ct, mask, _sct -> [meta.patient, meta, image, mask] }
+        .combine(held, by: 0)
+        .map { _patient, meta, image, mask -> ['native', meta, image, mask] }
+    warped_inputs = tested
+        .filter { meta, _image, _ct, _mask -> meta.direction == 'image_to_ct' }
+        .map { meta, image, _ct, mask -> [meta.arm, meta + [masked: true], image, mask] }
+
+    // sorted before they are cut into batches, so that a resumed run cuts the same ones
+    batches = native_inputs.mix(warped_inputs)
+        .toSortedList { a, b -> "${a[0]} ${a[1].patient}" <=> "${b[0]} ${b[1].patient}" }
+        .flatMap { inputs ->
+            inputs.groupBy { it[0] }.collectMany { kind, members ->
+                members.collate(params.predict_batch as int).withIndex().collect { batch, number ->
+                    def metas = batch.collect { [patient: it[1].patient, region: it[1].region, masked: it[1].masked] }
+                    [[kind: kind, batch: number], metas, batch.collect { it[2] }, batch.findAll { it[1].masked }.collect { it[3] }]
+                }
+            }
+        }
+    PREDICT(
+        bundles.combine(batches).map { arm, bundle, meta, metas, images, masks -> [meta + [arm: arm], bundle, metas, images, masks] },
+        settings.map { chosen -> Presets.json(chosen, 'inference') },
+        params.dicom
+    )
+
+    // [kind, patient, trained arm, sCT, uncertainty] meets [kind, patient, meta, image, ct, mask] of every tested arm
+    predicted = PREDICT.out.sct.flatMap { meta, members, scts, uncertainties ->
+        def sct = [scts].flatten().collectEntries { [it.simpleName, it] }
+        def uncertainty = [uncertainties].flatten().collectEntries { [it.simpleName, it] }
+        members.collect { member -> [meta.kind, member.patient, meta.arm, sct[member.patient], uncertainty[member.patient]] }
+    }
+    truth = tested.map { meta, image, ct, mask ->
+        [meta.direction == 'image_to_ct' ? meta.arm : 'native', meta.patient, meta, image, ct, mask]
+    }
+    EVALUATE(
+        predicted
+            .combine(truth, by: [0, 1])
+            .map { _kind, _patient, trained, sct, uncertainty, meta, image, ct, mask ->
+                [trained, [patient: meta.patient, region: meta.region, trained: trained, tested: meta.arm], sct, uncertainty, image, ct, mask]
+            }
+            .combine(baselines, by: 0)
+            .map { _trained, meta, sct, uncertainty, image, ct, mask, baseline -> [meta, sct, uncertainty, image, ct, mask, baseline] },
+        settings.map { chosen -> Presets.json(chosen, 'evaluation') }
+    )
+
+    emit:
+    metrics   = EVALUATE.out.metrics.map { _meta, json -> json }
+    slices    = EVALUATE.out.slices.map { _meta, slices -> slices }
+    summaries = PREDICT.out.summary.map { _meta, json -> json }
+    versions  = PREDICT.out.versions.first().mix(EVALUATE.out.versions.first())
+}
