@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make a training case of one patient: image and CT resampled, cropped to the body, as int16 arrays with case.json.
+"""Make a training case of one patient: image and CT in LPS order, resampled, cropped to the body, as int16 arrays.
 
 The input is normalised inside the mask (MR: z-score; CBCT: minimum to a percentile onto [-1, 1]); the rule is stored
 beside the raw values. Without --ct the case can be predicted but not trained on.
@@ -16,6 +16,7 @@ from synthct.cli import OUT
 from synthct.cli import VOLUME
 from synthct.cli import tool
 from synthct.errors import InputError
+from synthct.orientation import to_lps
 from synthct.volume import read_mask
 from synthct.volume import read_volume
 
@@ -41,8 +42,8 @@ def main(modality, image, ct, mask, patient, region, center, arm, settings, pres
     if target is not None and (difference := target.grid.differs_from(volume.grid)):
         raise InputError(f"CT {ct}: another grid than the image ({difference})")
     labels = {"patient": patient or Path(out).name, "region": region, "center": center, "arm": arm}
-    case = write_case(out, image=volume, mask=body, ct=target, modality=modality,
-                      rules=presets.for_region(rules, region), labels=labels)
+    case = write_case(out, image=to_lps(volume), mask=to_lps(body), ct=to_lps(target) if target else None,
+                      modality=modality, rules=presets.for_region(rules, region), labels=labels)
     z, y, x = (b - a for a, b in zip(case["box"][::2], case["box"][1::2], strict=True))
     click.echo(f"{labels['patient']}: {len(case['body_slices'])} of {z} slices with body, {y}×{x} pixels")
 

@@ -18,7 +18,7 @@ TERMINATED = 143  # 128 + SIGTERM; Nextflow's retry list has it
 
 OPTIONS = (
     click.option("--cases", required=True, multiple=True, type=click.Path(exists=True, file_okay=False),
-                 help="directory of case directories, or one case; may be given several times"),
+                 help="directory of case directories, or one case; several may follow"),
     click.option("--folds", required=True, type=FILE, help="folds.json"),
     click.option("--fold", required=True, help="number of the fold, from 0; or all, all-K: everyone, no validation"),
     click.option("--arm", default="", help="registration method, recorded with the model"),
@@ -30,6 +30,7 @@ OPTIONS = (
                                           "s3://bucket/key  [default: OUT/state]"),
     click.option("--resume/--no-resume", default=True, help="continue from a state of the same run, if there is one"),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+    click.argument("more", nargs=-1, type=click.Path(exists=True, file_okay=False)),
     click.option("--out", required=True, type=OUT, help="directory for checkpoints, log.csv and TensorBoard events"),
 )
 

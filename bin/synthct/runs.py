@@ -59,9 +59,9 @@ def run_settings(section: str, *, settings: str | None, preset: str, modality: s
 
 def plan(section: str, *, cases, folds, fold: str, out, arm: str, settings: str | None, preset: str,
          modality: str | None, overrides, regions: list[str], init: str | None, checkpoint_dir: str | None,
-         device: str, resume: bool, say=print) -> Run:
+         device: str, resume: bool, more=(), say=print) -> Run:
     """Check everything a run depends on and set it up. Raises `InputError` before anything is computed."""
-    found = find_cases(cases)
+    found = find_cases([*cases, *more])
     kinds = sorted({case.modality for case in found.values()})
     if len(kinds) > 1 or (modality and kinds != [modality]):
         raise InputError(f"cases are of modality {' and '.join(kinds)}, expected {modality or 'one'}")
