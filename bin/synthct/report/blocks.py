@@ -1,0 +1,66 @@
+"""What a page is made of: sections of text, tables, figures and number cards; the template knows how each looks."""
+
+import base64
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Text:
+    """A paragraph; `tone` "note" is set smaller."""
+
+    text: str
+    tone: str = ""
+    kind: str = "text"
+
+
+@dataclass
+class Table:
+    """Columns from `first_number` on hold numbers and are set right; `csv` names the file with every row."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    first_number: int = 1
+    csv: str = ""
+    folded: bool = False
+    kind: str = "table"
+
+
+@dataclass
+class Figure:
+    """A PNG, drawn already; `name` is its file name in figures/."""
+
+    name: str
+    png: bytes
+    alt: str
+    caption: str
+    kind: str = "figure"
+
+    @property
+    def source(self) -> str:
+        """The picture as a data URI."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in CSS pixels (half the picture's own, which is drawn for dense screens)."""
+        width, height = (int.from_bytes(self.png[at:at + 4], "big") for at in (16, 20))
+        return width // 2, height // 2
+
+
+@dataclass
+class Cards:
+    """A row of headline numbers: (value, unit, what it is)."""
+
+    cards: list[tuple[str, str, str]]
+    kind: str = "cards"
+
+
+@dataclass
+class Section:
+    """A part of the page with a place in the navigation."""
+
+    id: str
+    title: str
+    lead: str = ""
+    blocks: list = field(default_factory=list)

@@ -1,0 +1,142 @@
+"""The report's numbers as files: CSV with full precision, and the same for MultiQC's custom content."""
+
+import csv
+import io
+import math
+
+from synthct.comparison import comparisons
+from synthct.files import atomic, write_text
+from synthct.study import METRICS, arm_order, matrix, metrics_in, selection, summary
+from synthct.verdict import arm_name
+
+PATIENT_COLUMNS = ("patient", "region", "center", "trained_on", "tested_on", "checkpoint")
+
+
+def own(rows: list[dict]) -> list[dict]:
+    """Each model on test images registered as its training images were; all rows where no arms were named or none match."""
+    return [row for row in rows if row["trained_on"] == row["tested_on"]] or rows
+
+
+def patient_rows(rows: list[dict], centers: dict[str, str]) -> list[dict]:
+    """patients.csv: one row a patient and cell; the metrics, HU bins, trivial predictors, uncertainty, notes."""
+    result = []
+    for row in rows:
+        flat = {key: row.get(key, "") for key in PATIENT_COLUMNS}
+        flat["center"] = centers.get(row["patient"], "")
+        flat |= {metric.key: row[metric.key] for metric in METRICS}
+        flat |= {key: row.get(key, "") for key in ("n_classes_scored", "n_classes_missing", "voxels")}
+        flat |= {f"mae_{name}": value for name, value in row.get("hu_bins", {}).items()}
+        flat |= {f"bias_{name}": value for name, value in row.get("hu_bin_bias", {}).items()}
+        flat |= {f"voxels_{name}": value for name, value in row.get("hu_bin_voxels", {}).items()}
+        flat |= {f"mae_{name}_predictor": score["mae"] for name, score in row.get("baselines", {}).items()}
+        if row.get("uncertainty"):
+            flat |= {"uncertainty_mean": row["uncertainty"]["mean"], "uncertainty_error_pearson": row["uncertainty"]["pearson"]}
+        low, high = row.get("hu_range") or ("", "")
+        flat |= {"hu_range_low": low, "hu_range_high": high, "notes": "; ".join(row.get("notes", ()))}
+        result.append(flat)
+    return result
+
+
+def uncertainty_rows(rows: list[dict]) -> list[dict]:
+    """uncertainty.csv: the ten groups of voxels of every row."""
+    return [{**{key: row[key] for key in ("patient", "trained_on", "tested_on")}, "group": number + 1, **group}
+            for row in rows for number, group in enumerate((row.get("uncertainty") or {}).get("groups", ()))]
+
+
+def write_all(inputs, directory, validation_mae: dict) -> None:
+    """Write every CSV of the evaluation into `directory`."""
+    centers = {row.get("patient", ""): row.get("center", "") for row in inputs.cohort}
+    write_csv(directory / "patients.csv", patient_rows(inputs.rows, centers), PATIENT_COLUMNS)
+    write_csv(directory / "summary.csv", summary(inputs.rows), ("trained_on", "tested_on", "checkpoint", "region", "metric"))
+    write_csv(directory / "matrix.csv", matrix(inputs.rows), ("trained_on", "tested_on", "checkpoint", "n"))
+    write_csv(directory / "tests.csv", comparisons(inputs.rows), ("question", "metric", "fixed", "a", "b"))
+    write_csv(directory / "selection.csv", selection(inputs.rows, validation_mae), ("tested_on", "trained_on", "checkpoint"))
+    write_csv(directory / "uncertainty.csv", uncertainty_rows(inputs.rows), ("patient", "trained_on", "tested_on"))
+    write_csv(directory / "cohort.csv", [{key: value for key, value in row.items() if key in ("patient", "region", "center")} |
+                                         {"split": "test" if row.get("patient") in inputs.test else row.get("split", "")}
+                                         for row in inputs.cohort], ("patient", "region", "center", "split"))
+    write_csv(directory / "registration.csv", [flat_numbers(record) for record in inputs.qc], ("method", "patient"))
+    write_csv(directory / "excluded.csv", inputs.excluded, ("arm", "patient", "reason"))
+    write_csv(directory / "learning.csv", [{"arm": arm, "fold": fold, "group": group, **record}
+                                           for (arm, fold, group), records in sorted(inputs.logs.items())
+                                           for record in records], ("arm", "fold", "group", "step"))
+
+
+def flat_numbers(record: dict, prefix: str = "") -> dict:
+    """A QC record's numbers and strings, nested ones as "outer_inner"; lists are left out."""
+    flat = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            flat |= flat_numbers(value, f"{prefix}{key}_")
+        elif isinstance(value, str | int | float):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def write_csv(path, rows: list[dict], first: tuple[str, ...]) -> None:
+    """Rows as CSV: columns `first`, then the others as they appear; NaN is "nan". Header alone when there is no row.
+
+    A text cell that a spreadsheet would run as a formula gets a leading apostrophe.
+    """
+    columns = [*first, *dict.fromkeys(key for row in rows for key in row if key not in first)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([[_harmless(row.get(column, "")) for column in columns] for row in rows])
+    write_text(path, text.getvalue())
+
+
+def write_multiqc(inputs, figures, directory) -> None:
+    """MultiQC custom content: tables of the summary and the matrix (TSV), and the main figures (PNG)."""
+    cells = matrix(inputs.rows)
+    metrics = metrics_in(inputs.rows) if inputs.rows else []
+    if cells:
+        table = [{"cell": f"{arm_name(c['trained_on'])} / {arm_name(c['tested_on'])}" + (f" ({c['checkpoint']})"
+                  if c["checkpoint"] else ""), "patients": c["n"],
+                  **{f"{m.label}": _short(c.get(f"{m.key}_pooled"), m.decimals) for m in metrics}} for c in cells]
+        _write_tsv(directory / "synthct_matrix_mqc.tsv", "synthct_matrix", "synthct: trained on / tested on",
+                   "Mean over patients inside the body mask, as on the SynthRAD2025 leaderboard.", table)
+        table = [{"sample": "_".join(filter(None, (row["patient"], row["trained_on"], row["tested_on"], row["checkpoint"]))),
+                  "region": row["region"], **{m.label: _short(row[m.key], m.decimals) for m in metrics}} for row in inputs.rows]
+        _write_tsv(directory / "synthct_patients_mqc.tsv", "synthct_patients", "synthct: patients",
+                   "Every patient with every model and test registration.", table)
+    for name in ("matrix_mae", "patients", "learning_curves"):
+        if name in figures:
+            from_bytes(directory / f"synthct_{name}_mqc.png", figures[name])
+
+
+def from_bytes(path, content: bytes) -> None:
+    """Write bytes atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def sorted_arms(names) -> list[str]:
+    """Arms in the order in which the report names them."""
+    return sorted(set(names), key=arm_order)
+
+
+def _write_tsv(path, identifier: str, title: str, description: str, rows: list[dict]) -> None:
+    head = [f"# id: '{identifier}'", f"# section_name: '{title}'", f"# description: '{description}'", "# plot_type: 'table'"]
+    columns = list(rows[0])
+    lines = ["\t".join(columns)] + ["\t".join(str(_harmless(row[column])).replace("\t", " ") for column in columns) for row in rows]
+    write_text(path, "\n".join(head + lines) + "\n")
+
+
+def _short(value, decimals: int) -> str:
+    return "nan" if value is None or math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def _harmless(value):
+    if isinstance(value, float):
+        return repr(float(value))
+    text = str(value)
+    return f"'{text}" if text[:1] in ("=", "+", "@") or (text[:1] == "-" and not _is_number(text)) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
