@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Make, look into and verify model bundles, and import the authors' published checkpoints into one."""
+
+import json
+from pathlib import Path
+
+import click
+
+from synthct import __version__
+from synthct import assembly
+from synthct import bundle as bundles
+from synthct import settings as presets
+from synthct.cli import FILE
+from synthct.cli import OUT
+from synthct.cli import VOLUME
+from synthct.cli import ToolGroup
+from synthct.errors import InputError
+
+
+@click.group(name="bundle.py", cls=ToolGroup, help=__doc__)
+@click.version_option(__version__, prog_name="bundle.py")
+def main():
+    pass
+
+
+@main.command()
+@click.option("--checkpoints", multiple=True, required=True, type=VOLUME, help="output directory of train or finetune")
+@click.argument("more", nargs=-1, type=VOLUME)
+@click.option("--settings", required=True, type=FILE, help="the study's resolved settings (JSON)")
+@click.option("--cohort", type=FILE, help="folds.json, for the summary of the training data")
+@click.option("--arm", required=True, help="registration method the networks were trained on")
+@click.option("--default-region", help="region assumed where none is given  [default: that of most patients]")
+@click.option("--out", required=True, type=OUT, help="bundle directory to write")
+def create(checkpoints, more, settings, cohort, arm, default_region, out):
+    """Gather the checkpoints of an arm (--checkpoints A B C ...) into a bundle."""
+    tree = presets.load(settings)
+    folds = json.loads(Path(cohort).read_text(encoding="utf-8")) if cohort else None
+    made = assembly.from_training([*checkpoints, *more], tree, arm, out, folds, default_region)
+    click.echo(_line(made))
+
+
+@main.command()
+@click.argument("directory", type=OUT)
+def inspect(directory):
+    """Say what a bundle holds."""
+    about = bundles.read_bundle(directory).about
+    click.echo(json.dumps({key: value for key, value in about.items() if key != "files"}, indent=2))
+
+
+@main.command()
+@click.argument("directory", type=OUT)
+def verify(directory):
+    """Compare every file with its SHA-256 and load every network."""
+    click.echo(_line(bundles.verify(directory)) + ": whole")
+
+
+@main.command("import")
+@click.option("--checkpoints", multiple=True, required=True, type=FILE, help="CV_0.pt ... in the published layout")
+@click.argument("more", nargs=-1, type=FILE)
+@click.option("--group", required=True, help="name of the region group, such as AB+TH")
+@click.option("--regions", required=True, help="its regions, separated by commas")
+@click.option("--modality", required=True, type=click.Choice(presets.MODALITIES))
+@click.option("--preset", default="released", show_default=True, help="the preset whose normalisation they were trained under")
+@click.option("--set", "overrides", multiple=True, help="section.key=value")
+@click.option("--kind", type=click.Choice(bundles.KINDS), default="best", show_default=True)
+@click.option("--append", is_flag=True, help="add the group to the bundle that is there")
+@click.option("--out", required=True, type=OUT, help="bundle directory to write")
+def import_(checkpoints, more, group, regions, modality, preset, overrides, kind, append, out):
+    """Import the authors' published checkpoints (--checkpoints CV_0.pt CV_1.pt ...) as one group of a bundle."""
+    names = [name.strip() for name in regions.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"regions {regions!r}: expected names separated by commas")
+    tree = presets.resolve(preset, modality, overrides)
+    made = assembly.from_published([*checkpoints, *more], group, names, tree, out, kind=kind, append=append)
+    click.echo(_line(made))
+
+
+def _line(bundle: bundles.Bundle) -> str:
+    about = bundle.about
+    groups = ", ".join(f"{name} ({'+'.join(group['regions']) or 'any'}: {len(group['best'])} best, "
+                       f"{len(group['final'])} final)" for name, group in about["groups"].items())
+    return f"{bundle.path}: {about['modality']}, {about['channels']} channels, preset {about['preset']}, {groups}"
+
+
+if __name__ == "__main__":
+    main()

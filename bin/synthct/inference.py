@@ -1,0 +1,171 @@
+"""From one image to its synthetic CT: 2.5D slices, flips, an ensemble, and how far its members disagree.
+
+The image and its mask are turned to LPS axes and prepared by the very function that prepares training cases
+(`cases.prepare`: spacing, normalisation inside the mask). Every slice with body goes through each view of each network
+once; mean and standard deviation over views × networks are kept running (Welford), so memory does not grow with either.
+The result is turned and resampled back onto the image's own grid (Boussot et al. 2025, section 3.2: flips and folds
+averaged, no post-processing).
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from synthct.cases import prepare
+from synthct.cases import reflect
+from synthct.errors import InputError
+from synthct.intensity import Normalisation
+from synthct.intensity import to_hu
+from synthct.orientation import orientation_of
+from synthct.orientation import to_lps
+from synthct.volume import Volume
+from synthct.volume import resample
+
+VIEWS = {"none": (), "x": (-1,), "y": (-2,), "xy": (-2, -1)}  # axes of (batch, channel, y, x) that a view flips
+STRIDE = 32  # the network halves its input five times
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of every slice that is predicted: rows [y0, y0 + height), columns [x0, x0 + width) of the plane.
+
+    It may reach beyond the plane, where the input holds the `padding` value. Height and width are multiples of 32.
+    """
+
+    y0: int
+    x0: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`sct` int16 HU and `uncertainty` float32 HU (standard deviation), both on the image's grid; `summary` plain."""
+
+    sct: Volume
+    uncertainty: Volume
+    summary: dict
+
+
+def parse_views(flips: str) -> list[tuple[int, ...]]:
+    """The views of the setting `flips` ("none,x,y"): for each, the axes to flip."""
+    names = [name.strip() for name in flips.split(",") if name.strip()]
+    for name in names:
+        if name not in VIEWS:
+            raise InputError(f"inference.flips: {name!r}, expected a list of {', '.join(VIEWS)}")
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"inference.flips: {flips!r}, expected each of its views once")
+    return [VIEWS[name] for name in names]
+
+
+def predict(image: Volume, mask: Volume, networks: list[torch.nn.Module], *, modality: str, rules: dict,
+            channels: int, views: list[tuple[int, ...]], batch: int = 0, margin: int = STRIDE) -> Prediction:
+    """The synthetic CT of `image` inside `mask` (uint8, same grid), and the ensemble's spread.
+
+    `networks` map float32 (batch, channels, y, x) to (batch, 1, y, x) in [-1, 1] and are in evaluation mode on one
+    device; `rules` are the `preprocessing` settings they were trained under. `batch` slices go through at once (0: one
+    on a CPU, eight on a GPU). `margin` pixels around the body are predicted too (see `frame_around`). Outside the mask
+    the sCT is the lower end of `ct_range` and the uncertainty 0.
+    """
+    start = time.monotonic()
+    orientation = orientation_of(image.grid)
+    own = to_lps(mask)
+    work, inside, rule = prepare(to_lps(image), own, modality, rules)
+    body = inside.array > 0
+    mean, spread = _through(work.array, body, rule, networks, rules["padding"], channels, views, batch, margin)
+    low, high = map(float, rules["ct_range"])
+    mean, spread = to_hu(mean, (low, high)), spread * np.float32((high - low) / 2)
+    mean = resample(Volume(mean, work.grid), own.grid, order=1, outside=low).array
+    spread = resample(Volume(spread, work.grid), own.grid, order=1).array
+    outside = own.array == 0
+    mean[outside] = low
+    spread[outside] = 0
+    sct = np.clip(np.rint(mean), low, high).astype(np.int16)
+    certain = spread[~outside]
+    summary = {
+        "views": len(views) * len(networks), "slices": int(body.any((1, 2)).sum()),
+        "voxels_in_mask": int(certain.size), "mean_uncertainty_hu": round(float(certain.mean(dtype=np.float64)), 3),
+        "p95_uncertainty_hu": round(float(np.percentile(certain, 95)), 3),
+        "working_size": list(work.grid.size), "working_spacing": list(work.grid.spacing),
+        "seconds": round(time.monotonic() - start, 2),
+    }
+    back = orientation.turn_back
+    return Prediction(image.with_array(back(sct)), image.with_array(back(spread)), summary)
+
+
+def frame_around(body: np.ndarray, margin: int) -> Frame:
+    """The frame of a mask (z, y, x): its box in the plane, `margin` pixels wider on each side, up to multiples of 32.
+
+    Where it fits it stays within the plane; a frame as large as the plane covers all of it and pads after its end.
+    """
+    def span(hit: np.ndarray) -> tuple[int, int]:
+        at, plane = np.flatnonzero(hit), hit.size
+        size = -(-(at[-1] + 1 - at[0] + 2 * margin) // STRIDE) * STRIDE
+        if size >= plane:
+            return 0, -(-plane // STRIDE) * STRIDE
+        middle = (at[0] + at[-1] + 1) // 2
+        return int(np.clip(middle - size // 2, 0, plane - size)), int(size)
+
+    (y0, height), (x0, width) = span(body.any((0, 2))), span(body.any((0, 1)))
+    return Frame(y0, x0, height, width)
+
+
+def framed(image: np.ndarray, body: np.ndarray, z: int, frame: Frame, rule: Normalisation, padding: float) -> np.ndarray:
+    """Slice `z` of the raw `image`, normalised inside `body`, in the frame: float32 (height, width)."""
+    rows = slice(frame.y0, min(frame.y0 + frame.height, image.shape[1]))
+    columns = slice(frame.x0, min(frame.x0 + frame.width, image.shape[2]))
+    x = np.full((frame.height, frame.width), padding, np.float32)
+    part = rule(image[z, rows, columns], body[z, rows, columns])
+    x[:part.shape[0], :part.shape[1]] = part
+    return x
+
+
+def slab(image: np.ndarray, body: np.ndarray, zs: list[int], frame: Frame, rule: Normalisation, padding: float,
+         channels: int) -> torch.Tensor:
+    """Network input of slices `zs`: (len(zs), channels, height, width), each between its neighbours (ends reflected)."""
+    half = channels // 2
+    wanted = [[reflect(z + k - half, image.shape[0]) for k in range(channels)] for z in zs]
+    planes = {z: framed(image, body, z, frame, rule, padding) for z in sorted({z for row in wanted for z in row})}
+    return torch.from_numpy(np.stack([np.stack([planes[z] for z in row]) for row in wanted]))
+
+
+@torch.inference_mode()
+def mean_and_spread(x: torch.Tensor, networks, views) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and (population) standard deviation over networks × views of the outputs for `x`: (batch, y, x) each.
+
+    Welford's running update; the order is fixed, so the result does not depend on who asks.
+    """
+    count, mean, squares = 0, None, None
+    for network in networks:
+        for axes in views:
+            y = network(x.flip(axes) if axes else x)
+            y = (y.flip(axes) if axes else y)[:, 0].float()
+            count += 1
+            if mean is None:
+                mean, squares = y.clone(), torch.zeros_like(y)
+            else:
+                delta = y - mean
+                mean += delta / count
+                squares += delta * (y - mean)
+    return mean, (squares / count).sqrt_()
+
+
+def _through(image, body, rule, networks, padding, channels, views, batch, margin):
+    """Mean and standard deviation for the whole volume, float32 (z, y, x); -1 and 0 where no slice was predicted."""
+    device = next(networks[0].parameters()).device
+    batch = batch or (8 if device.type == "cuda" else 1)
+    frame = frame_around(body, margin)
+    height = min(frame.height, image.shape[1] - frame.y0)
+    width = min(frame.width, image.shape[2] - frame.x0)
+    rows, columns = slice(frame.y0, frame.y0 + height), slice(frame.x0, frame.x0 + width)
+    mean, spread = np.full(image.shape, -1, np.float32), np.zeros(image.shape, np.float32)
+    slices = np.flatnonzero(body.any((1, 2))).tolist()
+    for first in range(0, len(slices), batch):
+        zs = slices[first:first + batch]
+        x = slab(image, body, zs, frame, rule, padding, channels).to(device)
+        centre, deviation = mean_and_spread(x.contiguous(memory_format=torch.channels_last), networks, views)
+        mean[zs, rows, columns] = centre[:, :height, :width].cpu().numpy()
+        spread[zs, rows, columns] = deviation[:, :height, :width].cpu().numpy()
+    return mean, spread
