@@ -9,11 +9,13 @@ import numpy as np
 
 from synthct import baselines as trivial
 from synthct import settings as rooms
+from synthct.bodymask import body_mask
 from synthct.cli import FILE, OUT, VOLUME, tool
 from synthct.errors import InputError
 from synthct.evaluation import evaluate, evaluate_labels, region_of
 from synthct.files import atomic, plain, write_json
 from synthct.metrics.image import HU_RANGE
+from synthct.orientation import orientation_of
 from synthct.slices import for_display, mid_slices
 from synthct.volume import read_volume
 
@@ -21,7 +23,7 @@ from synthct.volume import read_volume
 @tool("evaluate.py", help=__doc__)
 @click.option("--sct", required=True, type=VOLUME, help="synthetic CT, HU")
 @click.option("--ct", required=True, type=VOLUME, help="CT on the same grid, HU")
-@click.option("--mask", required=True, type=VOLUME, help="body mask on the same grid, inside > 0")
+@click.option("--mask", type=VOLUME, help="body mask on the same grid, inside > 0  [default: one is made from the CT]")
 @click.option("--sct-seg", type=VOLUME, help="TotalSegmentator label map of the sCT")
 @click.option("--ct-seg", type=VOLUME, help="TotalSegmentator label map of the CT")
 @click.option("--region", default="", help="AB, TH, HN or a name of your own; chooses the classes scored")
@@ -52,7 +54,11 @@ def main(sct, ct, mask, sct_seg, ct_seg, region, hu_range, settings_file, patien
     notes = []
     volumes = {name: _on_grid(path, name, truth.grid, notes) for name, path in
                {"sCT": sct, "mask": mask, "uncertainty": uncertainty, "image": image}.items() if path}
-    inside = volumes["mask"] > 0
+    if mask:
+        inside = volumes.pop("mask") > 0
+    else:
+        inside = body_mask(truth, "ct").array > 0
+        notes.append("mask: none given, made from the CT by threshold")
     if not inside.any():
         notes.append("mask: empty, no voxel above 0")
     result = {"patient": patient, "region": region, "trained_on": trained_on, "tested_on": tested_on, "checkpoint": checkpoint}
@@ -93,7 +99,9 @@ def _write_slices(path, volumes, truth, inside):
         shown["image"] = for_display(volumes["image"], inside)
     if "uncertainty" in volumes:
         shown["uncertainty"] = volumes["uncertainty"].astype(np.float32)
-    arrays = mid_slices(shown, inside, truth.grid.spacing[::-1], superior_up=truth.grid.matrix[2, 2] > 0)
+    orientation = orientation_of(truth.grid)
+    shown = {name: orientation.turn(array) for name, array in shown.items()}
+    arrays = mid_slices(shown, orientation.turn(inside), orientation.turn_grid(truth.grid).spacing[::-1])
     with atomic(path) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, **arrays)
 

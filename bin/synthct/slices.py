@@ -7,12 +7,12 @@ PLANES = ("axial", "coronal", "sagittal")
 LARGEST = 256  # pixels, longer side
 
 
-def mid_slices(volumes: dict[str, np.ndarray], mask: np.ndarray, spacing, superior_up: bool = True) -> dict[str, np.ndarray]:
+def mid_slices(volumes: dict[str, np.ndarray], mask: np.ndarray, spacing) -> dict[str, np.ndarray]:
     """{"<plane>_<name>": (h, w)} of each volume, plus "<plane>_mask", through the centre of mass of `mask`.
 
-    Volumes are (z, y, x) on one grid of `spacing` (z, y, x) mm; integers come back as int16, others as float16 (a standard
-    deviation in HU). Pixels are square, at most 256 along the longer side. With `superior_up` the last z is drawn on top.
-    An empty mask takes the volume's middle.
+    Volumes are (z, y, x) in LPS order on one grid of `spacing` (z, y, x) mm; integers come back as int16, others as float16
+    (a standard deviation in HU). Pixels are square, at most 256 along the longer side; coronal and sagittal planes have the
+    head on top. An empty mask takes the volume's middle.
     """
     inside = mask > 0
     centre = [round(c) for c in ndimage.center_of_mass(inside)] if inside.any() else [n // 2 for n in mask.shape]
@@ -20,7 +20,7 @@ def mid_slices(volumes: dict[str, np.ndarray], mask: np.ndarray, spacing, superi
     for axis, plane in enumerate(PLANES):
         step = [spacing[i] for i in range(3) if i != axis]
         for name, volume in {**volumes, "mask": inside}.items():
-            result[f"{plane}_{name}"] = _square(np.take(volume, centre[axis], axis), step, axis > 0 and superior_up)
+            result[f"{plane}_{name}"] = _square(np.take(volume, centre[axis], axis), step, axis > 0)
     return result
 
 
