@@ -40,9 +40,11 @@ from synthct.volume import write_volume
 @click.option("--out", type=OUT, help="sCT to write, int16 HU")
 @click.option("--uncertainty", type=OUT, help="standard deviation of the ensemble to write, float32 HU")
 @click.option("--mask-out", type=OUT, help="the mask that was used, to write")
-@click.option("--dicom", "dicom_out", type=OUT, help="directory for the sCT as a DICOM CT series; the image must be DICOM")
+@click.option("--dicom", "dicom_out", type=OUT, help="directory for the sCT as a DICOM CT series; the image must be DICOM "
+              "(with --list: DIR/<patient>, for the patients whose image is)")
 @click.option("--list", "sheet", type=FILE, help="CSV with columns patient, image, mask, region: many patients at once")
-@click.option("--outdir", type=OUT, help="with --list: <patient>.mha, <patient>_uncertainty.mha and patients.json")
+@click.option("--outdir", type=OUT, help="with --list: <patient>.mha, <patient>_uncertainty.mha, patients.json, and "
+              "masks/<patient>.mha where one was made")
 @click.option("--summary", type=OUT, help="JSON summary to write  [with --list: OUTDIR/patients.json]")
 @click.option("--modality", type=click.Choice(presets.MODALITIES), help="modality of the images, checked against the bundle")
 @click.option("--settings", type=FILE, help="resolved settings (JSON) whose inference section replaces the bundle's")
@@ -61,7 +63,7 @@ def main(model, image, mask, region, out, uncertainty, mask_out, dicom_out, shee
     if sheet:
         if not outdir or image or out:
             raise InputError("--list goes with --outdir, and without --image and --out")
-        patients = _listed(sheet, outdir)
+        patients = _listed(sheet, outdir, dicom_out)
         summary = summary or str(Path(outdir, "patients.json"))
     else:
         if not image or not out:
@@ -133,8 +135,8 @@ def _settings(bundle: Bundle, settings: str | None, overrides: tuple[str, ...]) 
     return presets.overridden(tree, overrides)["inference"]
 
 
-def _listed(sheet: str, outdir: str) -> list[dict]:
-    """Rows of the list; paths in it are relative to it."""
+def _listed(sheet: str, outdir: str, dicom_out: str | None) -> list[dict]:
+    """Rows of the list; paths in it are relative to it. Only patients with a DICOM image get a DICOM sCT."""
     base = Path(sheet).parent
     try:
         rows = list(csv.DictReader(io.StringIO(Path(sheet).read_text(encoding="utf-8-sig"))))
@@ -155,7 +157,8 @@ def _listed(sheet: str, outdir: str) -> list[dict]:
             "patient": name, "image": str(base / image), "mask": str(base / mask) if mask else None,
             "region": (row.get("region") or "").strip(), "out": Path(outdir, f"{name}.mha"),
             "uncertainty": Path(outdir, f"{name}_uncertainty.mha"),
-            "mask_out": None if mask else Path(outdir, f"{name}_mask.mha"),
+            "mask_out": None if mask else Path(outdir, "masks", f"{name}.mha"),
+            "dicom": Path(dicom_out, name) if dicom_out and (base / image).is_dir() else None,
         })
     if not patients:
         raise InputError(f"list {sheet}: no patients")

@@ -26,19 +26,26 @@ def from_training(directories: list[Path], tree: dict, arm: str, out, cohort: di
                   default_region: str | None = None) -> Bundle:
     """A bundle of the output directories of train and finetune (best.safetensors, final.safetensors) of one arm.
 
-    `tree` is the whole settings tree; `cohort` is folds.json. The default region is that of most training patients.
+    `tree` is the whole settings tree; `cohort` is folds.json. The default region is that of most training patients. A
+    group with networks retrained on all patients (fold "all", "all-1", ...) is made of these alone: as in the paper, the
+    folds' networks then only served to choose the settings.
     """
     found = []
     for directory in map(Path, directories):
         present = [kind for kind in KINDS if (directory / f"{kind}.safetensors").is_file()]
         if not present:
             raise InputError(f"checkpoints {directory}: neither best.safetensors nor final.safetensors")
-        found += [(directory / f"{kind}.safetensors", kind) for kind in present]
+        for kind in present:
+            path = directory / f"{kind}.safetensors"
+            found.append((path, kind, metadata(path)))
+    on_all = {_group(about) for _, _, about in found if _on_all(about)}
     sources, groups, metrics, common = {}, {}, {}, {}
-    for path, kind in sorted(found, key=lambda item: str(item[0])):
-        about = metadata(path)
-        _agree(common, {key: about.get(key) for key in ("modality", "channels")}, path)
-        group, fold = about.get("group") or GLOBAL, about.get("fold", 0)
+    for path, kind, about in found:
+        trained = about.get("settings", {}).get("training", tree["training"])
+        _agree(common, {key: about.get(key) for key in ("modality", "channels")} | {"network": trained["network"]}, path)
+        group, fold = _group(about), about.get("fold", 0)
+        if group in on_all and not _on_all(about):
+            continue
         name = f"{group}_fold{fold}_{kind}.safetensors"
         if name in sources:
             raise InputError(f"checkpoints {path} and {sources[name]}: both are {kind} of {group}, fold {fold}")
@@ -53,7 +60,7 @@ def from_training(directories: list[Path], tree: dict, arm: str, out, cohort: di
         for kind in KINDS:
             content[kind].sort()
     channels = int(common["channels"] or tree["training"]["channels"])
-    network = tree["training"]["network"]
+    network = common["network"]
     summary = training_summary(cohort) if cohort else {}
     if not groups.get(GLOBAL, {"regions": True})["regions"]:
         groups[GLOBAL]["regions"] = sorted(summary.get("regions", {}))
@@ -102,6 +109,14 @@ def from_published(files: list[Path], group: str, regions: list[str], tree: dict
         else:
             about = _about(tree, arm, channels, network, regions[0], {}, metrics)
         return write_bundle(out, about=about, sources=sources, groups=groups)
+
+
+def _group(about: dict) -> str:
+    return about.get("group") or GLOBAL
+
+
+def _on_all(about: dict) -> bool:
+    return str(about.get("fold", "")).startswith("all")
 
 
 def metadata(path) -> dict:
