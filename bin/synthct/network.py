@@ -31,6 +31,7 @@ def initialise(model: nn.Module, settings: dict, generator: torch.Generator) -> 
 
     init "normal": convolutions N(0, init_std), biases 0, BatchNorm gamma N(batchnorm_mean, init_std), beta 0 (KonfAI;
     up to 1.5.8 its BatchNorm mean was 0). init "kaiming": convolutions N(0, 2/fan_out), BatchNorm gamma 1.
+    `head_bias` is what the tanh sees before anything is learnt: 0 is the middle of the CT's range, -0.55 about 0 HU.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -46,6 +47,7 @@ def initialise(model: nn.Module, settings: dict, generator: torch.Generator) -> 
             if settings["init"] == "normal":
                 nn.init.normal_(module.weight, settings["batchnorm_mean"], settings["init_std"], generator=generator)
             nn.init.zeros_(module.bias)
+    nn.init.constant_(model.segmentation_head[0].bias, settings["head_bias"])
     return model
 
 

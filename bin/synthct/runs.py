@@ -74,7 +74,7 @@ def plan(section: str, *, cases, folds, fold: str, out, arm: str, settings: str 
     rules = _common_rules(training + held_out)
     chosen["seed"] += number if fold.startswith("all") else 0
     place = take_place(device)
-    encoder = perceptual.encoder(chosen["perceptual"])
+    encoder = perceptual.encoder(chosen["perceptual"], rules["ct_range"])
     model = network.build(chosen["network"], chosen["channels"])
     network.initialise(model, chosen["network"], torch.Generator().manual_seed(chosen["seed"]))
     if init:

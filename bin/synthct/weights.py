@@ -1,0 +1,49 @@
+"""Where the weights of fixed encoders lie, and what to tell a user who does not have them."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from synthct.errors import InputError
+
+SOURCES = {  # file: where it is published
+    "vgg19-dcbb9e9d.pth": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    "sam_vit_b_01ec64.pth": "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
+    "sam_vit_l_0b3195.pth": "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_l_0b3195.pth",
+    "sam_vit_h_4b8939.pth": "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth",
+    "SAM2.1_Small.pt": "https://huggingface.co/VBoussot/impact-torchscript-models (SAM2.1_Small.pt)",
+}
+
+
+def directory() -> Path:
+    """Where weights are looked for: $SYNTHCT_WEIGHTS, else torch's own checkpoint cache."""
+    given = os.environ.get("SYNTHCT_WEIGHTS")
+    return Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def locate(name: str, given: str) -> Path:
+    """The weight file `given` (a path, or a directory that holds `name`), else `name` in `directory()`."""
+    place = Path(given) if given else directory()
+    path = place / name if place.is_dir() or not given else place
+    if not path.is_file():
+        raise InputError(f"weights of the perceptual loss are not there: get {SOURCES[name]} and put it at {path} (or name "
+                         "its path with training.perceptual.weights), or choose training.perceptual.encoder=mind or none")
+    return path
+
+
+def locate_totalsegmentator(task: str, given: str) -> Path:
+    """The fold directory of a TotalSegmentator nnU-Net: `given`, else where the totalsegmentator package keeps it.
+
+    `task` is the nnU-Net data set's number, e.g. "291" (organs).
+    """
+    from totalsegmentator.config import get_weights_dir  # heavy, and only wanted for this encoder
+
+    root = Path(given) if given else Path(get_weights_dir())
+    found = [root, *sorted(root.glob(f"Dataset{task}_*/*/fold_0"))]
+    for place in found:
+        if (place / "checkpoint_final.pth").is_file() and (place.parent / "plans.json").is_file():
+            return place
+    raise InputError(f"weights of the perceptual loss are not there: no Dataset{task}_*/*/fold_0/checkpoint_final.pth under "
+                     f"{root}; run `totalseg_download_weights -t total`, set TOTALSEG_WEIGHTS_PATH or "
+                     "training.perceptual.weights, or choose training.perceptual.encoder=mind or none")
