@@ -104,7 +104,8 @@ workflow STUDY {
             .combine(expected, by: 0)
             .map { _arm, model, key -> [key, model] }
             .groupTuple()
-            .map { key, models -> [key.toString(), models.sort { it.name }] },
+            .map { key, models -> [key.toString(), models.sort { it.name }] }
+            .join(FOLDS.out.plan),
         settings.map { chosen -> Presets.json(chosen) }
     )
     BASELINES(training)

@@ -91,17 +91,17 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
 def stratified_folds(patients: list[Patient], folds: int, seed: int) -> list[list[str]]:
     """Validation names of each fold: a random order within each region × center, dealt out in turn (released code's way).
 
-    Dealing goes on where the last stratum stopped, so that folds differ by one patient at most.
+    Each patient goes to a fold that has the fewest so far, ties in a random order of the stratum's own, so that folds
+    differ by one patient at most and small strata do not pile up in one fold.
     """
     if folds < 2 or folds > len(patients):
         raise InputError(f"folds {folds}: expected 2 to {len(patients)}, the number of patients left to train on")
     random = np.random.default_rng([seed, 2])
     dealt: list[list[str]] = [[] for _ in range(folds)]
-    turn = 0
     for members in _strata(patients).values():
+        turn = random.permutation(folds)
         for i in random.permutation(len(members)):
-            dealt[turn % folds].append(members[i])
-            turn += 1
+            min((dealt[fold] for fold in turn), key=len).append(members[i])
     return [sorted(fold) for fold in dealt]
 
 

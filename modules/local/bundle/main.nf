@@ -6,7 +6,7 @@ process BUNDLE {
     ext code: { CodeDigest.of(projectDir, 'bundle.py') }
 
     input:
-    tuple val(arm), path(models, stageAs: 'checkpoints/*')
+    tuple val(arm), path(models, stageAs: 'checkpoints/*'), path(folds)
     val settings
 
     output:
@@ -20,10 +20,11 @@ process BUNDLE {
     ${settings}
     JSON
     bundle.py create \\
-        --checkpoints checkpoints \\
         --settings settings.json \\
         --arm ${arm} \\
-        --out ${arm}
+        --cohort ${folds} \\
+        --out ${arm} \\
+        --checkpoints checkpoints/*
     versions.py --process ${task.process} torch safetensors
     """
 

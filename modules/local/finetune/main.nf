@@ -27,14 +27,12 @@ process FINETUNE {
     finetune.py \\
         --init ${init}/best.safetensors \\
         --regions ${meta.regions.join(',')} \\
-        --group ${meta.group} \\
         --cases cases \\
         --folds ${folds} \\
         --fold ${meta.fold} \\
         --arm ${meta.arm} \\
         --settings settings.json \\
         --checkpoint-dir ${checkpoint_dir}/${name} \\
-        --code ${task.ext.code} \\
         --out ${name}
     cp ${name}/log.csv ${name}.csv
     versions.py --process ${task.process} torch segmentation-models-pytorch numpy

@@ -40,9 +40,10 @@ process PREDICT {
         --list patients.csv \\
         --settings settings.json \\
         --outdir sct \\
-        --uncertainty-dir uncertainty \\
         ${dicom ? '--dicom dicom' : ''} \\
         --summary ${meta.arm}__${meta.kind}__${meta.batch}.json
+    mkdir uncertainty
+    for patient in ${patients*.patient.join(' ')}; do mv sct/\${patient}_uncertainty.mha uncertainty/\${patient}.mha; done
     versions.py --process ${task.process} torch segmentation-models-pytorch SimpleITK
     """
 

@@ -32,7 +32,6 @@ process TRAIN {
         --arm ${meta.arm} \\
         --settings settings.json \\
         --checkpoint-dir ${checkpoint_dir}/${name} \\
-        --code ${task.ext.code} \\
         --out ${name}
     cp ${name}/log.csv ${name}.csv
     versions.py --process ${task.process} torch segmentation-models-pytorch numpy

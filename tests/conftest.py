@@ -1,0 +1,67 @@
+"""Shared by all tests: where the checkout is, and how to run a tool or the engine as a user would."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def run_tool():
+    """Run ``bin/<tool>`` with arguments; returns the finished process (text output, never raises)."""
+
+    def run(tool: str, *arguments, **kwargs) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / "bin" / tool), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, **kwargs)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def nextflow():
+    """Run the engine in a directory of its own; returns the finished process."""
+
+    def run(directory, *arguments, version: str | None = None, **variables) -> subprocess.CompletedProcess:
+        environment = os.environ | {"NXF_ANSI_LOG": "false"} | variables
+        if version:
+            environment["NXF_VER"] = version
+        command = [str(ROOT / "nextflow"), *map(str, arguments)]
+        return subprocess.run(command, cwd=directory, capture_output=True, text=True, env=environment)
+
+    return run
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A copy of the pipeline's code that a test may edit; it uses the environment and the images of the checkout."""
+    copy = tmp_path / "synthct"
+    copy.mkdir()
+    for name in ("main.nf", "nextflow.config", "nextflow_schema.json"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("bin", "lib", "modules", "workflows", "conf", "containers"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "assets").mkdir()
+    shutil.copy(ROOT / "assets" / "schema_input.json", copy / "assets")
+    (copy / "assets" / "demo").symlink_to(ROOT / "assets" / "demo")
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    return copy
+
+
+def bad_input(process: subprocess.CompletedProcess, *expected: str):
+    """Assert exit status 2 with one line on stderr that contains every text of `expected`."""
+    lines = [line for line in process.stderr.splitlines() if line.strip()]
+    assert process.returncode == 2, process.stderr
+    assert len(lines) == 1, process.stderr
+    for text in expected:
+        assert text in lines[0], lines[0]

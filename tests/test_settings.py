@@ -1,0 +1,58 @@
+"""Presets: inheritance, modality and region overlays, overrides by parameter, faults in one line."""
+
+import pytest
+
+from synthct.errors import InputError
+from synthct.settings import for_region
+from synthct.settings import resolve
+
+
+@pytest.mark.parametrize("preset", ["paper", "released", "test"])
+@pytest.mark.parametrize("modality", ["mr", "cbct"])
+def test_every_preset_resolves(preset, modality):
+    settings = resolve(preset, modality)
+    assert settings["training"]["channels"] == {"mr": 5, "cbct": 3}[modality]
+    assert not any(key in ("mr", "cbct") for section in settings.values() if isinstance(section, dict) for key in section)
+
+
+def test_the_papers_numbers():
+    mr, cbct = resolve("paper", "mr"), resolve("paper", "cbct")
+    assert (mr["training"]["patch"], cbct["training"]["patch"]) == ([320, 320], [256, 256])
+    assert mr["training"]["batch"] == 32 and mr["training"]["learning_rate"] == 1e-3
+    assert mr["preprocessing"]["outside"] == -1.0 and resolve("released", "mr")["preprocessing"]["outside"] == -2.0
+    assert resolve("released", "cbct")["training"]["patch"] == [320, 320]
+    assert (mr["folds"]["folds"], mr["folds"]["holdout"]) == (5, "75")
+
+
+def test_overrides_keep_the_type():
+    settings = resolve("paper", "mr", ["training.batch=8", "training.patch=[64, 64]", "folds.holdout=0.2", "training.learning_rate=1"])
+    assert settings["training"]["batch"] == 8 and settings["training"]["patch"] == [64, 64]
+    assert settings["folds"]["holdout"] == "0.2" and settings["training"]["learning_rate"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.bach=8", "did you mean training.batch"),
+        ("training.batch=many", "type"),
+        ("training.batch", "section.key=value"),
+        ("nothing.at.all=1", "unknown key"),
+        ("training.batch=$(id)", "characters"),
+    ],
+)
+def test_wrong_overrides_are_refused(override, said):
+    with pytest.raises(InputError, match=said):
+        resolve("paper", "mr", [override])
+
+
+def test_own_preset_on_top_of_the_papers(tmp_path):
+    own = tmp_path / "mine.toml"
+    own.write_text('inherit = "paper"\n[training]\nbatch = 4\ncbct.channels = 7\n')
+    assert resolve(own, "mr")["training"]["batch"] == 4
+    assert resolve(own, "mr")["training"]["channels"] == 5 and resolve(own, "cbct")["training"]["channels"] == 7
+
+
+def test_region_overlays():
+    section = {"grid": 10, "metric": {"bins": 60, "region": {"HN": {"bins": 100}}}, "region": {"HN": {"grid": 15}}}
+    assert for_region(section, "HN") == {"grid": 15, "metric": {"bins": 100}}
+    assert for_region(section, "AB") == {"grid": 10, "metric": {"bins": 60}}
