@@ -67,13 +67,15 @@ def hausdorff(a: np.ndarray, b: np.ndarray, spacing, percentile: float = PERCENT
 
 
 def _quantile(values: np.ndarray, q: float) -> float:
-    """torch.quantile's linear interpolation, its float32 rank included (which moves the result for large n)."""
+    """torch.quantile's linear interpolation of float32 values, to the last bit: q in float32, one rounding at the end."""
     values = np.sort(values)
-    rank = np.float32(q) * np.float32(len(values) - 1)
+    rank = float(np.float32(q)) * (len(values) - 1)
     below = int(rank)
-    low, high = values[below], values[min(math.ceil(rank), len(values) - 1)]
-    weight = np.float32(rank - np.float32(below))
-    return float(low + weight * (high - low) if weight < 0.5 else high - (high - low) * (np.float32(1) - weight))
+    low, high = values[below], values[math.ceil(rank)]
+    weight, step = np.float32(rank - below), float(high - low)
+    if weight < 0.5:
+        return float(np.float32(float(low) + float(weight) * step))
+    return float(np.float32(float(high) - step * float(np.float32(1) - weight)))
 
 
 def _boxes(labels: np.ndarray, classes) -> dict[int, tuple[slice, ...]]:
