@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Register one image to another: IMPACT (feature similarity), Elastix (the organisers' maps), or none (resample only).
+
+Everything is written on the fixed image's grid. The displacement field is in mm, LPS, and maps fixed points to
+moving points.
+"""
+
+import click
+import SimpleITK as sitk
+import torch
+
+from synthct import settings as presets
+from synthct.cli import FILE
+from synthct.cli import OUT
+from synthct.cli import VOLUME
+from synthct.cli import cpu_threads
+from synthct.cli import tool
+from synthct.errors import InputError
+from synthct.files import atomic
+from synthct.files import plain
+from synthct.files import write_json
+from synthct.registration import pairwise
+from synthct.registration.preview import write_preview
+from synthct.volume import Volume
+from synthct.volume import read_mask
+from synthct.volume import read_volume
+from synthct.volume import resample
+from synthct.volume import write_volume
+
+
+@tool("register.py", help=__doc__)
+@click.option("--method", required=True, type=click.Choice(pairwise.METHODS))
+@click.option("--modality", required=True, type=click.Choice(presets.MODALITIES), help="the pair is CT and this")
+@click.option("--fixed", required=True, type=VOLUME, help="image that stays; its grid is the output's")
+@click.option("--moving", required=True, type=VOLUME, help="image that is deformed")
+@click.option("--fixed-mask", type=FILE, help="where to compare (default: a body mask by threshold)")
+@click.option("--moving-is", type=click.Choice(("ct", "image")), help="default: seen from the images, else by method")
+@click.option("--region", help="region name, for settings that depend on it (AB, TH, HN)")
+@click.option("--preset", default="paper", help="settings: a preset's name or a TOML file")
+@click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset")
+@click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset")
+@click.option("--seed", type=int, help="default: the preset's")
+@click.option("--rigid/--no-rigid", default=None, help="a rigid stage first (default: the preset's choice)")
+@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto")
+@click.option("--out-image", required=True, type=OUT, help="moving image on the fixed grid")
+@click.option("--out-displacement", required=True, type=OUT, help="displacement field, mm, LPS, fixed to moving")
+@click.option("--out-mask", type=OUT, help="fixed mask where the moving image has support")
+@click.option("--out-fixed", type=OUT, help="the fixed image as it is, so that a directory holds the pair")
+@click.option("--out-transform", type=OUT, help="transform for SimpleITK (.h5 or .tfm)")
+@click.option("--qc", type=OUT, help="JSON: folding, Jacobian, similarity before and after, time, memory")
+@click.option("--preview", type=OUT, help="NPZ with small pictures for the report")
+def main(method, modality, fixed, moving, fixed_mask, moving_is, region, preset, settings, overrides, seed, rigid,
+         device, out_image, out_displacement, out_mask, out_fixed, out_transform, qc, preview):
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no CUDA device can be used here")
+    device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(cpu_threads())
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
+    section = presets.section("registration", settings=settings, preset=preset, modality=modality, overrides=overrides)
+    still, moved = read_volume(fixed, "fixed image"), read_volume(moving, "moving image")
+    mask = _mask_on(fixed_mask, still) if fixed_mask else None
+    result = pairwise.register(still, moved, mask, section, method=method, modality=modality, region=region,
+                               moving_is=moving_is, rigid=rigid, seed=seed, device=device)
+    write_volume(result.image, out_image)
+    write_volume(result.displacement, out_displacement)
+    if out_mask:
+        write_volume(result.mask, out_mask)
+    if out_fixed:
+        write_volume(still, out_fixed)
+    if out_transform:
+        if not str(out_transform).endswith((".h5", ".tfm")):
+            raise InputError(f"--out-transform {out_transform}: expected .h5 or .tfm")
+        with atomic(out_transform) as temporary:
+            sitk.WriteTransform(result.transform, str(temporary))
+    if preview:
+        write_preview(preview, still, result.before, result.image, result.mask.array)
+    if qc:
+        write_json(qc, plain(result.quality))
+
+
+def _mask_on(path: str, image: Volume) -> Volume:
+    """The mask on the image's grid, resampled (nearest) where it lies on another."""
+    mask = resample(read_mask(path, what="fixed mask"), image.grid, order=0)
+    if not mask.array.any():
+        raise InputError(f"fixed mask {path}: nothing of it lies inside the fixed image")
+    return mask
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Which pairs to train on: the paper's exclusion lists, or a score from the registration's quality record.
+
+The score is the largest of several measures, each divided by its limit: above 1 the pair is left out, and the measure
+that says so is the reason. Limits are absolute where the meaning is (folding, overlap of the bodies, size of the
+deformation) and relative to the cohort where only comparison tells (mutual information, MIND distance): those two are
+distances from the median in robust standard deviations, and count from eight pairs on.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from synthct.errors import InputError
+
+SMALLEST_COHORT = 8  # pairs: fewer give no meaningful median and spread
+
+
+def read_records(paths) -> dict[str, dict]:
+    """Quality records by patient from files or directories (``<patient>/qc.json`` or ``<patient>.json``)."""
+    records = {}
+    for path in map(Path, paths):
+        found = sorted([*path.glob("*.json"), *path.glob("*/qc.json")]) if path.is_dir() else [path]
+        if not found:
+            raise InputError(f"{path}: no quality record in it (expected <patient>/qc.json or <patient>.json)")
+        for file in found:
+            patient = file.resolve().parent.name if file.name == "qc.json" else file.name.split(".")[0]
+            if patient in records:
+                raise InputError(f"{file}: a second quality record for patient {patient}")
+            try:
+                records[patient] = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as fault:
+                raise InputError(f"{file}: not a quality record ({fault})") from None
+    return dict(sorted(records.items()))
+
+
+def read_exclusions(path) -> set[str]:
+    """Patients of an exclusion list: one a line, text after the first comma or a # is a remark."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise InputError(f"exclusion list {path}: cannot be read ({fault})") from None
+    return {name for line in lines if (name := line.split("#")[0].split(",")[0].strip())}
+
+
+def curate(records: dict[str, dict], settings: dict, excluded: set[str] = frozenset()) -> list[dict]:
+    """One row {patient, kept, reason, score} a record; `settings` is the section ``curation`` of a preset."""
+    scores = {patient: _measures(record, settings["limits"]) for patient, record in records.items()}
+    for key, sign, what in (("mutual_information_after", -1, "mutual information {:.2f}, far below the cohort's {:.2f}"),
+                            ("mind_distance_after", 1, "MIND distance {:.3f}, far above the cohort's {:.3f}")):
+        values = {patient: float(record[key]) for patient, record in records.items() if key in record}
+        if len(values) < SMALLEST_COHORT:
+            continue
+        centre = float(np.median(list(values.values())))
+        spread = 1.4826 * float(np.median(np.abs(np.array(list(values.values())) - centre)))
+        for patient, value in values.items():
+            far = sign * (value - centre) / max(spread, 1e-6)
+            scores[patient].append((max(far, 0.0) / settings["limits"]["outlier"], what.format(value, centre)))
+    rows = []
+    for patient, measured in scores.items():
+        score, why = max(measured, default=(0.0, ""))
+        reason = ""
+        if patient in excluded:
+            reason = "on the exclusion list"
+        elif settings["mode"] == "auto" and score > 1:
+            reason = why
+        rows.append({"patient": patient, "kept": not reason, "reason": reason, "score": round(score, 3)})
+    return rows
+
+
+def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
+    """(value over its limit, what it says) for the measures that mean the same in every cohort."""
+    result = []
+    if "folding_fraction" in record:
+        folded = float(record["folding_fraction"])
+        result.append((folded / limits["folding"], f"{folded:.2%} of the body folded"))
+    if "body_dice_after" in record:
+        dice = float(record["body_dice_after"])
+        result.append(((1 - dice) / (1 - limits["body_dice"]), f"bodies overlap with Dice {dice:.3f}"))
+    if "displacement_mm" in record:
+        far = float(record["displacement_mm"]["p95"])
+        result.append((far / limits["displacement_mm"], f"displacements up to {far:.1f} mm (95th percentile)"))
+    if "jacobian" in record:
+        low, high = (float(record["jacobian"][key]) for key in ("p1", "p99"))
+        change = max(high, 1 / max(low, 1e-3))
+        result.append((change / limits["volume_change"], f"volumes change up to {change:.1f} times"))
+    return result

@@ -1,0 +1,54 @@
+"""What must hold before two images can be registered; each fault is one line that says what was found."""
+
+import numpy as np
+import SimpleITK as sitk
+
+from synthct.errors import InputError
+from synthct.registration.transform import support
+from synthct.volume import Volume
+
+SMALLEST_SIDE = 10          # voxels: fewer cannot carry descriptors and a control grid
+SMALLEST_MASK = 200         # voxels
+SMALLEST_OVERLAP = 0.05     # part of the fixed mask that lies inside the moving image
+LARGEST_ANISOTROPY = 8.0    # longest over shortest voxel edge
+
+
+def check_pair(fixed: Volume, moving: Volume, mask: Volume):
+    """Raise `InputError` for images that no registration can use: too small, constant, too anisotropic, apart."""
+    for volume, name in ((fixed, "fixed image"), (moving, "moving image")):
+        size, spacing = volume.grid.size, volume.grid.spacing
+        if min(size) < SMALLEST_SIDE:
+            raise InputError(f"{name}: {'×'.join(map(str, size))} voxels, registration needs at least "
+                             f"{SMALLEST_SIDE} along every axis")
+        if max(spacing) / min(spacing) > LARGEST_ANISOTROPY:
+            raise InputError(f"{name}: voxels of {'×'.join(f'{s:g}' for s in spacing)} mm are "
+                             f"{max(spacing) / min(spacing):.1f}:1 anisotropic, registration takes up to "
+                             f"{LARGEST_ANISOTROPY:g}:1; resample the image first")
+        if volume.array.max() == volume.array.min():
+            raise InputError(f"{name}: constant (every voxel is {volume.array.flat[0]}), nothing to align")
+    inside = mask.array > 0
+    if inside.sum() < SMALLEST_MASK:
+        raise InputError(f"fixed mask: {int(inside.sum())} voxels inside, registration needs at least {SMALLEST_MASK}")
+    if np.ptp(fixed.array[inside]) == 0:
+        raise InputError("fixed image: constant inside the mask, nothing to align")
+    shared = (support(moving.grid, sitk.Transform(), fixed.grid) & inside).sum() / inside.sum()
+    if shared < SMALLEST_OVERLAP:
+        raise InputError(f"the images do not overlap: {shared:.1%} of the fixed mask lies inside the moving image "
+                         f"(fixed {_box(fixed)}; moving {_box(moving)})")
+
+
+def moving_role(fixed: Volume, moving: Volume, modality: str, direction: str) -> str:
+    """"ct" or "image": what the moving image is. For MR the one with air far below zero is the CT; where that does not
+    tell (CBCT), the arm's `direction` does: "ct_to_image" or "image_to_ct"."""
+    if modality == "mr":
+        ct_like = [float(np.percentile(v.array[::2, ::4, ::4], 2)) < -300 for v in (fixed, moving)]
+        if ct_like[0] != ct_like[1]:
+            return "ct" if ct_like[1] else "image"
+    return "ct" if direction == "ct_to_image" else "image"
+
+
+def _box(volume: Volume) -> str:
+    grid = volume.grid
+    ends = [np.array(grid.origin) + grid.matrix @ ((np.array(grid.size) - 1) * part) for part in (0, 1)]
+    low, high = np.minimum(*ends), np.maximum(*ends)
+    return " ".join(f"{axis} {a:.0f}..{b:.0f}" for axis, a, b in zip("xyz", low, high, strict=True)) + " mm"

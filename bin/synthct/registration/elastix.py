@@ -1,0 +1,155 @@
+"""The baseline: Elastix with the SynthRAD2025 organisers' stage-2 settings, through itk-elastix.
+
+One B-spline stage per case, mutual information plus bending energy (MR) or plus bending energy and a rigidity penalty
+(CBCT), fixed = MR or CBCT, moving = CT, body mask as fixed mask. The numbers are the organisers' (facts, from
+SynthRAD2025/preprocessing @8a5b125); the parameter maps are written here. An optional rigid stage (their stage 1,
+"param_rigid") serves cohorts that are not aligned yet.
+"""
+
+import numpy as np
+import SimpleITK as sitk
+
+from synthct.errors import InputError
+from synthct.volume import Volume
+
+METRICS = {"mi": "AdvancedMattesMutualInformation",
+           "bending": "TransformBendingEnergyPenalty",
+           "rigidity": "TransformRigidityPenalty"}
+
+
+def register(fixed: Volume, moving: Volume, mask: Volume | None, settings: dict, *, seed: int,
+             rigid: bool = False) -> sitk.Transform:
+    """The transform (fixed point to moving point, mm, LPS) that Elastix finds.
+
+    `settings` is the section ``registration.elastix`` of a preset, resolved for modality and region. `mask` lies on
+    the fixed grid. Raises `InputError` with Elastix's own reason where it gives up (no overlap, too few samples).
+    """
+    import itk  # heavy (seconds): only this method needs it
+
+    stages = ([rigid_map(settings["rigid"], seed)] if rigid else []) + [deformable_map(settings, seed)]
+    parameters = itk.ParameterObject.New()
+    for stage in stages:
+        parameters.AddParameterMap(stage)
+    arguments = {"parameter_object": parameters, "log_to_console": False}
+    if mask is not None:
+        arguments["fixed_mask"] = _to_itk(itk, mask, np.uint8)
+    try:
+        # number_of_threads stays unset: giving it crashes itk-elastix with several metrics (the environment rules).
+        _, found = itk.elastix_registration_method(_to_itk(itk, fixed, np.float32), _to_itk(itk, moving, np.float32),
+                                                   **arguments)
+    except RuntimeError as fault:
+        reasons = [line.strip() for line in str(fault).splitlines() if line.strip()]
+        raise InputError(f"elastix gave up: {reasons[-1] if reasons else 'no reason given'}") from None
+    maps = [found.GetParameterMap(i) for i in range(found.GetNumberOfParameterMaps())]
+    composite = sitk.CompositeTransform(3)
+    for transform in reversed([_to_sitk(m) for m in maps]):  # SimpleITK applies the last added first
+        composite.AddTransform(transform)
+    return composite
+
+
+def deformable_map(settings: dict, seed: int) -> dict[str, list[str]]:
+    """The organisers' deformable map as Elastix parameters: one list of strings a key."""
+    levels = len(settings["iterations"])
+    weights = {name: settings[name] for name in METRICS if settings.get(name, 0) > 0}
+    pyramid = {"recursive": "Recursive", "smoothing": "Smoothing"}[settings["pyramid"]] + "ImagePyramid"
+    grid_sampler = settings["sampler"] == "Grid"
+    result = {
+        "Registration": ["MultiMetricMultiResolutionRegistration" if len(weights) > 1
+                         else "MultiResolutionRegistration"],
+        "NumberOfResolutions": [levels],
+        "Metric": [METRICS[name] for name in weights],
+        **{f"Metric{i}Weight": [value] for i, value in enumerate(weights.values())},
+        "FixedImagePyramid": [f"Fixed{pyramid}"],
+        "MovingImagePyramid": [f"Moving{pyramid}"],
+        "ImagePyramidSchedule": [f for factor in settings["pyramid_schedule"] for f in (factor,) * 3],
+        "Transform": ["BSplineTransform"],
+        "BSplineTransformSplineOrder": [3],
+        "FinalGridSpacingInPhysicalUnits": [settings["grid_mm"]] * 3,
+        "GridSpacingSchedule": [f for factor in settings["grid_schedule"] for f in (factor,) * 3],
+        "HowToCombineTransforms": ["Compose"],
+        "AutomaticTransformInitialization": ["false"],
+        "NumberOfHistogramBins": [settings["bins"]],
+        "MaximumNumberOfIterations": settings["iterations"],
+        "ImageSampler": ["Grid" if grid_sampler else "RandomCoordinate"],  # "Sampler" is a key Elastix does not know
+        "ErodeMask": [str(settings["erode_mask"]).lower()],
+        "BSplineInterpolationOrder": [3],
+        **_common(settings, seed),
+    }
+    if grid_sampler:
+        result["SampleGridSpacing"] = [step for factor in settings["sample_step"] for step in (factor,) * 3]
+    else:
+        result |= {"NumberOfSpatialSamples": [settings["samples"]], "NewSamplesEveryIteration": ["true"],
+                   "UseRandomSampleRegion": ["true"], "SampleRegionSize": [settings["sample_region_mm"]] * 3}
+    return _strings(result)
+
+
+def rigid_map(settings: dict, seed: int) -> dict[str, list[str]]:
+    """The organisers' stage 1 ("param_rigid"): Euler, mutual information, four levels, centre-of-gravity start."""
+    levels = len(settings["iterations"])
+    return _strings({
+        "Registration": ["MultiResolutionRegistration"],
+        "NumberOfResolutions": [levels],
+        "Metric": [METRICS["mi"]],
+        "FixedImagePyramid": ["FixedRecursiveImagePyramid"],
+        "MovingImagePyramid": ["MovingRecursiveImagePyramid"],
+        "ImagePyramidSchedule": [f for factor in settings["pyramid_schedule"] for f in (factor,) * 3],
+        "Transform": ["EulerTransform"],
+        "AutomaticScalesEstimation": ["false"],
+        "Scales": [settings["rotation_scale"]] * 3 + [1.0] * 3,
+        "AutomaticTransformInitialization": ["true"],
+        "AutomaticTransformInitializationMethod": ["CenterOfGravity"],
+        "HowToCombineTransforms": ["Compose"],
+        "NumberOfHistogramBins": [settings["bins"]],
+        "MaximumNumberOfIterations": settings["iterations"],
+        "ImageSampler": ["Grid"],
+        "SampleGridSpacing": [step for factor in settings["sample_step"] for step in (factor,) * 3],
+        "BSplineInterpolationOrder": [1],
+        **_common(settings, seed),
+    })
+
+
+def _common(settings: dict, seed: int) -> dict:
+    return {
+        "FixedInternalImagePixelType": ["float"],
+        "MovingInternalImagePixelType": ["float"],
+        "UseDirectionCosines": ["true"],
+        "Interpolator": ["BSplineInterpolator"],
+        "Optimizer": ["AdaptiveStochasticGradientDescent"],
+        "AutomaticParameterEstimation": ["true"],
+        "MaximumNumberOfSamplingAttempts": [settings["sampling_attempts"]],
+        "RequiredRatioOfValidSamples": [settings["valid_ratio"]],
+        "ResampleInterpolator": ["FinalBSplineInterpolator"],
+        "FinalBSplineInterpolationOrder": [3],
+        "Resampler": ["DefaultResampler"],
+        "DefaultPixelValue": [-1000],
+        "WriteResultImage": ["false"],
+        "RandomSeed": [seed],
+    }
+
+
+def _strings(values: dict) -> dict[str, list[str]]:
+    return {key: [str(value) for value in items] for key, items in values.items()}
+
+
+def _to_itk(itk, volume: Volume, kind):
+    image = itk.image_from_array(np.ascontiguousarray(volume.array.astype(kind)))
+    image.SetSpacing(volume.grid.spacing)
+    image.SetOrigin(volume.grid.origin)
+    image.SetDirection(itk.matrix_from_array(np.array(volume.grid.direction).reshape(3, 3)))
+    return image
+
+
+def _to_sitk(found) -> sitk.Transform:
+    numbers = [float(value) for value in found["TransformParameters"]]
+    if found["Transform"][0] == "EulerTransform":
+        transform = sitk.Euler3DTransform()
+        transform.SetComputeZYX(found["ComputeZYX"][0] == "true" if "ComputeZYX" in found else False)
+        transform.SetCenter([float(value) for value in found["CenterOfRotationPoint"]])
+        transform.SetParameters(numbers)
+        return transform
+    fixed = [float(value) for key in ("GridSize", "GridOrigin", "GridSpacing", "GridDirection") for value in found[key]]
+    direction = np.array(fixed[9:]).reshape(3, 3).T.ravel()  # Elastix writes it column by column
+    transform = sitk.BSplineTransform(3, 3)
+    transform.SetFixedParameters([*fixed[:9], *direction])
+    transform.SetParameters(numbers)
+    return transform

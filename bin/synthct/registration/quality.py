@@ -1,0 +1,63 @@
+"""Judging a registration without truth: folding, Jacobian, similarity before and after, overlap of the bodies."""
+
+import numpy as np
+import torch
+
+from synthct.registration.mind import mind
+from synthct.registration.mutual import MutualInformation
+from synthct.registration.pyramid import level_image
+from synthct.registration.pyramid import positions
+from synthct.volume import Volume
+
+VOXEL_MM = 3.0  # the judged images are brought to this (or their own, if coarser), so that judging stays cheap
+
+
+def jacobian(displacement: Volume) -> np.ndarray:
+    """det(d(p + u)/dp) at every voxel (z, y, x), by central differences; 0 or less means folded space."""
+    spacing = displacement.grid.spacing[::-1]
+    directions = np.array(displacement.grid.direction).reshape(3, 3)
+    along = [np.gradient(displacement.array[..., c].astype(np.float64), *spacing) for c in range(3)]
+    gradient = np.stack([np.stack(rows[::-1], -1) for rows in along], -2)  # [..., component, image axis x, y, z]
+    return np.linalg.det(gradient @ directions.T + np.eye(3))
+
+
+def measures(fixed: Volume, before: Volume, after: Volume, mask: np.ndarray, displacement: Volume,
+             bodies: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict:
+    """The numbers of ``qc.json``. `before` and `after` are the moving image on the fixed grid; `mask` (z, y, x) is the
+    fixed mask where the moving image gives support; `bodies` are body masks of fixed, before and after."""
+    inside = mask > 0
+    determinant = jacobian(displacement)[inside]
+    length = np.linalg.norm(displacement.array, axis=-1)[inside]
+    result = {
+        "folding_fraction": float((determinant <= 0).mean()),
+        "jacobian": {f"p{q:g}": float(np.percentile(determinant, q)) for q in (0, 1, 5, 50, 95, 99, 100)},
+        "jacobian_log_std": float(np.log(determinant.clip(1e-3)).std()),
+        "displacement_mm": {"mean": float(length.mean()), "p95": float(np.percentile(length, 95)),
+                            "max": float(length.max())},
+        "mask_voxels": int(inside.sum()),
+    }
+    for name, moved in (("before", before), ("after", after)):
+        result |= {f"{key}_{name}": value for key, value in similarity(fixed, moved, inside).items()}
+    body_fixed = bodies[0] & inside
+    result["body_dice_before"], result["body_dice_after"] = (_dice(body_fixed, body & inside) for body in bodies[1:])
+    return result
+
+
+def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, float]:
+    """Mutual information (nats, 48 bins) and mean MIND distance (R2D2, 0..1) of two images on one grid inside a mask."""
+    points = positions(fixed.grid, VOXEL_MM)
+    weight = level_image(torch.from_numpy(inside.astype(np.float32)), fixed.grid, points, 0.0)
+    chosen = weight.reshape(-1) > 0.5
+    images = [level_image(torch.from_numpy(v.array.astype(np.float32)), fixed.grid, points, 1.0)
+              for v in (fixed, moved)]
+    values = [image.reshape(-1)[chosen] for image in images]
+    ranges = [(float(v.min()), max(float(v.max()), float(v.min()) + 1e-3)) for v in values]
+    joint = MutualInformation(48, *ranges)
+    maps = [mind(image, 2, 2).reshape(12, -1)[:, chosen] for image in images]
+    return {"mutual_information": -float(joint(*values, torch.ones_like(values[0]))),
+            "mind_distance": float((maps[0] - maps[1]).abs().mean())}
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    total = a.sum() + b.sum()
+    return float(2 * (a & b).sum() / total) if total else 1.0

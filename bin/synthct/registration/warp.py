@@ -1,0 +1,57 @@
+"""Looking up the moving side at T(x): where fixed points fall in the moving image, and fast trilinear sampling there."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from synthct.registration.pyramid import extents
+from synthct.volume import Grid
+
+
+class PointMap:
+    """Fixed points + displacement (mm, LPS) to the moving image's coordinates, -1..1 along (x, y, z).
+
+    `matrix` and `offset` (LPS mm) are an affine map applied after the displacement: T(x) = matrix (x + u) + offset.
+    """
+
+    def __init__(self, fixed: Grid, moving: Grid, matrix: np.ndarray, offset: np.ndarray, device="cpu"):
+        self.fixed = fixed
+        inverse = np.linalg.inv(np.array(moving.direction).reshape(3, 3))
+        span = np.array(extents(moving)[::-1])
+        self._to_unit = (2 / span)[:, None] * inverse
+        self._shift = self._to_unit @ (np.asarray(offset) - np.array(moving.origin)) - 1
+        self._to_unit = self._to_unit @ np.asarray(matrix)
+        self.linear = torch.tensor(self._to_unit, dtype=torch.float32, device=device)
+        self.margin = torch.tensor(np.array(moving.spacing) / span, dtype=torch.float32, device=device)
+
+    def base(self, positions: list[np.ndarray]) -> torch.Tensor:
+        """Moving coordinates (z, y, x, 3) of undisplaced points, `positions` in mm along the fixed axes (z, y, x)."""
+        direction = np.array(self.fixed.direction).reshape(3, 3)
+        axes = self._to_unit @ direction
+        corner = self._to_unit @ np.array(self.fixed.origin) + self._shift
+        z, y, x = (torch.tensor(p[:, None] * axes[:, 2 - a], dtype=torch.float32) for a, p in enumerate(positions))
+        start = torch.tensor(corner, dtype=torch.float32)
+        return (start + z[:, None, None] + y[None, :, None] + x[None, None, :]).to(self.linear.device)
+
+    def moved(self, base: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+        """Moving coordinates (N, 3) of points with `base` (N, 3) displaced by (3, N) mm."""
+        return base + displacement.T @ self.linear.T
+
+    def inside(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """1.0 where coordinates (N, 3) lie in the moving image (half a voxel around its voxel centres), else 0.0."""
+        return (coordinates.detach().abs() <= 1 + self.margin).all(-1).to(coordinates.dtype)
+
+
+def sample(maps: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
+    """Trilinear values (c, N) of maps (c, z, y, x) at coordinates (N, 3) in -1..1; the edge value outside.
+
+    The points go as one batch element a thread, because torch's CPU kernel shares out batch elements only.
+    """
+    count = len(coordinates)
+    parts = 1 if coordinates.is_cuda else max(1, torch.get_num_threads())
+    padding = -count % parts
+    if padding:
+        coordinates = torch.cat([coordinates, coordinates[-1:].expand(padding, 3)])
+    grid = coordinates.reshape(parts, 1, 1, -1, 3)
+    values = F.grid_sample(maps.expand(parts, *maps.shape), grid, align_corners=True, padding_mode="border")
+    return values.reshape(parts, maps.shape[0], -1).transpose(0, 1).reshape(maps.shape[0], -1)[:, :count]
