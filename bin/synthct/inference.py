@@ -18,13 +18,14 @@ from synthct.cases import reflect
 from synthct.errors import InputError
 from synthct.intensity import Normalisation
 from synthct.intensity import to_hu
+from synthct.network import STRIDE
+from synthct.network import padded
 from synthct.orientation import orientation_of
 from synthct.orientation import to_lps
 from synthct.volume import Volume
 from synthct.volume import resample
 
 VIEWS = {"none": (), "x": (-1,), "y": (-2,), "xy": (-2, -1)}  # axes of (batch, channel, y, x) that a view flips
-STRIDE = 32  # the network halves its input five times
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,16 @@ def predict(image: Volume, mask: Volume, networks: list[torch.nn.Module], *, mod
 
 
 def frame_around(body: np.ndarray, margin: int) -> Frame:
-    """The frame of a mask (z, y, x): its box in the plane, `margin` pixels wider on each side, up to multiples of 32.
+    """The frame of a mask (z, y, x): its box in the plane, at least `margin` pixels wider on each side within the plane.
 
-    Where it fits it stays within the plane; a frame as large as the plane covers all of it and pads after its end.
+    It starts and ends at multiples of 32 counted from the plane's first pixel, so that every pixel keeps its place in the
+    network's strides and the result is that of the whole plane but for the frame's own border; a plane whose size is no
+    such multiple is padded after its end.
     """
     def span(hit: np.ndarray) -> tuple[int, int]:
-        at, plane = np.flatnonzero(hit), hit.size
-        size = -(-(at[-1] + 1 - at[0] + 2 * margin) // STRIDE) * STRIDE
-        if size >= plane:
-            return 0, -(-plane // STRIDE) * STRIDE
-        middle = (at[0] + at[-1] + 1) // 2
-        return int(np.clip(middle - size // 2, 0, plane - size)), int(size)
+        at = np.flatnonzero(hit)
+        start = max(0, int(at[0]) - margin) // STRIDE * STRIDE
+        return start, padded(min(hit.size, int(at[-1]) + 1 + margin) - start)
 
     (y0, height), (x0, width) = span(body.any((0, 2))), span(body.any((0, 1)))
     return Frame(y0, x0, height, width)
