@@ -26,7 +26,7 @@ def register(fixed: Volume, moving: Volume, mask: Volume | None, settings: dict,
     """
     import itk  # heavy (seconds): only this method needs it
 
-    stages = ([rigid_map(settings["rigid"], seed)] if rigid else []) + [deformable_map(settings, seed)]
+    stages = ([rigid_map(settings["rigid"], seed)] if rigid else []) + [deformable_map(settings, seed, extent(fixed))]
     parameters = itk.ParameterObject.New()
     for stage in stages:
         parameters.AddParameterMap(stage)
@@ -47,8 +47,16 @@ def register(fixed: Volume, moving: Volume, mask: Volume | None, settings: dict,
     return composite
 
 
-def deformable_map(settings: dict, seed: int) -> dict[str, list[str]]:
-    """The organisers' deformable map as Elastix parameters: one list of strings a key."""
+def extent(volume: Volume) -> list[float]:
+    """The volume's size in mm (x, y, z), between its outermost voxel centres."""
+    return [(n - 1) * spacing for n, spacing in zip(volume.grid.size, volume.grid.spacing, strict=True)]
+
+
+def deformable_map(settings: dict, seed: int, extent_mm: list[float]) -> dict[str, list[str]]:
+    """The organisers' deformable map as Elastix parameters: one list of strings a key.
+
+    `extent_mm` is the fixed image's (x, y, z): Elastix refuses a sample region that is larger.
+    """
     levels = len(settings["iterations"])
     weights = {name: settings[name] for name in METRICS if settings.get(name, 0) > 0}
     pyramid = {"recursive": "Recursive", "smoothing": "Smoothing"}[settings["pyramid"]] + "ImagePyramid"
@@ -79,7 +87,7 @@ def deformable_map(settings: dict, seed: int) -> dict[str, list[str]]:
         result["SampleGridSpacing"] = [step for factor in settings["sample_step"] for step in (factor,) * 3]
     else:
         result |= {"NumberOfSpatialSamples": [settings["samples"]], "NewSamplesEveryIteration": ["true"],
-                   "UseRandomSampleRegion": ["true"], "SampleRegionSize": [settings["sample_region_mm"]] * 3}
+                   "UseRandomSampleRegion": ["true"], "SampleRegionSize": [min(settings["sample_region_mm"], size) for size in extent_mm]}
     return _strings(result)
 
 
