@@ -4,6 +4,8 @@ A `Volume` is an array (z, y, x) with the `Grid` that places it in LPS millimetr
 the other rooms see arrays and grids. A DICOM series is read by `synthct.dicom`, through the same `read_volume`.
 """
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import SimpleITK as sitk
 
 from synthct.errors import InputError
 from synthct.files import atomic
+from synthct.nifti import shortfall
 
 SUFFIXES = (".mha", ".mhd", ".nii", ".nii.gz", ".nrrd", ".nhdr")
 
@@ -101,8 +104,10 @@ def read_volume(path, what: str = "image") -> Volume:
         raise InputError(f"{what} {path}: unknown format, expected {', '.join(SUFFIXES)} or a DICOM series directory")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    nifti = path.name.lower().endswith((".nii", ".nii.gz"))
     try:
-        reader.ReadImageInformation()
+        with _quiet():
+            reader.ReadImageInformation()
         dimension, components = reader.GetDimension(), reader.GetNumberOfComponents()
         if dimension == 4 and reader.GetSize()[3] == 1:
             dimension = 3
@@ -111,7 +116,10 @@ def read_volume(path, what: str = "image") -> Volume:
             raise InputError(f"{what} {path}: {dimension}-dimensional, expected a 3-D volume")
         if components != 1:
             raise InputError(f"{what} {path}: {components} values per voxel (RGB or vector), expected one")
-        image = reader.Execute()
+        if nifti and (lack := shortfall(path)):
+            raise InputError(f"{what} {path}: truncated ({lack})")
+        with _quiet():
+            image = reader.Execute()
     except RuntimeError as fault:
         raise InputError(f"{what} {path}: cannot be read ({_reason(fault)}); is the file truncated?") from None
     return _checked(from_sitk(image), path, what)
@@ -143,9 +151,12 @@ def write_volume(volume: Volume, path, compress: bool = True):
         raise InputError(f"output {path}: unknown format, expected one of {', '.join(SUFFIXES)}")
     with atomic(path) as temporary:
         try:
-            sitk.WriteImage(to_sitk(volume), str(temporary), compress)
+            with _quiet():
+                sitk.WriteImage(to_sitk(volume), str(temporary), compress)
         except RuntimeError as fault:
             raise InputError(f"output {path}: cannot be written ({_reason(fault)}); is there room on the disk?") from None
+        if temporary.name.endswith((".nii", ".nii.gz")) and (lack := shortfall(temporary)):
+            raise InputError(f"output {path}: cannot be written ({lack}); is there room on the disk?")
 
 
 def resample(volume: Volume, grid: Grid, *, order: int = 1, outside: float = 0.0) -> Volume:
@@ -170,6 +181,20 @@ def resample(volume: Volume, grid: Grid, *, order: int = 1, outside: float = 0.0
         result = np.clip(result, low, high)
         result = np.rint(result).astype(kind) if np.issubdtype(kind, np.integer) else result.astype(kind)
     return Volume(result, grid)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep what ITK's C and C++ code prints to stderr from the user: the exception says it in one line."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _checked(volume: Volume, path, what: str) -> Volume:
