@@ -2,7 +2,7 @@
 process BASELINES {
     tag "${arm}"
     label 'process_single'
-    container "${params.container_registry}/baselines:0.1.0"
+    container "${ContainerImage.of(projectDir, params.container_registry, 'baselines')}"
     ext code: { CodeDigest.of(projectDir, 'baselines.py') }
 
     input:

@@ -2,7 +2,7 @@
 process BUNDLE {
     tag "${arm}"
     label 'process_single'
-    container "${params.container_registry}/bundle:0.1.0"
+    container "${ContainerImage.of(projectDir, params.container_registry, 'bundle')}"
     ext code: { CodeDigest.of(projectDir, 'bundle.py') }
 
     input:

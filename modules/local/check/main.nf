@@ -2,7 +2,7 @@
 process CHECK {
     tag "${preset}"
     label 'process_single'
-    container "${params.container_registry}/check:0.1.0"
+    container "${ContainerImage.of(projectDir, params.container_registry, 'check')}"
     cache 'deep' // by content: a touched sheet or preset starts nothing anew
     ext code: { CodeDigest.of(projectDir, 'check.py') }
 

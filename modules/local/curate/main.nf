@@ -2,8 +2,9 @@
 process CURATE {
     tag "${arm}"
     label 'process_single'
-    container "${params.container_registry}/curate:0.1.0"
-    ext code: { CodeDigest.of(projectDir, 'curate.py') }
+    container "${ContainerImage.of(projectDir, params.container_registry, 'curate')}"
+    ext code: { CodeDigest.of(projectDir, 'curate.py') },
+        place: { "registration/${arm}" }
 
     input:
     tuple val(arm), path(qc, stageAs: 'qc/*'), path(exclude)

@@ -2,7 +2,7 @@
 process EVALUATE {
     tag "${meta.patient} ${meta.trained} on ${meta.tested}"
     label 'process_low'
-    container "${params.container_registry}/evaluate:0.1.0"
+    container "${ContainerImage.of(projectDir, params.container_registry, 'evaluate')}"
     ext code: { CodeDigest.of(projectDir, 'evaluate.py') }
 
     input:

@@ -3,8 +3,9 @@ process FINETUNE {
     tag "${meta.arm} fold ${meta.fold} ${meta.group}"
     label 'process_high'
     label 'process_gpu'
-    container "${params.container_registry}/finetune:0.1.0"
-    ext code: { CodeDigest.of(projectDir, 'finetune.py') }
+    container "${ContainerImage.of(projectDir, params.container_registry, 'finetune')}"
+    ext code: { CodeDigest.of(projectDir, 'finetune.py') },
+        place: { "training/${meta.arm}" }
 
     input:
     tuple val(meta), path(init), path(cases, stageAs: 'cases/*'), path(folds)

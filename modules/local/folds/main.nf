@@ -2,9 +2,10 @@
 process FOLDS {
     tag "${arm}"
     label 'process_single'
-    container "${params.container_registry}/folds:0.1.0"
+    container "${ContainerImage.of(projectDir, params.container_registry, 'folds')}"
     cache 'deep'
-    ext code: { CodeDigest.of(projectDir, 'folds.py') }
+    ext code: { CodeDigest.of(projectDir, 'folds.py') },
+        place: { "folds/${arm}" }
 
     input:
     tuple val(arm), path(excluded)

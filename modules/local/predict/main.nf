@@ -3,8 +3,9 @@ process PREDICT {
     tag "${meta.arm} on ${meta.kind} ${patients.size()} patients"
     label 'process_medium'
     label 'process_gpu'
-    container "${params.container_registry}/predict:0.1.0"
-    ext code: { CodeDigest.of(projectDir, 'predict.py') }
+    container "${ContainerImage.of(projectDir, params.container_registry, 'predict')}"
+    ext code: { CodeDigest.of(projectDir, 'predict.py') },
+        place: { meta.kind == 'native' ? "sct/${meta.arm}" : "sct/${meta.arm}/on_${meta.kind}" }
 
     input:
     tuple val(meta), path(bundle), val(patients), path(images, stageAs: 'images/?/*'), path(masks, stageAs: 'masks/?/*')

@@ -2,7 +2,7 @@
 process PREPROCESS {
     tag "${meta.patient} ${meta.arm}"
     label 'process_low'
-    container "${params.container_registry}/preprocess:0.1.0"
+    container "${ContainerImage.of(projectDir, params.container_registry, 'preprocess')}"
     ext code: { CodeDigest.of(projectDir, 'preprocess.py') }
 
     input:

@@ -3,8 +3,9 @@ process REGISTER {
     tag "${meta.patient} ${meta.arm}"
     label 'process_medium'
     label 'process_gpu'
-    container "${params.container_registry}/register:0.1.0"
-    ext code: { CodeDigest.of(projectDir, 'register.py') }
+    container "${ContainerImage.of(projectDir, params.container_registry, 'register')}"
+    ext code: { CodeDigest.of(projectDir, 'register.py') },
+        place: { "registration/${meta.arm}/${meta.patient}" }
 
     input:
     tuple val(meta), path(image, stageAs: 'image/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*')

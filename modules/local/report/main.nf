@@ -1,7 +1,7 @@
 // Everything a person wants to see, in one HTML file that opens offline, and every number of it in a CSV.
 process REPORT {
     label 'process_low'
-    container "${params.container_registry}/report:0.1.0"
+    container "${ContainerImage.of(projectDir, params.container_registry, 'report')}"
     ext code: { CodeDigest.of(projectDir, 'report.py') }
 
     input:

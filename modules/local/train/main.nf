@@ -4,8 +4,9 @@ process TRAIN {
     tag "${meta.arm} fold ${meta.fold}"
     label 'process_high'
     label 'process_gpu'
-    container "${params.container_registry}/train:0.1.0"
-    ext code: { CodeDigest.of(projectDir, 'train.py') }
+    container "${ContainerImage.of(projectDir, params.container_registry, 'train')}"
+    ext code: { CodeDigest.of(projectDir, 'train.py') },
+        place: { "training/${meta.arm}" }
 
     input:
     tuple val(meta), path(cases, stageAs: 'cases/*'), path(folds)
