@@ -51,14 +51,15 @@ def main():
         if options.labels:
             tool += ["--sct-seg", f"{folder}/sct_seg.mha", "--ct-seg", f"{folder}/ct_seg.mha", "--region", "AB"]
         naive = [sys.executable, "-c", NAIVE, str(ROOT), folder, str(options.labels)]
-        seconds, peak = measure(tool, options.repeat)
-        naive_seconds, naive_peak = measure(naive, options.repeat)
+        seconds, cpu, peak = measure(tool, options.repeat)
+        naive_seconds, naive_cpu, naive_peak = measure(naive, options.repeat)
         found, expected = (json.loads(Path(folder, f"{name}.json").read_text()) for name in ("tool", "naive"))
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
     print(f"size {options.size[0]}x{options.size[1]}x{options.size[2]} (z, y, x), labels {options.labels}, OMP_NUM_THREADS {threads}")
-    print(f"evaluate.py  {seconds:7.1f} s  {peak / 2**20:6.2f} GiB")
-    print(f"definition   {naive_seconds:7.1f} s  {naive_peak / 2**20:6.2f} GiB")
-    print(f"ratio        {seconds / naive_seconds:7.3f}    {peak / naive_peak:6.3f}")
+    print("             wall (s)  CPU (s)  peak (GiB)")
+    print(f"evaluate.py  {seconds:8.1f}  {cpu:7.1f}  {peak / 2**20:10.2f}")
+    print(f"definition   {naive_seconds:8.1f}  {naive_cpu:7.1f}  {naive_peak / 2**20:10.2f}")
+    print(f"ratio        {seconds / naive_seconds:8.3f}  {cpu / naive_cpu:7.3f}  {peak / naive_peak:10.3f}")
     print("difference   " + ", ".join(f"{key} {abs(found[key] - value):.1e}" for key, value in expected.items()))
 
 
@@ -90,19 +91,20 @@ def make_patient(folder: Path, shape: tuple[int, int, int]):
         write_volume(Volume(array, grid), folder / f"{name}.mha")
 
 
-def measure(command: list[str], repeat: int) -> tuple[float, int]:
-    """Median wall seconds and largest resident set (KiB) of a command."""
-    times, peak = [], 0
+def measure(command: list[str], repeat: int) -> tuple[float, float, int]:
+    """Median wall seconds, median CPU seconds (of use on a busy machine) and largest resident set (KiB) of a command."""
+    times, processor, peak = [], [], 0
     for _ in range(repeat):
         start = time.perf_counter()
         process = subprocess.Popen(command)
         _, status, usage = os.wait4(process.pid, 0)
         times.append(time.perf_counter() - start)
+        processor.append(usage.ru_utime + usage.ru_stime)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit(f"failed: {' '.join(command[:3])}")
         peak = max(peak, usage.ru_maxrss)
-    return statistics.median(times), peak
+    return statistics.median(times), statistics.median(processor), peak
 
 
 if __name__ == "__main__":

@@ -81,7 +81,6 @@ def test_scattered_mask_and_random_images():
     mask[:, :, 66:90] = 0
     mask[20:26, 46:50, 46:66] = 1  # so that some voxel is left at the last scale
     naive = naive_metrics.image_scores(sct, ct, mask)
-    assert 0 <= naive["ms_ssim"] < 0.1
     assert image_scores(sct, ct, mask) == pytest.approx(naive, abs=2e-9, rel=1e-12)
 
 

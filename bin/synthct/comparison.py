@@ -18,14 +18,13 @@ MODEL, IMAGES = "model", "images"
 
 
 def comparisons(rows: list[dict]) -> list[dict]:
-    """All paired tests among `rows` of one checkpoint (the first in order when there are several).
+    """All paired tests among `rows`, which are of one checkpoint.
 
     Keys: question, metric, fixed (the arm that stays), a, b (the arms compared), n (patients with both), mean_a, mean_b,
     mean_difference and median_difference (a − b, the metric's unit), a_better and b_better (patients), rank_biserial (−1…1, above 0:
-    a is larger), p (two-sided), p_holm, smallest_p (what n pairs can reach at all).
+    a is larger), p (two-sided), p_holm, smallest_p and smallest_p_holm (what n pairs
+    and this many tests can reach at all).
     """
-    checkpoints = sorted({row["checkpoint"] for row in rows})
-    rows = [row for row in rows if row["checkpoint"] == checkpoints[0]] if checkpoints else []
     result = []
     for metric in metrics_in(rows) if rows else []:
         values: dict[tuple[str, str], dict[str, float]] = {}
@@ -47,6 +46,7 @@ def comparisons(rows: list[dict]) -> list[dict]:
                     family.append({"question": question, "metric": metric.key, "fixed": fixed, "a": a, "b": b, **pair})
             for entry, corrected in zip(family, holm([entry["p"] for entry in family]), strict=True):
                 entry["p_holm"] = corrected
+                entry["smallest_p_holm"] = min(1.0, len(family) * entry["smallest_p"])
             result += family
     return result
 

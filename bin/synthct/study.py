@@ -134,6 +134,17 @@ def combinations(rows: list[dict]) -> dict[tuple[str, str, str], list[dict]]:
     return groups
 
 
+def of_chosen_checkpoint(rows: list[dict]) -> list[dict]:
+    """Rows of one checkpoint, so that a patient counts once: "best" where it was scored, else the first by name."""
+    names = sorted({row["checkpoint"] for row in rows}, key=lambda name: (name != "best", name))
+    return [row for row in rows if row["checkpoint"] == names[0]] if names else []
+
+
+def own_images(rows: list[dict]) -> list[dict]:
+    """Each model on test images registered as its training images were; all rows where no model has such."""
+    return [row for row in rows if row["trained_on"] == row["tested_on"]] or rows
+
+
 def arm_order(name: str) -> tuple[int, str]:
     """Sorts arms as the paper names them, others after by name: impact, elastix, then the rest, none last."""
     known = {"impact": 0, "elastix": 1, "none": 9}

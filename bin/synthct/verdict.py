@@ -5,7 +5,7 @@ import math
 from synthct.comparison import IMAGES, MODEL
 from synthct.study import matrix
 
-NAMES = {"impact": "IMPACT", "elastix": "Elastix", "none": "no registration"}
+NAMES = {"impact": "IMPACT", "elastix": "Elastix", "none": "no registration", "truth": "true alignment", "given": "given"}
 LEVEL = 0.05
 
 
@@ -15,70 +15,84 @@ def arm_name(arm: str) -> str:
 
 
 def verdict(rows: list[dict], tests: list[dict]) -> list[str]:
-    """One to four sentences, the most important first; empty without rows."""
+    """One to five sentences, the most important first; empty without a finite MAE."""
     cells = [cell for cell in matrix(rows) if math.isfinite(cell.get("mae_pooled", math.nan))]
     if not cells:
         return []
-    sentences = [_headline(cells)]
-    sentences += _tested(tests, IMAGES) + _tested(tests, MODEL)
+    images, model = (_largest(tests, question) for question in (IMAGES, MODEL))
+    sentences = []
+    if images and model:
+        sentences.append(f"Changing only the registration of the test images moves a model's mean absolute error by up to "
+                         f"{abs(images['mean_difference']):.1f} HU; changing only the registration it was trained on, by up to "
+                         f"{abs(model['mean_difference']):.1f} HU.")
+    sentences.append(_best(cells))
+    sentences += [_detail(test) for test in (images, model) if test]
     return [sentence for sentence in [*sentences, _trivial(rows)] if sentence]
 
 
-def _headline(cells: list[dict]) -> str:
+def cautions(tests: list[dict]) -> list[str]:
+    """What a reader must bear in mind about the matrix, from its own numbers."""
+    notes = ["Cells of one column share their test images, so they compare models. Cells of one row share the model but not the "
+             "test images: the difference is what the test registration does to the score."]
+    mae = [test for test in tests if test["metric"] == "mae"]
+    if mae and min(test["smallest_p_holm"] for test in mae) >= LEVEL:
+        notes.append(f"With {max(test['n'] for test in mae)} patients and this many comparisons no corrected p-value can fall below "
+                     f"{min(test['smallest_p_holm'] for test in mae):.2g}: the differences are described, not proven.")
+    return notes
+
+
+def _best(cells: list[dict]) -> str:
     own = [cell for cell in cells if cell["trained_on"] == cell["tested_on"]] or cells
     best = min(own, key=lambda cell: cell["mae_pooled"])
-    who = f"The model trained on {_pairs(best['trained_on'])}" if best["trained_on"] else "The synthetic CT"
-    where = "" if best["tested_on"] in ("", best["trained_on"]) else f" against {_pairs(best['tested_on'])}"
-    own_images = " on test images registered the same way" if best["tested_on"] == best["trained_on"] != "" else where
-    return (f"{who} reaches a mean absolute error of {best['mae_pooled']:.1f} ± {best['mae_sd']:.1f} HU{own_images} "
-            f"({_count(best['n'], 'patient')}).")
+    named = best["trained_on"] not in ("", "given")
+    who = f"The model trained on {_pairs(best['trained_on'])}" if named else "The synthetic CT"
+    where = " on test images registered the same way" if named and best["tested_on"] == best["trained_on"] else ""
+    first = "The lowest error is that of the" if named and len(own) > 1 else ""
+    start = f"{first} model trained on {_pairs(best['trained_on'])}: " if first else f"{who} reaches a mean absolute error of "
+    return f"{start}{best['mae_pooled']:.1f} ± {best['mae_sd']:.1f} HU{where}, over {_count(best['n'], 'patient')}."
 
 
-def _tested(tests: list[dict], question: str) -> list[str]:
-    """The largest MAE difference of a question, with its test; one sentence."""
+def _largest(tests: list[dict], question: str) -> dict | None:
+    """The largest MAE difference of a question; "none" counts only where there are no two registrations to compare."""
     some = [test for test in tests if test["question"] == question and test["metric"] == "mae"]
-    if not some:
-        return []
-    test = max(some, key=lambda entry: abs(entry["mean_difference"]))
-    better, worse = (test["a"], test["b"]) if test["mean_difference"] <= 0 else (test["b"], test["a"])
+    some = [test for test in some if "none" not in (test["a"], test["b"], test["fixed"])] or some
+    return max(some, key=lambda test: abs(test["mean_difference"]), default=None)
+
+
+def _detail(test: dict) -> str:
+    a_is_better = test["mean_difference"] <= 0
+    better, worse = (test["a"], test["b"]) if a_is_better else (test["b"], test["a"])
     low, high = sorted((test["mean_a"], test["mean_b"]))
-    count = test["a_better"] if better == test["a"] else test["b_better"]
-    if question == IMAGES:
-        text = (f"The same model, trained on {_pairs(test['fixed'])}, scores {high - low:.1f} HU better when the test images "
-                f"come from {_registration(better)} than from {_registration(worse)} ({low:.1f} against {high:.1f} HU, better in "
-                f"{count} of {test['n']}; {_p(test)})")
-        outcome = ": the test registration alone moves the score." if test["p_holm"] < LEVEL else _not_shown(test)
+    won = test["a_better" if a_is_better else "b_better"]
+    if test["question"] == IMAGES:
+        text = (f"The model trained on {_pairs(test['fixed'])} scores {low:.1f} HU on {_images(better)} and {high:.1f} HU on "
+                f"{_images(worse)}, lower on the former in {won} of {_count(test['n'], 'patient')}")
     else:
-        text = (f"On the same test images, {_registration(test['fixed'])}, training on {_pairs(better)} rather than on "
-                f"{_pairs(worse)} lowers the error by {high - low:.1f} HU ({low:.1f} against {high:.1f} HU, better in {count} of "
-                f"{test['n']}; {_p(test)})")
-        outcome = ": the training registration makes a difference." if test["p_holm"] < LEVEL else _not_shown(test)
-    return [text + outcome]
-
-
-
-def _not_shown(test: dict) -> str:
-    if test["smallest_p"] >= LEVEL:
-        return f"; {test['n']} pairs are too few for any test to show a difference."
-    return "; that is not more than chance would explain."
+        text = (f"On {_images(test['fixed'])}, training on {_pairs(better)} gives {low:.1f} HU and training on {_pairs(worse)} "
+                f"{high:.1f} HU, lower with the former in {won} of {_count(test['n'], 'patient')}")
+    return f"{text} ({_p(test)})."
 
 
 def _trivial(rows: list[dict]) -> str:
-    own = [row for row in rows if row.get("baselines") and row["trained_on"] == row["tested_on"]]
-    own = own or [row for row in rows if row.get("baselines")]
-    own = [row for row in own if math.isfinite(row["mae"])]
-    if not own:
+    rows = [row for row in rows if row.get("baselines") and math.isfinite(row["mae"])]
+    rows = [row for row in rows if row["trained_on"] == row["tested_on"]] or rows
+    if not rows:
         return ""
     parts = []
-    for name, words in (("constant", "the best constant"), ("lookup", "an intensity lookup table")):
-        won = sum(row["mae"] < float(row["baselines"][name]["mae"]) for row in own)
-        parts.append(f"{words} in {won} of {len(own)}")
-    return f"Against the trivial predictors, the synthetic CT has the lower error than {parts[0]} and than {parts[1]} cases."
+    for name, words in (("lookup", "an intensity lookup table"), ("constant", "the best constant")):
+        won = sum(row["mae"] < float(row["baselines"][name]["mae"]) for row in rows)
+        parts.append(f"{words} in {won}")
+    return f"Of {_count(len(rows), 'synthetic CT')}, the error is lower than that of {parts[0]} and of {parts[1]} cases."
 
 
 def _p(test: dict) -> str:
     p = test["p_holm"]
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    if p < LEVEL:
+        return f"{text}, Holm-corrected"
+    if test["smallest_p_holm"] >= LEVEL:
+        return f"{text}, Holm-corrected; too few patients for a smaller one"
+    return f"{text}, Holm-corrected; not significant"
 
 
 def _count(n: int, noun: str) -> str:
@@ -86,8 +100,9 @@ def _count(n: int, noun: str) -> str:
 
 
 def _pairs(arm: str) -> str:
-    return "unregistered pairs" if arm == "none" else f"{arm_name(arm)} pairs"
+    return {"none": "unregistered pairs", "truth": "truly aligned pairs"}.get(arm, f"{arm_name(arm)} pairs")
 
 
-def _registration(arm: str) -> str:
-    return "no registration" if arm == "none" else f"{arm_name(arm)} registration"
+def _images(arm: str) -> str:
+    return {"none": "unregistered test images", "truth": "truly aligned test images",
+            "given": "the given images"}.get(arm, f"{arm_name(arm)} test images")

@@ -1,57 +1,82 @@
 """Pictures of patients: registration before and after, error maps. All panels of a figure share window and slice."""
 
 import numpy as np
-from matplotlib.colors import ListedColormap
+from scipy import ndimage
 
-from synthct.figures.style import FAINT, canvas, png
+from synthct.figures.style import FULL, HALF, SOFT, bare, canvas, png, styled
 
 PLANES = ("axial", "coronal", "sagittal")
 WINDOW = (-300.0, 500.0)  # HU, every CT and sCT
 ERROR = 300.0  # HU, colour scale of sCT − CT is ± this
 UNCERTAINTY = 150.0  # HU, top of the uncertainty's scale
 COLUMNS = (("image", "input"), ("sct", "synthetic CT"), ("ct", "CT"), ("error", "sCT − CT"), ("uncertainty", "uncertainty"))
-DPI = 150
+EDGE = "#E69F00"
+DPI = 130
 
 
+@styled
 def error_map(cells: list[tuple[str, dict[str, np.ndarray]]], plane: str = "axial") -> bytes:
     """One row a (label, arrays of evaluate.py --slices): input, sCT, CT, sCT − CT and, where there is one, uncertainty."""
     columns = [(key, title) for key, title in COLUMNS
                if key == "error" or any(f"{plane}_{key}" in arrays for _, arrays in cells)]
-    height, width = max((arrays[f"{plane}_ct"].shape for _, arrays in cells), key=lambda shape: shape[0] / shape[1])
-    side = 7.4 / len(columns)
-    figure, axes = canvas(7.6, (side * height / width) * len(cells) + 0.75, len(cells), len(columns))
+    cells = [(label, cropped(arrays, plane)) for label, arrays in cells]
+    side = (FULL - 0.35) / len(columns)
+    tall = max(arrays["ct"].shape[0] / arrays["ct"].shape[1] for _, arrays in cells)
+    figure, axes = canvas(FULL, side * min(tall, 1.6) * len(cells) + 0.8, len(cells), len(columns))
     shown = {}
     for row, (label, arrays) in zip(axes, cells, strict=True):
         for axis, (key, title) in zip(row, columns, strict=True):
-            shown[key] = _panel(axis, key, arrays, plane) or shown.get(key)
+            shown[key] = _panel(axis, key, arrays) or shown.get(key)
             if row is axes[0]:
-                axis.set_title(title, loc="center", fontsize=8.5)
-        row[0].set_ylabel(label, fontsize=8)
-    keys = [key for key, _ in columns]
-    for key, label in (("ct", "HU"), ("error", "HU"), ("uncertainty", "HU")):
-        if shown.get(key) is not None:
-            bar = figure.colorbar(shown[key], ax=list(axes[:, keys.index(key)]), location="bottom", fraction=0.05, pad=0.02)
-            bar.ax.tick_params(labelsize=7, length=2)
-            bar.outline.set_linewidth(0.4)
-            bar.set_label(label, fontsize=7, labelpad=0)
+                axis.set_title(title, loc="center", fontsize=9)
+        row[0].set_ylabel(label, fontsize=9)
+    for place, (key, _) in enumerate(columns):
+        if key != "image" and shown.get(key) is not None:
+            _bar(figure, shown[key], list(axes[:, place]))
     return png(figure, DPI)
 
 
-def registration_pair(arrays: dict[str, np.ndarray], label: str) -> bytes:
-    """Fixed image with the moving one before and after, in colour overlay: three planes, two rows.
+@styled
+def error_grid(cells: dict[tuple[str, str], dict[str, np.ndarray]], names: dict[str, str], plane: str = "axial") -> bytes:
+    """sCT − CT of one patient for every (trained, tested): rows are models, columns test registrations; one scale."""
+    trained, tested = ([arm for arm in names if arm in {cell[i] for cell in cells}] for i in (0, 1))
+    pictures = {cell: cropped(arrays, plane) for cell, arrays in cells.items()}
+    side = (FULL - 0.5) / max(len(tested), 3)
+    tall = max(arrays["ct"].shape[0] / arrays["ct"].shape[1] for arrays in pictures.values())
+    figure, axes = canvas(0.5 + side * len(tested), side * min(tall, 1.4) * len(trained) + 0.75, len(trained), len(tested))
+    for row, model in zip(axes, trained, strict=True):
+        for axis, images in zip(row, tested, strict=True):
+            bare(axis)
+            if (model, images) in pictures:
+                drawn = _panel(axis, "error", pictures[model, images])
+            if row is axes[0]:
+                axis.set_title(f"tested on {names[images]}", loc="center", fontsize=9)
+        row[0].set_ylabel(f"trained on {names[model]}", fontsize=9)
+    _bar(figure, drawn, list(axes.ravel()), shrink=0.4)
+    return png(figure, DPI)
 
-    Magenta is the fixed image's, green the moving one's; where they agree the sum is grey.
+
+@styled
+def registration_pair(arrays: dict[str, np.ndarray]) -> bytes:
+    """The moving image in grey before and after registration, the fixed image's strongest edges over it in orange.
+
+    Arrays of register.py --preview: "fixed", "before", "after" and "mask", each (3, h, w).
     """
-    figure, axes = canvas(7.4, 4.6, 2, 3)
+    planes = [_window(arrays["mask"][i]) for i in range(3)]
+    ratios = [max((w[1].stop - w[1].start) / (w[0].stop - w[0].start), 0.2) for w in planes]
+    height = (HALF - 0.25) / sum(ratios)
+    figure, axes = canvas(HALF, 2 * min(height, 2.4) + 0.35, 2, 3, width_ratios=ratios)
     for row, moment in zip(axes, ("before", "after"), strict=True):
-        for axis, fixed, moving, plane in zip(row, arrays["fixed"], arrays[moment], PLANES, strict=True):
-            a, b = _stretched(fixed), _stretched(moving)
-            axis.imshow(np.stack([a, b, a], axis=-1), interpolation="nearest")
-            _bare(axis)
+        for i, axis in enumerate(row):
+            inside = arrays["mask"][i][planes[i]] > 0
+            picture = _stretched(arrays[moment][i][planes[i]], inside)
+            edges = _edges(_stretched(arrays["fixed"][i][planes[i]], inside))
+            axis.imshow(_painted(picture, edges), interpolation="nearest", aspect="auto" if height > 2.4 else "equal")
+            bare(axis)
             if row is axes[0]:
-                axis.set_title(plane, loc="center", fontsize=8.5)
-        row[0].set_ylabel(f"{label}: {moment}" if label else moment, fontsize=8.5)
-    return png(figure, DPI)
+                axis.set_title(PLANES[i], loc="center", fontsize=8.5, weight="normal")
+        row[0].set_ylabel(moment, fontsize=9)
+    return png(figure, 160)
 
 
 def load(path) -> dict[str, np.ndarray]:
@@ -60,45 +85,59 @@ def load(path) -> dict[str, np.ndarray]:
         return {name: stored[name] for name in stored.files}
 
 
-def _panel(axis, key: str, arrays: dict[str, np.ndarray], plane: str):
+def cropped(arrays: dict[str, np.ndarray], plane: str) -> dict[str, np.ndarray]:
+    """One plane's arrays by name, cut to the mask and a margin."""
+    window = _window(arrays[f"{plane}_mask"])
+    return {name.removeprefix(f"{plane}_"): array[window] for name, array in arrays.items() if name.startswith(f"{plane}_")}
+
+
+def _panel(axis, key: str, arrays: dict[str, np.ndarray]):
     """Draw one panel and return what a colour bar needs; a panel without its array stays empty."""
-    _bare(axis)
-    mask = arrays[f"{plane}_mask"] > 0
+    bare(axis)
+    mask = arrays["mask"] > 0
     if key == "error":
-        values = np.where(mask, arrays[f"{plane}_sct"].astype(np.float32) - arrays[f"{plane}_ct"], np.nan)
+        values = np.where(mask, arrays["sct"].astype(np.float32) - arrays["ct"], np.nan)
         return axis.imshow(values, cmap="RdBu_r", vmin=-ERROR, vmax=ERROR, interpolation="nearest")
-    values = arrays.get(f"{plane}_{key}")
-    if values is None:
-        axis.text(0.5, 0.5, "–", ha="center", va="center", transform=axis.transAxes, color=FAINT)
+    if key not in arrays:
+        axis.text(0.5, 0.5, "–", ha="center", va="center", transform=axis.transAxes, color=SOFT)
         return None
-    values = values.astype(np.float32)
+    values = arrays[key].astype(np.float32)
     if key == "uncertainty":
         return axis.imshow(np.where(mask, values, np.nan), cmap="cividis", vmin=0, vmax=UNCERTAINTY, interpolation="nearest")
     low, high = (0, 1000) if key == "image" else WINDOW
     picture = axis.imshow(values, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-    edge = np.ma.masked_where(mask ^ _grown(mask) == 0, np.ones_like(values))
-    axis.imshow(edge, cmap=ListedColormap(["#E69F00"]), alpha=0.55, interpolation="nearest")
+    if mask.any() and not mask.all():
+        axis.contour(mask, [0.5], colors=[EDGE], linewidths=0.6, alpha=0.8)
     return picture
 
 
-def _grown(mask: np.ndarray) -> np.ndarray:
-    grown = mask.copy()
-    grown[1:] |= mask[:-1]
-    grown[:-1] |= mask[1:]
-    grown[:, 1:] |= mask[:, :-1]
-    grown[:, :-1] |= mask[:, 1:]
-    return grown
+def _bar(figure, picture, axes: list, **kwargs):
+    bar = figure.colorbar(picture, ax=axes, location="bottom", **({"fraction": 0.05, "pad": 0.02, "aspect": 30} | kwargs))
+    bar.ax.tick_params(labelsize=7.5, length=2)
+    bar.outline.set_linewidth(0.4)
+    bar.set_label("HU", fontsize=7.5, labelpad=0)
 
 
-def _stretched(plane: np.ndarray) -> np.ndarray:
+def _window(mask: np.ndarray, margin: int = 6) -> tuple[slice, slice]:
+    if not mask.any():
+        return slice(None), slice(None)
+    return tuple(slice(max(int(where.min()) - margin, 0), int(where.max()) + margin + 1) for where in np.nonzero(mask))
+
+
+def _stretched(plane: np.ndarray, inside: np.ndarray) -> np.ndarray:
     values = plane.astype(np.float32)
-    low, high = np.percentile(values, (1, 99.5))
+    low, high = np.percentile(values[inside] if inside.any() else values, (1, 99))
     return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
 
 
-def _bare(axis):
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.grid(visible=False)
-    for side in axis.spines.values():
-        side.set_visible(False)
+def _edges(plane: np.ndarray) -> np.ndarray:
+    """The strongest twentieth of the gradient, thinned by keeping ridges."""
+    gradient = ndimage.gaussian_gradient_magnitude(plane, 1.2)
+    ridge = (gradient >= ndimage.maximum_filter1d(gradient, 3, 0)) | (gradient >= ndimage.maximum_filter1d(gradient, 3, 1))
+    return ridge & (gradient > np.quantile(gradient, 0.85))
+
+
+def _painted(picture: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    painted = np.repeat(picture[..., None], 3, axis=-1)
+    painted[edges] = 0.25 * painted[edges] + 0.75 * np.array([0.902, 0.624, 0.0])
+    return painted

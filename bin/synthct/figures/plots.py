@@ -1,206 +1,164 @@
-"""Plots of numbers: patients as dots, learning curves, the matrix, HU bins, uncertainty against error."""
+"""Plots of numbers: patients as dots, learning curves, HU bins, trivial predictors, uncertainty against error.
+
+Rows are those of `synthct.study`. Each function returns one PNG.
+"""
 
 import math
 
 import numpy as np
 
-from synthct.figures.style import FAINT, INK, canvas, colour, jitter, marker, png
+from synthct.figures.style import HALF, INK, LINES, RULE, SOFT, THIRD
+from synthct.figures.style import arm_legend, canvas, colour, marker, png, spread, styled
 from synthct.study import BY_KEY, arm_order
 from synthct.verdict import arm_name
 
-
-def patient_dots(rows: list[dict], metric_keys: list[str]) -> bytes:
-    """One panel a metric: every patient a dot by region and arm, mean ± SD beside; `rows` of each model on its images."""
-    regions = sorted({row["region"] for row in rows})
-    arms = _arms(rows)
-    width = max(7.2, 1.1 + 0.42 * len(regions) * len(arms) * len(metric_keys))
-    figure, axes = canvas(min(width, 12), 3.1, 1, len(metric_keys))
-    step = 0.8 / len(arms)
-    for axis, key in zip(axes[0], metric_keys, strict=True):
-        for number, arm in enumerate(arms):
-            for place, region in enumerate(regions):
-                values = _finite(row[key] for row in rows if row["region"] == region and row["trained_on"] == arm)
-                if not values:
-                    continue
-                x = place + (number - (len(arms) - 1) / 2) * step
-                axis.plot(x + jitter(len(values)) * step * 0.28, values, marker(arm, arms), color=colour(arm, arms), ms=4,
-                          alpha=0.55, mew=0, label=arm_name(arm) if place == 0 else None)
-                axis.errorbar(x, np.mean(values), np.std(values), color=INK, fmt="_", ms=10, lw=1, capsize=2.5)
-        axis.set_xticks(range(len(regions)), [region or "all" for region in regions])
-        axis.set_xlim(-0.6, len(regions) - 0.4)
-        axis.grid(axis="x", visible=False)
-        axis.set_title(_titled(key))
-    _legend(figure, axes[0, 0], arms)
-    return png(figure)
+MOST_PATIENTS = 40  # drawn one a line
+TISSUE = {"soft": "soft\ntissue"}
 
 
-def learning_curves(logs: dict[tuple[str, str, str], list[dict]]) -> bytes:
-    """Training loss and validation MAE (HU) against step; one line a fold, one row of panels an arm."""
-    arms = sorted({arm for arm, _, _ in logs}, key=arm_order)
-    figure, axes = canvas(7.2, 0.5 + 2.1 * len(arms), len(arms), 2)
-    groups = sorted({group for _, _, group in logs}, key=lambda group: (group not in ("global", "train", ""), group))
-    for row, arm in zip(axes, arms, strict=True):
-        for (name, _, group), records in sorted(logs.items()):
-            if name != arm:
-                continue
-            style = ("-", "--", ":", "-.")[groups.index(group) % 4]
-            for axis, column in zip(row, ("loss", "validation_mae_hu"), strict=True):
-                points = [(float(r["step"]), float(r[column])) for r in records if r.get("step") and r.get(column)]
-                points = [(x, y) for x, y in points if math.isfinite(y)]
-                if points:
-                    axis.plot(*zip(*points, strict=True), style, color=colour(arm, arms), alpha=0.75, lw=1.1,
-                              marker="." if len(points) < 30 else None)
-        row[0].set_title(f"{arm_name(arm)}: training loss")
-        row[1].set_title(f"{arm_name(arm)}: validation MAE (HU)")
-        for axis in row:
-            axis.set_xlabel("step")
-    if len(groups) > 1:
-        handles = [figure.axes[0].plot([], [], ("-", "--", ":", "-.")[i % 4], color=INK, lw=1.1, label=group or "all")[0]
-                   for i, group in enumerate(groups)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(groups))
-    return png(figure)
-
-
-def matrix_heat(cells: list[dict], key: str = "mae") -> bytes:
-    """The train × test matrix of one metric: mean, SD and n in each cell, darker is worse."""
-    trained = sorted({cell["trained_on"] for cell in cells}, key=arm_order)
-    tested = sorted({cell["tested_on"] for cell in cells}, key=arm_order)
-    metric = BY_KEY[key]
-    values = np.full((len(trained), len(tested)), np.nan)
-    for cell in cells:
-        values[trained.index(cell["trained_on"]), tested.index(cell["tested_on"])] = cell.get(f"{key}_pooled", math.nan)
-    figure, axes = canvas(1.9 + 1.35 * len(tested), 1.15 + 0.85 * len(trained))
+@styled
+def patient_dots(rows: list[dict], key: str) -> bytes:
+    """One metric: every patient a dot by region and trained arm, with mean ± SD."""
+    figure, axes = canvas(THIRD, 2.9)
     axis = axes[0, 0]
-    shade = values if metric.lower_is_better else -values
-    low, high = (np.nanmin(shade), np.nanmax(shade)) if np.isfinite(shade).any() else (0, 1)
-    axis.imshow(shade, cmap="Blues", vmin=low - 0.15 * (high - low + 1e-9), vmax=high + 0.5 * (high - low + 1e-9), aspect="auto")
-    for cell in cells:
-        row, column = trained.index(cell["trained_on"]), tested.index(cell["tested_on"])
-        mean, spread = cell.get(f"{key}_pooled", math.nan), cell.get(f"{key}_sd", math.nan)
-        axis.text(column, row - 0.08, f"{mean:.{metric.decimals}f}", ha="center", va="center", fontsize=13, weight="bold")
-        axis.text(column, row + 0.24, f"± {spread:.{metric.decimals}f}, n = {cell['n']}", ha="center", va="center", fontsize=8)
-    axis.set_xticks(range(len(tested)), [arm_name(arm) for arm in tested])
-    axis.set_yticks(range(len(trained)), [arm_name(arm) for arm in trained])
-    axis.set_xlabel("test images registered with")
-    axis.set_ylabel("trained on")
-    axis.set_title(f"{_titled(key)}, {'lower' if metric.lower_is_better else 'higher'} is better")
-    axis.grid(visible=False)
-    axis.tick_params(length=0)
-    for side in axis.spines.values():
-        side.set_visible(False)
+    regions = sorted({row["region"] for row in rows})
+    _dots(axis, rows, regions, lambda row, region: row[key] if row["region"] == region else math.nan)
+    axis.set_xticks(range(len(regions)), [region or "all" for region in regions])
+    axis.set_title(_titled(key))
     return png(figure)
 
 
-def matrix_lines(rows: list[dict], key: str = "mae") -> bytes:
-    """The same patients across test registrations, one panel a model: a thin line a patient, a thick one for the mean."""
-    trained = _arms(rows)
-    tested = sorted({row["tested_on"] for row in rows}, key=arm_order)
-    figure, axes = canvas(max(1.0 + 2.2 * len(trained), 4), 3.0, 1, len(trained), sharey=True)
-    for axis, arm in zip(axes[0], trained, strict=True):
-        by_patient: dict[str, dict[str, float]] = {}
-        for row in rows:
-            if row["trained_on"] == arm and math.isfinite(row[key]):
-                by_patient.setdefault(row["patient"], {})[row["tested_on"]] = row[key]
-        for values in by_patient.values():
-            points = [(tested.index(name), value) for name, value in values.items()]
-            axis.plot(*zip(*sorted(points), strict=True), "-", color=FAINT, lw=0.7, alpha=0.6, marker=".", ms=4)
-        means = [(i, np.mean(some)) for i, name in enumerate(tested)
-                 if (some := [values[name] for values in by_patient.values() if name in values])]
-        if means:
-            axis.plot(*zip(*means, strict=True), "-", color=colour(arm, trained), marker=marker(arm, trained), lw=2.2, ms=6)
-        axis.set_xticks(range(len(tested)), [arm_name(name).replace(" ", "\n") for name in tested])
-        axis.set_xlim(-0.4, len(tested) - 0.6)
-        axis.grid(axis="x", visible=False)
-        axis.set_title(f"trained on {arm_name(arm)}")
-    axes[0, 0].set_ylabel(_titled(key))
-    return png(figure)
-
-
+@styled
 def hu_bins(rows: list[dict]) -> bytes:
-    """MAE by tissue, from the CT's own HU: every patient a dot, the mean a bar; `rows` of each model on its images."""
-    arms = _arms(rows)
+    """MAE by the CT's own HU: every patient a dot, with mean ± SD."""
+    figure, axes = canvas(HALF, 3.1)
+    axis = axes[0, 0]
     bins = list(dict.fromkeys(name for row in rows for name in row.get("hu_bins", {})))
-    figure, axes = canvas(7.2, 3.0)
-    axis, step = axes[0, 0], 0.8 / len(arms)
-    for number, arm in enumerate(arms):
-        for place, name in enumerate(bins):
-            values = _finite(float(row["hu_bins"][name]) for row in rows if row["trained_on"] == arm and name in row.get("hu_bins", {}))
-            if not values:
-                continue
-            x = place + (number - (len(arms) - 1) / 2) * step
-            axis.plot(x + jitter(len(values)) * step * 0.28, values, marker(arm, arms), color=colour(arm, arms), ms=4, alpha=0.55,
-                      mew=0)
-            axis.plot([x - step * 0.35, x + step * 0.35], [np.mean(values)] * 2, color=INK, lw=1.4)
-    axis.set_xticks(range(len(bins)), bins)
-    axis.set_ylabel("MAE (HU)")
-    axis.grid(axis="x", visible=False)
+    _dots(axis, rows, bins, lambda row, name: float(row.get("hu_bins", {}).get(name, math.nan)))
+    axis.set_xticks(range(len(bins)), [TISSUE.get(name, name) for name in bins])
     axis.set_ylim(bottom=0)
-    _legend(figure, axis, arms)
+    axis.set_title("MAE by tissue (HU)")
+    _legend(figure, axis, rows)
     return png(figure)
 
 
-def trivial_predictors(rows: list[dict]) -> bytes:
-    """Each test patient's MAE: sCT, lookup table, best constant; sorted by the sCT's."""
-    rows = sorted((row for row in rows if math.isfinite(row["mae"])), key=lambda row: (row["trained_on"], row["mae"]))
+@styled
+def trivial_predictors(rows: list[dict], arm: str) -> bytes:
+    """Each patient's MAE with the arm's model, the lookup table and the best constant; worst on top."""
     arms = _arms(rows)
-    figure, axes = canvas(7.2, 0.9 + 0.16 * len(rows) + 0.3 * len(arms))
+    rows = sorted((row for row in rows if row["trained_on"] == arm and math.isfinite(row["mae"])), key=lambda row: row["mae"])
+    rows = rows[-MOST_PATIENTS:]
+    figure, axes = canvas(HALF, 1.25 + 0.2 * len(rows))
     axis = axes[0, 0]
     for y, row in enumerate(rows):
-        others = {name: float(row["baselines"][name]["mae"]) for name in ("lookup", "constant")}
-        axis.plot([row["mae"], *others.values()], [y] * 3, color="#d9dee4", lw=1, zorder=1)
-        axis.plot(row["mae"], y, marker(row["trained_on"], arms), color=colour(row["trained_on"], arms), ms=5.5)
-        axis.plot(others["lookup"], y, "|", color=INK, ms=8, mew=1.6)
-        axis.plot(others["constant"], y, "x", color=FAINT, ms=5, mew=1.3)
-    axis.set_yticks(range(len(rows)), [row["patient"] for row in rows], fontsize=7)
+        lookup, constant = (float(row["baselines"][name]["mae"]) for name in ("lookup", "constant"))
+        axis.plot([row["mae"], lookup, constant], [y] * 3, color=RULE, lw=1.5, zorder=1)
+        axis.plot(row["mae"], y, marker(arm, arms), color=colour(arm, arms), ms=5.5)
+        axis.plot(lookup, y, "|", color=INK, ms=9, mew=1.8)
+        axis.plot(constant, y, "x", color=SOFT, ms=5.5, mew=1.4)
+    axis.set_yticks(range(len(rows)), [row["patient"] for row in rows], fontsize=7.5)
+    axis.set_ylim(-0.7, len(rows) - 0.3)
     axis.set_xlim(left=0)
-    axis.set_xlabel("MAE (HU)")
     axis.grid(axis="y", visible=False)
-    handles = [axis.plot([], [], marker(arm, arms), color=colour(arm, arms), label=f"sCT, {arm_name(arm)}")[0] for arm in arms]
-    handles.append(axis.plot([], [], "|", color=INK, ms=8, mew=1.6, label="lookup table")[0])
-    handles.append(axis.plot([], [], "x", color=FAINT, ms=5, label="best constant")[0])
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    axis.set_title(f"MAE (HU), trained on {arm_name(arm)}" if arm not in ("", "given") else "MAE (HU)")
+    handles = [axis.plot([], [], marker(arm, arms), color=colour(arm, arms), ms=5.5, label="synthetic CT")[0],
+               axis.plot([], [], "|", color=INK, ms=9, mew=1.8, label="lookup table")[0],
+               axis.plot([], [], "x", color=SOFT, ms=5.5, mew=1.4, label="best constant")[0]]
+    figure.legend(handles=handles, loc="outside lower left", ncols=3, handletextpad=0.2, columnspacing=1.2)
     return png(figure)
 
 
+@styled
 def uncertainty_error(rows: list[dict]) -> bytes:
     """Mean absolute error against mean uncertainty in ten equal groups of voxels; thin lines patients, thick the mean."""
     arms = _arms(rows)
-    figure, axes = canvas(4.6, 3.4)
+    figure, axes = canvas(HALF, 3.5)
     axis, largest = axes[0, 0], 0.0
     for arm in arms:
-        curves = [np.array([(float(g["uncertainty"]), float(g["mae"])) for g in row["uncertainty"]["groups"]])
-                  for row in rows if row["trained_on"] == arm and row["uncertainty"]["groups"]]
+        curves = [np.array([(float(group["uncertainty"]), float(group["mae"])) for group in row["uncertainty"]["groups"]])
+                  for row in rows if row["trained_on"] == arm and row.get("uncertainty")]
         curves = [curve for curve in curves if len(curve) == 10]
-        for curve in curves[:40]:
+        for curve in curves[:MOST_PATIENTS]:
             axis.plot(*curve.T, color=colour(arm, arms), lw=0.6, alpha=0.3)
         if curves:
             mean = np.mean(curves, axis=0)
-            largest = max(largest, mean.max())
+            largest = max(largest, float(mean.max()))
             axis.plot(*mean.T, color=colour(arm, arms), marker=marker(arm, arms), ms=4.5, lw=1.8)
-    axis.plot([0, largest], [0, largest], color=FAINT, lw=0.8, ls=":")
+    axis.axline((0, 0), slope=1, color=SOFT, lw=0.8, ls=":")
     axis.set_xlabel("uncertainty: SD of the ensemble (HU)")
-    axis.set_ylabel("mean absolute error (HU)")
-    axis.set_xlim(left=0)
+    axis.set_title("mean absolute error (HU)")
+    axis.set_xlim(0, largest * 1.05 or 1)
     axis.set_ylim(bottom=0)
-    _legend(figure, axis, arms)
+    _legend(figure, axis, rows)
     return png(figure)
+
+
+@styled
+def learning_curve(logs: dict[tuple[str, str, str], list[dict]], arm: str, column: str, title: str) -> bytes:
+    """One column of the training logs of an arm against step: a line a run, the line's kind by region group."""
+    arms = sorted({name for name, _, _ in logs}, key=arm_order)
+    groups = sorted({group for _, _, group in logs}, key=lambda group: (group not in ("global", "train", ""), group))
+    figure, axes = canvas(HALF, 2.7)
+    axis = axes[0, 0]
+    for (name, _, group), records in sorted(logs.items()):
+        points = [(float(one["step"]), float(one[column])) for one in records if one.get("step") and one.get(column)]
+        points = [(x, y) for x, y in points if math.isfinite(y)]
+        if name == arm and points:
+            axis.plot(*zip(*points, strict=True), LINES[groups.index(group) % len(LINES)], color=colour(arm, arms), alpha=0.75,
+                      lw=1.2, marker="." if len(points) < 12 else None)
+    axis.set_xlabel("step")
+    axis.set_title(f"{title}, {arm_name(arm)}" if arm else title)
+    if len(groups) > 1:
+        handles = [axis.plot([], [], LINES[i % len(LINES)], color=INK, lw=1.2, label=group or "all")[0]
+                   for i, group in enumerate(groups)]
+        figure.legend(handles=handles, loc="outside lower left", ncols=len(groups), columnspacing=1.2)
+    return png(figure)
+
+
+@styled
+def registration_change(records: list[dict], key: str, title: str) -> bytes:
+    """A QC number before and after registration: a line a patient, by arm; `records` have "method", <key>_before, _after."""
+    arms = sorted({record["method"] for record in records}, key=arm_order)
+    figure, axes = canvas(THIRD, 2.7)
+    axis = axes[0, 0]
+    for number, arm in enumerate(arms):
+        for record in records:
+            if record["method"] == arm:
+                axis.plot([2.6 * number, 2.6 * number + 1], [record[f"{key}_before"], record[f"{key}_after"]],
+                          color=colour(arm, arms), marker=marker(arm, arms), ms=3.5, lw=0.9, alpha=0.65)
+    axis.set_xticks([2.6 * number + 0.5 for number in range(len(arms))], [arm_name(arm).replace(" ", "\n") for arm in arms])
+    axis.set_xlim(-0.6, 2.6 * (len(arms) - 1) + 1.6)
+    axis.grid(axis="x", visible=False)
+    axis.set_title(title)
+    return png(figure)
+
+
+def _dots(axis, rows: list[dict], places: list[str], value):
+    """Columns of dots, one a place and trained arm; `value(row, place)` is NaN for rows that do not belong there."""
+    arms = _arms(rows)
+    step = 0.78 / len(arms)
+    for number, arm in enumerate(arms):
+        for at, place in enumerate(places):
+            values = [v for row in rows if row["trained_on"] == arm and math.isfinite(v := value(row, place))]
+            if values:
+                x = at + (number - (len(arms) - 1) / 2) * step
+                axis.plot(x + spread(len(values)) * step * 0.26, values, marker(arm, arms), color=colour(arm, arms), ms=4,
+                          alpha=0.5, mew=0)
+                axis.errorbar(x, np.mean(values), np.std(values), color=INK, fmt="_", ms=9, mew=1.6, lw=1, capsize=2.5)
+    axis.set_xlim(-0.55, len(places) - 0.45)
+    axis.grid(axis="x", visible=False)
+
+
+def _legend(figure, axis, rows: list[dict]):
+    arms = _arms(rows)
+    if len(arms) > 1:
+        arm_legend(figure, axis, {arm: arm_name(arm) for arm in arms}, arms)
 
 
 def _arms(rows: list[dict]) -> list[str]:
     return sorted({row["trained_on"] for row in rows}, key=arm_order)
 
 
-def _finite(values) -> list[float]:
-    return [value for value in values if math.isfinite(value)]
-
-
 def _titled(key: str) -> str:
     metric = BY_KEY[key]
     return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
-
-
-def _legend(figure, axis, arms: list[str]):
-    if arms == [""]:
-        return
-    handles = [axis.plot([], [], marker(arm, arms), color=colour(arm, arms), label=f"trained on {arm_name(arm)}")[0] for arm in arms]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))

@@ -15,7 +15,7 @@ class Text:
 
 @dataclass
 class Table:
-    """Columns from `first_number` on hold numbers and are set right; `csv` names the file with every row."""
+    """Columns from `first_number` on hold numbers and are set right; `csv` names the file with every row and digit."""
 
     caption: str
     columns: list[str]
@@ -33,7 +33,7 @@ class Figure:
     name: str
     png: bytes
     alt: str
-    caption: str
+    caption: str = ""
     kind: str = "figure"
 
     @property
@@ -42,10 +42,24 @@ class Figure:
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in CSS pixels (half the picture's own, which is drawn for dense screens)."""
-        width, height = (int.from_bytes(self.png[at:at + 4], "big") for at in (16, 20))
-        return width // 2, height // 2
+    def pixels(self) -> tuple[int, int]:
+        """Width and height of the picture itself, from its header."""
+        return tuple(int.from_bytes(self.png[at:at + 4], "big") for at in (16, 20))
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs the whole column, and scrolls inside itself on a phone."""
+        return self.pixels[0] > 1000
+
+
+@dataclass
+class Panels:
+    """Figures side by side where there is room, below each other on a phone."""
+
+    figures: list[Figure]
+    caption: str = ""
+    columns: int = 2
+    kind: str = "panels"
 
 
 @dataclass
@@ -64,3 +78,11 @@ class Section:
     title: str
     lead: str = ""
     blocks: list = field(default_factory=list)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All figures of the section, those in panels too."""
+        found = []
+        for block in self.blocks:
+            found += [block] if isinstance(block, Figure) else block.figures if isinstance(block, Panels) else []
+        return found

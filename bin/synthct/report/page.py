@@ -1,5 +1,6 @@
 """From inputs to files: report.html, figures/, the CSVs and MultiQC's files."""
 
+import math
 from pathlib import Path
 
 import jinja2
@@ -7,40 +8,81 @@ import jinja2
 from synthct import __version__
 from synthct.comparison import comparisons
 from synthct.files import write_text
-from synthct.report import sections, tables
-from synthct.report.blocks import Figure
+from synthct.report import context_sections, study_sections, tables
+from synthct.report.blocks import Cards, Figure, Panels, Section, Text
 from synthct.report.inputs import Inputs
+from synthct.study import matrix, metrics_in, of_chosen_checkpoint, own_images
 from synthct.verdict import verdict
 
-SECTIONS = (sections.results, sections.study_matrix, sections.patients, sections.registration, sections.cohort,
-            sections.learning, sections.choices, sections.provenance)
+LARGEST = 6_500_000  # bytes of pictures in the page, so that it stays below 10 MB once they are written as text
 
 
 def write_report(inputs: Inputs, outdir, evaluation_out=None) -> None:
     """Write everything under `outdir`; the CSVs go to `evaluation_out` (default: `outdir`/evaluation)."""
     outdir = Path(outdir)
-    parts = [section for make in SECTIONS if (section := make(inputs))]
-    figures = {block.name: block.png for section in parts for block in section.blocks if isinstance(block, Figure)}
+    validation = context_sections.validation_mae(inputs.logs)
+    parts = [study_sections.results(inputs), study_sections.study_matrix(inputs), study_sections.patients(inputs),
+             context_sections.predictions(inputs), study_sections.choices(inputs, validation), context_sections.registration(inputs),
+             context_sections.cohort(inputs), context_sections.training(inputs), context_sections.provenance(inputs)]
+    parts = [part for part in parts if part]
+    figures = {figure.name: figure.png for part in parts for figure in part.figures}
     for name, png in figures.items():
-        tables.from_bytes(outdir / "figures" / f"{name}.png", png)
-    tables.write_all(inputs, Path(evaluation_out or outdir / "evaluation"), sections.validation_mae(inputs.logs))
-    tables.write_multiqc(inputs, figures, outdir / "multiqc")
-    sentences = verdict(inputs.rows, comparisons(inputs.rows)) or [_without_scores(inputs)]
-    write_text(outdir / "report.html", render(parts, sentences, sections.headline(inputs), inputs))
+        tables.write_bytes(outdir / "figures" / f"{name}.png", png)
+    tables.write_all(inputs, Path(evaluation_out or outdir / "evaluation"), validation)
+    tables.write_multiqc(inputs.rows, figures, outdir / "multiqc")
+    write_text(outdir / "report.html", render(fitted(parts), sentences(inputs), headline(inputs), inputs.settings))
 
 
-def render(parts, sentences: list[str], cards, inputs: Inputs) -> str:
+def render(parts: list[Section], verdict_sentences: list[str], cards: Cards | None, settings: dict) -> str:
     """The page; everything that came from a sheet or a file name is escaped."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
-    settings = inputs.settings
     return environment.get_template("page.html").render(
-        sections=parts, verdict=sentences, cards=cards, version=__version__,
+        sections=parts, verdict=verdict_sentences, cards=cards, version=__version__,
         modality=settings.get("modality", ""), preset=settings.get("preset", ""))
 
 
-def _without_scores(inputs: Inputs) -> str:
-    if inputs.predictions:
-        return f"Synthetic CTs were made for {len(inputs.predictions)} images; there was no CT to score them against."
-    return "No synthetic CT was scored."
+def fitted(parts: list[Section], largest: int = LARGEST) -> list[Section]:
+    """The sections with as many pictures, in order of the page, as fit; the others stay in figures/, and that is said."""
+    used, result = 0, []
+    for part in parts:
+        kept, left = [], 0
+        for block in part.blocks:
+            figures = [block] if isinstance(block, Figure) else block.figures if isinstance(block, Panels) else []
+            fitting = []
+            for figure in figures:
+                if used + len(figure.png) <= largest:
+                    used += len(figure.png)
+                    fitting.append(figure)
+            left += len(figures) - len(fitting)
+            if not figures or (isinstance(block, Figure) and fitting):
+                kept.append(block)
+            elif fitting:
+                kept.append(Panels(fitting, block.caption, block.columns))
+        if left:
+            kept.append(Text(f"{left} more pictures are in figures/, left out here to keep this page small.", "note"))
+        result.append(Section(part.id, part.title, part.lead, kept))
+    return result
+
+
+def sentences(inputs: Inputs) -> list[str]:
+    """The verdict, or what there is to say without scores."""
+    rows = of_chosen_checkpoint(inputs.rows)
+    said = verdict(rows, comparisons(rows))
+    if said:
+        return said
+    count = sum(len(record.get("patients", ())) for record in inputs.predictions)
+    return [f"{count} synthetic CTs were made; there was no CT to score them against." if count else "No synthetic CT was scored."]
+
+
+def headline(inputs: Inputs) -> Cards | None:
+    """The means of the cell with the lowest MAE among each model's own test images, as cards."""
+    rows = own_images(of_chosen_checkpoint(inputs.rows))
+    cells = [cell for cell in matrix(rows) if math.isfinite(cell.get("mae_pooled", math.nan))]
+    if not cells:
+        return None
+    best = min(cells, key=lambda cell: cell["mae_pooled"])
+    cards = [(f"{value:.{m.decimals}f}", m.unit, m.label) for m in metrics_in(rows)
+             if math.isfinite(value := best.get(f"{m.key}_pooled", math.nan))]
+    return Cards([*cards, (str(best["n"]), "", "test patients")])

@@ -6,15 +6,9 @@ import math
 
 from synthct.comparison import comparisons
 from synthct.files import atomic, write_text
-from synthct.study import METRICS, arm_order, matrix, metrics_in, selection, summary
-from synthct.verdict import arm_name
+from synthct.study import METRICS, matrix, metrics_in, of_chosen_checkpoint, selection, summary
 
 PATIENT_COLUMNS = ("patient", "region", "center", "trained_on", "tested_on", "checkpoint")
-
-
-def own(rows: list[dict]) -> list[dict]:
-    """Each model on test images registered as its training images were; all rows where no arms were named or none match."""
-    return [row for row in rows if row["trained_on"] == row["tested_on"]] or rows
 
 
 def patient_rows(rows: list[dict], centers: dict[str, str]) -> list[dict]:
@@ -49,7 +43,7 @@ def write_all(inputs, directory, validation_mae: dict) -> None:
     write_csv(directory / "patients.csv", patient_rows(inputs.rows, centers), PATIENT_COLUMNS)
     write_csv(directory / "summary.csv", summary(inputs.rows), ("trained_on", "tested_on", "checkpoint", "region", "metric"))
     write_csv(directory / "matrix.csv", matrix(inputs.rows), ("trained_on", "tested_on", "checkpoint", "n"))
-    write_csv(directory / "tests.csv", comparisons(inputs.rows), ("question", "metric", "fixed", "a", "b"))
+    write_csv(directory / "tests.csv", comparisons(of_chosen_checkpoint(inputs.rows)), ("question", "metric", "fixed", "a", "b"))
     write_csv(directory / "selection.csv", selection(inputs.rows, validation_mae), ("tested_on", "trained_on", "checkpoint"))
     write_csv(directory / "uncertainty.csv", uncertainty_rows(inputs.rows), ("patient", "trained_on", "tested_on"))
     write_csv(directory / "cohort.csv", [{key: value for key, value in row.items() if key in ("patient", "region", "center")} |
@@ -57,6 +51,8 @@ def write_all(inputs, directory, validation_mae: dict) -> None:
                                          for row in inputs.cohort], ("patient", "region", "center", "split"))
     write_csv(directory / "registration.csv", [flat_numbers(record) for record in inputs.qc], ("method", "patient"))
     write_csv(directory / "excluded.csv", inputs.excluded, ("arm", "patient", "reason"))
+    write_csv(directory / "predictions.csv", [flat_numbers(patient) for record in inputs.predictions
+                                              for patient in record.get("patients", ())], ("patient",))
     write_csv(directory / "learning.csv", [{"arm": arm, "fold": fold, "group": group, **record}
                                            for (arm, fold, group), records in sorted(inputs.logs.items())
                                            for record in records], ("arm", "fold", "group", "step"))
@@ -86,34 +82,27 @@ def write_csv(path, rows: list[dict], first: tuple[str, ...]) -> None:
     write_text(path, text.getvalue())
 
 
-def write_multiqc(inputs, figures, directory) -> None:
-    """MultiQC custom content: tables of the summary and the matrix (TSV), and the main figures (PNG)."""
-    cells = matrix(inputs.rows)
-    metrics = metrics_in(inputs.rows) if inputs.rows else []
-    if cells:
-        table = [{"cell": f"{arm_name(c['trained_on'])} / {arm_name(c['tested_on'])}" + (f" ({c['checkpoint']})"
-                  if c["checkpoint"] else ""), "patients": c["n"],
-                  **{f"{m.label}": _short(c.get(f"{m.key}_pooled"), m.decimals) for m in metrics}} for c in cells]
-        _write_tsv(directory / "synthct_matrix_mqc.tsv", "synthct_matrix", "synthct: trained on / tested on",
+def write_multiqc(rows: list[dict], figures: dict[str, bytes], directory) -> None:
+    """MultiQC custom content: tables of the matrix and of the patients (TSV), and the main figures (PNG)."""
+    metrics = metrics_in(rows) if rows else []
+    if rows:
+        table = [{"cell": "_".join(filter(None, (c["trained_on"], c["tested_on"], c["checkpoint"]))) or "all", "patients": c["n"],
+                  **{m.label: _short(c.get(f"{m.key}_pooled"), m.decimals) for m in metrics}} for c in matrix(rows)]
+        _write_tsv(directory / "synthct_matrix_mqc.tsv", "synthct_matrix", "synthct: trained on, tested on",
                    "Mean over patients inside the body mask, as on the SynthRAD2025 leaderboard.", table)
         table = [{"sample": "_".join(filter(None, (row["patient"], row["trained_on"], row["tested_on"], row["checkpoint"]))),
-                  "region": row["region"], **{m.label: _short(row[m.key], m.decimals) for m in metrics}} for row in inputs.rows]
+                  "region": row["region"], **{m.label: _short(row[m.key], m.decimals) for m in metrics}} for row in rows]
         _write_tsv(directory / "synthct_patients_mqc.tsv", "synthct_patients", "synthct: patients",
-                   "Every patient with every model and test registration.", table)
-    for name in ("matrix_mae", "patients", "learning_curves"):
+                   "Every patient with every model and registration of the test images.", table)
+    for name in ("matrix_mae", "patients_mae", "hu_bins"):
         if name in figures:
-            from_bytes(directory / f"synthct_{name}_mqc.png", figures[name])
+            write_bytes(directory / f"synthct_{name}_mqc.png", figures[name])
 
 
-def from_bytes(path, content: bytes) -> None:
+def write_bytes(path, content: bytes) -> None:
     """Write bytes atomically."""
     with atomic(path) as temporary:
         temporary.write_bytes(content)
-
-
-def sorted_arms(names) -> list[str]:
-    """Arms in the order in which the report names them."""
-    return sorted(set(names), key=arm_order)
 
 
 def _write_tsv(path, identifier: str, title: str, description: str, rows: list[dict]) -> None:
