@@ -10,10 +10,7 @@ import re
 import click
 
 from synthct.cli import tool
-from synthct.run_tool import carry_out
-from synthct.run_tool import run_options
-from synthct.run_tool import say
-from synthct.run_tool import set_threads
+from synthct.run_tool import carry_out, run_options, say, set_threads
 from synthct.runs import plan
 
 

@@ -11,14 +11,10 @@ import click
 
 from synthct import settings as presets
 from synthct.cases import write_case
-from synthct.cli import FILE
-from synthct.cli import OUT
-from synthct.cli import VOLUME
-from synthct.cli import tool
+from synthct.cli import FILE, OUT, VOLUME, tool
 from synthct.errors import InputError
 from synthct.orientation import to_lps
-from synthct.volume import read_mask
-from synthct.volume import read_volume
+from synthct.volume import read_mask, read_volume
 
 
 @tool("preprocess.py", help=__doc__)

@@ -8,10 +8,7 @@ saved and the tool exits 143; run again, it continues, bit for bit on CPU. With 
 import click
 
 from synthct.cli import tool
-from synthct.run_tool import carry_out
-from synthct.run_tool import run_options
-from synthct.run_tool import say
-from synthct.run_tool import set_threads
+from synthct.run_tool import carry_out, run_options, say, set_threads
 from synthct.runs import plan
 
 

@@ -1,13 +1,23 @@
 """Small cases and settings for the tests of training: a made-up anatomy that a small network learns within seconds."""
 
+import contextlib
+import importlib
 import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+import synthct.run_tool  # paid once: every run below starts as a fork of a process that has it
+import synthct.runs
 from synthct import settings as presets
 from synthct.cases import write_case
-from synthct.volume import Grid
-from synthct.volume import Volume
+from synthct.volume import Grid, Volume
 
 TINY = (  # the test preset made smaller still
     "training.patch=[32, 32]", "training.batch=2", "training.max_steps=6", "training.validate_every=2",
@@ -49,3 +59,56 @@ def cohort(directory, count: int = 4, modality: str = "mr") -> tuple:
              "folds": [{"train": names[1:], "validation": names[:1]}, {"train": names[:1], "validation": names[1:2]}]}
     (directory / "folds.json").write_text(json.dumps(folds))
     return directory / "cases", directory / "folds.json"
+
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["small_training"])
+
+
+@dataclass
+class Finished:
+    """A tool's end, in the words of `subprocess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Tool:
+    """``bin/<tool>`` started in a process of its own, one thread, without paying its imports again."""
+
+    def __init__(self, directory: Path, tool: str, *arguments, **environment):
+        directory.mkdir(parents=True, exist_ok=True)
+        stamp = f"{tool}-{time.monotonic_ns()}"
+        self.out, self.err = directory / f"{stamp}.out", directory / f"{stamp}.err"
+        self.out.touch()
+        told = (tool, list(map(str, arguments)), str(self.out), str(self.err), environment)
+        self.process = _SERVER.Process(target=_main, args=told)
+        self.process.start()
+
+    def wait_for(self, *starts: str):
+        """Wait until a line of stdout starts with one of `starts`, or the tool ends."""
+        while self.process.is_alive():
+            lines = self.out.read_text().splitlines()
+            if any(line.startswith(starts) for line in lines):
+                return
+            time.sleep(0.002)
+
+    def send(self, number: signal.Signals):
+        """Send a signal, if it still runs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
+
+    def finish(self) -> Finished:
+        """Wait for its end."""
+        self.process.join()
+        return Finished(self.process.exitcode, self.out.read_text(), self.err.read_text())
+
+
+def _main(tool: str, arguments: list[str], out: str, err: str, environment: dict):
+    os.environ.update({"OMP_NUM_THREADS": "1"} | environment)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
+    sys.argv = [tool, *arguments]
+    with open(out, "w", buffering=1) as stdout, open(err, "w", buffering=1) as stderr:
+        sys.stdout, sys.stderr = stdout, stderr
+        importlib.import_module(tool.removesuffix(".py")).main()

@@ -7,23 +7,12 @@ import pytest
 import small_training as small
 from conftest import bad_input
 
-from synthct.cases import OUTSIDE
-from synthct.cases import find_cases
-from synthct.cases import prepare
-from synthct.cases import read_case
-from synthct.cases import reflect
-from synthct.cases import working_grid
-from synthct.cases import write_case
+from synthct.cases import OUTSIDE, find_cases, prepare, read_case, reflect, working_grid, write_case
 from synthct.errors import InputError
-from synthct.intensity import ct_normalisation
-from synthct.intensity import measure
-from synthct.intensity import to_hu
-from synthct.sampling import Batches
-from synthct.sampling import loader
+from synthct.intensity import ct_normalisation, measure, to_hu
+from synthct.sampling import Batches, loader
 from synthct.settings import resolve
-from synthct.volume import Grid
-from synthct.volume import Volume
-from synthct.volume import write_volume
+from synthct.volume import Grid, Volume, write_volume
 
 LABELS = {"patient": "P", "region": "AB", "center": "A", "arm": "none"}
 
@@ -74,7 +63,7 @@ def test_slices_beyond_the_volume_are_reflected():
 def test_a_patch_is_what_the_normalised_volume_holds(tmp_path, kind):
     image, ct, mask = small.pair(2)
     if kind == np.float32:
-        image = image.with_array(image.array.astype(np.float32) / 1000)  # as a registration with its own scale leaves it
+        image = image.with_array(image.array.astype(np.float32) / 1000)  # as a registration may leave it
     case_rules = rules("mr", preset="released")
     write_case(tmp_path / "P", image=image, mask=mask, ct=ct, modality="mr", rules=case_rules, labels=LABELS)
     case = read_case(tmp_path / "P")

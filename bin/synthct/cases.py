@@ -9,22 +9,15 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from synthct.errors import InputError
-from synthct.files import atomic_directory
-from synthct.files import plain
-from synthct.files import write_json
-from synthct.intensity import Normalisation
-from synthct.intensity import ct_normalisation
-from synthct.intensity import measure
-from synthct.volume import Grid
-from synthct.volume import Volume
-from synthct.volume import resample
+from synthct.files import atomic_directory, plain, write_json
+from synthct.intensity import Normalisation, ct_normalisation, measure
+from synthct.volume import Grid, Volume, resample
 
 FORMAT = 1
 OUTSIDE = -32768  # marks voxels outside the mask in image.npy and ct.npy
@@ -56,7 +49,8 @@ def prepare(image: Volume, mask: Volume, modality: str, rules: dict) -> tuple[Vo
     return image, mask, measure(image.array[mask.array > 0], modality, rules)
 
 
-def write_case(out, *, image: Volume, mask: Volume, ct: Volume | None, modality: str, rules: dict, labels: dict) -> dict:
+def write_case(out, *, image: Volume, mask: Volume, ct: Volume | None, modality: str, rules: dict,
+               labels: dict) -> dict:
     """Write a case directory (atomically) and return what went into its case.json.
 
     `image`, `mask` and `ct` lie on one grid; `rules` are the `preprocessing` settings; `labels` name the patient,

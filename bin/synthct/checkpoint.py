@@ -9,13 +9,11 @@ import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from synthct.errors import InputError
-from synthct.files import atomic
-from synthct.files import plain
+from synthct.files import atomic, plain
 
 PUBLISHED = ("UNetpp5", "UNetpp")  # the network's name in the authors' Task 1 and Task 2 checkpoints
 
@@ -41,7 +39,7 @@ def load_weights(path) -> tuple[dict[str, torch.Tensor], dict]:
         try:
             with safe_open(str(path), "pt") as file:
                 about = json.loads((file.metadata() or {}).get("synthct", "{}"))
-                return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118, not a dict
+                return {key: file.get_tensor(key) for key in file.keys()}, about
         except (SafetensorError, ValueError) as fault:
             raise InputError(f"checkpoint {path}: not a whole safetensors file ({fault})") from None
     return _unwrapped(load_torch(path), path), {}
@@ -60,14 +58,14 @@ def load_torch(path):
 
 
 def fit(model: torch.nn.Module, weights: dict[str, torch.Tensor], path):
-    """Load `weights` into `model`; `InputError` naming the first tensor that is missing, unknown or of another shape."""
+    """Load `weights` into `model`; `InputError` names the first tensor that is missing, unknown or of another shape."""
     expected = model.state_dict()
     for key, tensor in expected.items():
         if key not in weights:
             raise InputError(f"checkpoint {path}: no tensor {key}; of another network?")
         if weights[key].shape != tensor.shape:
             found, wanted = tuple(weights[key].shape), tuple(tensor.shape)
-            raise InputError(f"checkpoint {path}: {key} is {found}, expected {wanted}; other channels or another network?")
+            raise InputError(f"checkpoint {path}: {key} is {found}, expected {wanted}; of another network?")
     if extra := sorted(set(weights) - set(expected)):
         raise InputError(f"checkpoint {path}: unknown tensor {extra[0]}; of another network?")
     model.load_state_dict(weights)
@@ -78,7 +76,8 @@ def _unwrapped(data, path) -> dict[str, torch.Tensor]:
         networks = data["Model"]
         name = next((name for name in PUBLISHED if name in networks), None)
         if name is None:
-            raise InputError(f"checkpoint {path}: network {next(iter(networks), '')!r}, expected {' or '.join(PUBLISHED)}")
+            found = next(iter(networks), "")
+            raise InputError(f"checkpoint {path}: network {found!r}, expected {' or '.join(PUBLISHED)}")
         data = {key.removeprefix("model."): value for key, value in networks[name].items()}
     if not isinstance(data, dict) or not data or not all(isinstance(v, torch.Tensor) for v in data.values()):
         raise InputError(f"checkpoint {path}: neither weights nor a checkpoint of the published layout")

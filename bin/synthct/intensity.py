@@ -4,8 +4,7 @@ Every rule is one affine map after an optional clip: x = clip(v) · scale + offs
 `outside`. Rules: Boussot et al. 2025, section 3.2, and the authors' released Data.py.
 """
 
-from dataclasses import asdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 

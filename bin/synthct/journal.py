@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from synthct.files import atomic
-from synthct.files import write_text
+from synthct.files import atomic, write_text
 
 COLUMNS = ("step", "epoch", "loss", "l1", "perceptual", "validation_mae_hu", "best_mae_hu", "learning_rate",
            "patches_per_s", "elapsed_s", "gpu_utilisation_percent", "gpu_memory_gib")

@@ -13,14 +13,12 @@ import torch
 from segment_anything import sam_model_registry
 from torch import nn
 from torch.nn import functional
-from torchvision.models.vgg import cfgs
-from torchvision.models.vgg import make_layers
+from torchvision.models.vgg import cfgs, make_layers
 
 from synthct.checkpoint import load_torch
 from synthct.errors import InputError
 from synthct.intensity import to_hu
-from synthct.weights import locate
-from synthct.weights import locate_totalsegmentator
+from synthct.weights import locate, locate_totalsegmentator
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -55,7 +53,7 @@ def encoder(settings: dict, ct_range=(-1024, 3071)) -> nn.Module | None:
 
 
 class Photographs(nn.Module):
-    """`features` of photographs' encoders, for CT: scaled by the target's range, three channels, tiles of `tile` pixels."""
+    """`features` of photographs' encoders, for CT: scaled by the target's range, three channels, in tiles."""
 
     def __init__(self, features: nn.Module, tile: int = 512):
         super().__init__()
@@ -71,7 +69,7 @@ class Photographs(nn.Module):
 
 
 def tiles(image: torch.Tensor, size: int) -> torch.Tensor:
-    """(n, c, y, x) cut into tiles of at most `size` pixels a side, all alike, stacked in the batch axis; edges repeated."""
+    """(n, c, y, x) cut into equal tiles of at most `size` pixels a side, stacked in the batch axis; edges repeated."""
     counts = [-(-extent // size) for extent in image.shape[-2:]]
     if counts == [1, 1]:
         return image
@@ -82,7 +80,7 @@ def tiles(image: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class Vgg19(nn.Module):
-    """VGG-19 up to the highest of `layers` (indices of torchvision's ``features``; [] is the last ReLU of each block)."""
+    """VGG-19 up to the highest of `layers` (indices of torchvision's ``features``; []: each block's last ReLU)."""
 
     def __init__(self, layers: list[int], weights: dict | None):
         super().__init__()
@@ -143,8 +141,10 @@ class Sam(nn.Module):
 
 
 class Scripted(nn.Module):
-    """A TorchScript encoder. Those published for IMPACT (such as SAM 2.1) standardise by themselves and take the number of
-    layers and the input's range; any other is called with the standardised image and returns a map or a list of maps.
+    """A TorchScript encoder, returning a map or a list of maps for the standardised image.
+
+    Those published for IMPACT (such as SAM 2.1) standardise by themselves and take the number of layers and the
+    input's range beside the image.
     """
 
     def __init__(self, path: Path, layers: list[int]):
@@ -214,7 +214,7 @@ def nnunet(place: Path) -> tuple[nn.Module, dict]:
 
 
 class Mind(nn.Module):
-    """The modality-independent neighbourhood descriptor in the plane, at each of `distances` (pixels); needs no weights.
+    """The modality-independent neighbourhood descriptor in the plane, at each of `distances` (pixels).
 
     For the four neighbours r: D_r = 3×3 mean of (I(x) − I(x + r))², MIND_r = exp(−D_r / (mean_r D_r + 1e-4)). The floor
     (in squared units of the [-1, 1] CT; 1e-4 is about 20 HU) keeps noise in flat tissue quiet. Source: Heinrich et al.

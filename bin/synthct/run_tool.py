@@ -6,13 +6,9 @@ import sys
 import click
 import torch
 
-from synthct.cli import FILE
-from synthct.cli import OUT
-from synthct.cli import cpu_threads
+from synthct.cli import FILE, OUT, cpu_threads
 from synthct.distributed import leave
-from synthct.training import Run
-from synthct.training import Terminated
-from synthct.training import Trainer
+from synthct.training import Run, Terminated, Trainer
 
 TERMINATED = 143  # 128 + SIGTERM; Nextflow's retry list has it
 

@@ -6,14 +6,10 @@ from pathlib import Path
 
 import torch
 
-from synthct import __version__
-from synthct import network
-from synthct import perceptual
+from synthct import __version__, network, perceptual
 from synthct import settings as presets
-from synthct.cases import Case
-from synthct.cases import find_cases
-from synthct.checkpoint import fit
-from synthct.checkpoint import load_weights
+from synthct.cases import Case, find_cases
+from synthct.checkpoint import fit, load_weights
 from synthct.distributed import take_place
 from synthct.errors import InputError
 from synthct.files import write_json
@@ -71,6 +67,8 @@ def plan(section: str, *, cases, folds, fold: str, out, arm: str, settings: str 
     group = "+".join(regions) or "global"
     if not training:
         raise InputError(f"fold {fold}, group {group}: no training patients in {folds}")
+    if any(size % network.STRIDE or size <= 0 for size in chosen["patch"]):
+        raise InputError(f"training.patch {chosen['patch']}: expected multiples of {network.STRIDE}")
     rules = _common_rules(training + held_out)
     chosen["seed"] += number if fold.startswith("all") else 0
     place = take_place(device)

@@ -8,8 +8,7 @@ import signal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from synthct.cases import Case
 

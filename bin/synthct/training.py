@@ -14,22 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import distributed
-from torch import nn
+from torch import distributed, nn
 
 from synthct.cases import Case
 from synthct.checkpoint import save_weights
 from synthct.distributed import Place
 from synthct.errors import InputError
-from synthct.journal import Journal
-from synthct.journal import gpu
-from synthct.journal import line
+from synthct.journal import Journal, gpu, line
 from synthct.losses import Objective
-from synthct.sampling import Batches
-from synthct.sampling import loader
+from synthct.sampling import Batches, loader
 from synthct.state import StateFile
-from synthct.validation import picture
-from synthct.validation import validate
+from synthct.validation import picture, validate
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -185,9 +180,9 @@ class Trainer:
         if self.place.first:
             cases = self.run.validation or self.run.training
             self.journal.add(row, picture(self.model, cases, self.settings, self.cast, self.device))
-            self._say(line(row, self.total, elapsed / self.step * (self.total - self.step)))
             if self.step < self.total:
                 self.run.state.save(self._state())
+            self._say(line(row, self.total, elapsed / self.step * (self.total - self.step)))
         self.mark, self.mark_step = time.monotonic(), self.step
 
     def _mae(self) -> float | None:

@@ -15,6 +15,9 @@ SOURCES = {  # file: where it is published
     "SAM2.1_Small.pt": "https://huggingface.co/VBoussot/impact-torchscript-models (SAM2.1_Small.pt)",
 }
 
+ABSENT = "weights of the perceptual loss are not there"
+OTHERWISE = "choose training.perceptual.encoder=mind or none"
+
 
 def directory() -> Path:
     """Where weights are looked for: $SYNTHCT_WEIGHTS, else torch's own checkpoint cache."""
@@ -27,8 +30,8 @@ def locate(name: str, given: str) -> Path:
     place = Path(given) if given else directory()
     path = place / name if place.is_dir() or not given else place
     if not path.is_file():
-        raise InputError(f"weights of the perceptual loss are not there: get {SOURCES[name]} and put it at {path} (or name "
-                         "its path with training.perceptual.weights), or choose training.perceptual.encoder=mind or none")
+        raise InputError(f"{ABSENT}: get {SOURCES[name]} and put it at {path} (or name its path with "
+                         f"training.perceptual.weights), or {OTHERWISE}")
     return path
 
 
@@ -44,6 +47,6 @@ def locate_totalsegmentator(task: str, given: str) -> Path:
     for place in found:
         if (place / "checkpoint_final.pth").is_file() and (place.parent / "plans.json").is_file():
             return place
-    raise InputError(f"weights of the perceptual loss are not there: no Dataset{task}_*/*/fold_0/checkpoint_final.pth under "
-                     f"{root}; run `totalseg_download_weights -t total`, set TOTALSEG_WEIGHTS_PATH or "
-                     "training.perceptual.weights, or choose training.perceptual.encoder=mind or none")
+    raise InputError(f"{ABSENT}: no Dataset{task}_*/*/fold_0/checkpoint_final.pth under {root}; run "
+                     "`totalseg_download_weights -t total`, set TOTALSEG_WEIGHTS_PATH or training.perceptual.weights, "
+                     f"or {OTHERWISE}")

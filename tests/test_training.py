@@ -1,0 +1,290 @@
+"""Training and fine-tuning as a user runs them: results, continuing bit for bit, faults before any computing."""
+
+import csv
+import json
+import os
+import pickle
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+import small_training as small
+import torch
+from conftest import bad_input
+
+from synthct.cases import find_cases
+from synthct.checkpoint import load_weights
+from synthct.network import build
+from synthct.settings import resolve
+from synthct.state import StateFile
+from synthct.training import learning_rate
+from synthct.validation import validate
+
+TIMED = ("patches_per_s", "elapsed_s")  # columns of log.csv that a clock fills
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return small.cohort(tmp_path_factory.mktemp("cohort"))
+
+
+def start(data, out, *more, tool="train.py", fold="0", **environment) -> small.Tool:
+    sets = [part for one in small.TINY for part in ("--set", one)]
+    return small.Tool(out.parent, tool, "--cases", data[0], "--folds", data[1], "--fold", fold, "--preset", "test",
+                      "--device", "cpu", "--out", out, *sets, *more, **environment)
+
+
+def run(*arguments, **keywords) -> small.Finished:
+    return start(*arguments, **keywords).finish()
+
+
+def log(out) -> list[dict]:
+    with open(out / "log.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if key not in TIMED} for row in csv.DictReader(file)]
+
+
+def same_weights(a, b) -> bool:
+    one, other = load_weights(a)[0], load_weights(b)[0]
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "run"
+    done = run(data, out)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_what_a_run_leaves(trained, data):
+    out, text = trained
+    assert [row["step"] for row in log(out)] == ["2", "4", "6"]
+    assert len([line for line in text.splitlines() if "validation MAE" in line and "left" in line]) == 3
+    assert len(list((out / "samples").glob("*.png"))) == 3
+    assert list((out / "tensorboard").glob("events.*"))
+    assert not list((out / "state").iterdir())  # finished: nothing to continue
+    about = load_weights(out / "final.safetensors")[1]
+    assert (about["group"], about["fold"], about["channels"], about["step"]) == ("global", "0", 5, 6)
+    assert about["regions"] == ["AB", "TH"]
+    assert about["settings"]["training"]["patch"] == [32, 32]
+    assert json.loads((out / "settings.json").read_text())["settings"] == about["settings"]
+
+
+def test_the_logged_mae_is_that_of_the_best_checkpoint(trained, data):
+    weights, about = load_weights(trained[0] / "best.safetensors")
+    settings = about["settings"]["training"]
+    model = build(settings["network"], 5)
+    model.load_state_dict(weights)
+    case = find_cases([data[0]])["P0"]
+    mae = validate(model, [case], settings, torch.inference_mode, torch.device("cpu"))["P0"]
+    assert mae == pytest.approx(about["validation_mae"], rel=1e-5)
+    assert mae == pytest.approx(min(float(row["validation_mae_hu"]) for row in log(trained[0])), rel=1e-4)
+
+
+def test_two_runs_with_one_seed_are_equal_and_another_seed_is_not(trained, data, tmp_path):
+    assert run(data, tmp_path / "again").returncode == 0
+    assert same_weights(trained[0] / "final.safetensors", tmp_path / "again" / "final.safetensors")
+    assert log(trained[0]) == log(tmp_path / "again")
+    assert run(data, tmp_path / "other", "--set", "training.seed=33").returncode == 0
+    assert not same_weights(trained[0] / "final.safetensors", tmp_path / "other" / "final.safetensors")
+
+
+def test_killed_three_times_and_continued_equals_uninterrupted(trained, data, tmp_path):
+    """SIGKILL at random moments after a state was written, SIGTERM in between: same weights, same log."""
+    states, out = tmp_path / "states", tmp_path / "out"
+    random = np.random.default_rng()
+    for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        process = start(data, out, "--checkpoint-dir", states)
+        process.wait_for("step", "continuing")
+        time.sleep(random.uniform(0, 0.2))
+        process.send(how)
+        done = process.finish()
+        assert done.returncode in (-signal.SIGKILL, 143, 0), done.stderr
+        if done.returncode == 0:
+            break
+        assert len(list(states.glob("*.state.pt"))) == 1
+    else:
+        done = run(data, out, "--checkpoint-dir", states)
+    assert done.returncode == 0, done.stderr
+    assert "continuing at step" in done.stdout
+    for name in ("best.safetensors", "final.safetensors"):
+        assert same_weights(trained[0] / name, out / name)
+    assert log(trained[0]) == log(out)
+    assert not list(states.iterdir())
+
+
+def test_a_state_of_another_run_is_never_used(data, tmp_path):
+    process = start(data, tmp_path / "a", "--checkpoint-dir", tmp_path / "states")
+    process.wait_for("step")
+    process.send(signal.SIGTERM)
+    assert process.finish().returncode == 143
+    left, = (tmp_path / "states").iterdir()
+    done = run(data, tmp_path / "b", "--checkpoint-dir", tmp_path / "states", "--set", "training.learning_rate=0.002")
+    assert done.returncode == 0 and "ignored" in done.stdout and "continuing" not in done.stdout
+    assert left.exists()  # it still belongs to the run that wrote it
+    left.write_bytes(left.read_bytes()[:1000])
+    done = run(data, tmp_path / "a", "--checkpoint-dir", tmp_path / "states")
+    assert done.returncode == 0 and "cannot be read, starting anew" in done.stdout
+
+
+def test_fine_tuning_takes_the_groups_patients(trained, data, tmp_path):
+    done = run(data, tmp_path / "th", "--init", trained[0] / "best.safetensors", "--regions", "TH", tool="finetune.py")
+    assert done.returncode == 0, done.stderr
+    about = load_weights(tmp_path / "th" / "best.safetensors")[1]
+    assert (about["group"], about["regions"], about["patients"]) == ("TH", ["TH"], {"training": 2, "validation": 0})
+    assert about["step"] == 2  # no one to validate on: best is final
+    assert same_weights(tmp_path / "th" / "best.safetensors", tmp_path / "th" / "final.safetensors")
+    assert about["settings"]["training"]["validate_every"] == 1
+
+
+def test_training_on_everyone(data, tmp_path):
+    done = run(data, tmp_path / "all", fold="all-1")
+    assert done.returncode == 0, done.stderr
+    about = load_weights(tmp_path / "all" / "final.safetensors")[1]
+    assert about["patients"] == {"training": 4, "validation": 0}
+    assert about["settings"]["training"]["seed"] == 33
+
+
+@pytest.mark.parametrize(("more", "expected"), [
+    (["--fold", "7"], ["folds 0 to 1"]),
+    (["--set", "training.perceptual.encoder=vgg19"], ["vgg19-dcbb9e9d.pth", "download.pytorch.org"]),
+    (["--set", "training.perceptual.encoder=sam"], ["sam_vit_b_01ec64.pth"]),
+    (["--set", "training.perceptual.encoder=totalsegmentator"], ["totalseg_download_weights"]),
+    (["--set", "training.perceptual.encoder=torchscript"], ["SAM2.1_Small.pt", "impact-torchscript-models"]),
+    (["--set", "training.patch=[40, 40]"], ["training.patch", "32"]),
+    (["--modality", "cbct"], ["modality mr", "cbct"]),
+    (["--set", "training.max_step=3"], ["max_step", "max_steps"]),
+    (["--device", "cuda"], ["no GPU"]),
+])
+def test_faults_are_one_line_before_anything_is_computed(data, tmp_path, more, expected):
+    if "cuda" in more and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    none = str(tmp_path / "none")
+    done = run(data, tmp_path / "out", *more, SYNTHCT_WEIGHTS=none, TOTALSEG_WEIGHTS_PATH=none)
+    bad_input(done, *expected)
+    assert not (tmp_path / "out" / "log.csv").exists()
+
+
+def test_a_group_without_patients_says_so(trained, data, tmp_path):
+    done = run(data, tmp_path / "hn", "--init", trained[0] / "best.safetensors", "--regions", "HN", tool="finetune.py")
+    bad_input(done, "fold 0", "HN", "no training patients")
+
+
+def test_schedules():
+    paper = resolve("paper", "mr")["training"]
+    released = resolve("released", "mr")["training"]
+    assert [learning_rate(step, 10**6, paper) for step in (0, 24_999, 25_000, 50_000)] == [1e-3, 1e-3, 5e-4, 2.5e-4]
+    assert learning_rate(25_000, 10**6, released) == pytest.approx(7.5e-4)
+    cosine = paper | {"schedule": "cosine", "warmup": 10}
+    rates = [learning_rate(step, 100, cosine) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-4) and max(rates) == pytest.approx(1e-3) and rates[-1] < 1e-5
+
+
+def test_parameter_counts():
+    network = resolve("paper", "mr")["training"]["network"]
+    for channels, expected in ((1, 26_072_337), (3, 26_078_609), (5, 26_084_881)):
+        assert sum(p.numel() for p in build(network, channels).parameters()) == expected
+
+
+def published(path, channels: int, name: str, seed: int = 0):
+    """A checkpoint in the authors' published layout, random weights; returns them."""
+    torch.manual_seed(seed)
+    weights = build(resolve("paper", "mr")["training"]["network"], channels).state_dict()
+    torch.save({"Model": {name: {f"model.{key}": value for key, value in weights.items()}}, "_it": 7,
+                "_nb_lr_update": 2, f"{name}_optimizer_state_dict": {"state": {}, "param_groups": []}}, path)
+    return weights
+
+
+@pytest.mark.parametrize(("name", "channels"), [("UNetpp5", 5), ("UNetpp", 3)])
+def test_the_authors_checkpoints_load(tmp_path, name, channels):
+    """And give what bare segmentation-models-pytorch with a tanh gives."""
+    import segmentation_models_pytorch as smp
+
+    weights = published(tmp_path / "CV_0.pt", channels, name)
+    bare = smp.UnetPlusPlus("resnet34", encoder_weights=None, decoder_channels=(256, 128, 64, 32, 16),
+                            in_channels=channels, classes=1, activation=None)
+    bare.load_state_dict(weights)
+    ours = build(resolve("paper", "mr")["training"]["network"], channels)
+    ours.load_state_dict(load_weights(tmp_path / "CV_0.pt")[0])
+    x = torch.from_numpy(np.random.default_rng(1).normal(size=(1, channels, 64, 64)).astype(np.float32))
+    with torch.inference_mode():
+        difference = (torch.tanh(bare.eval()(x)) - ours.eval()(x)).abs().max() * 2047.5
+    assert difference < 0.01  # HU
+
+
+def test_fine_tuning_starts_from_a_published_checkpoint(data, tmp_path):
+    weights = published(tmp_path / "CV_0.pt", 5, "UNetpp5")
+    more = ["--init", tmp_path / "CV_0.pt", "--regions", "AB,TH", "--set", "training.network.encoder=resnet34",
+            "--set", "training.network.decoder_channels=[256, 128, 64, 32, 16]", "--set", "finetuning.max_steps=1",
+            "--set", "finetuning.learning_rate=0.0"]
+    done = run(data, tmp_path / "out", *more, tool="finetune.py")
+    assert done.returncode == 0, done.stderr
+    tuned = load_weights(tmp_path / "out" / "final.safetensors")[0]
+    key = "segmentation_head.0.weight"
+    assert torch.equal(tuned[key], weights[key])
+
+
+class Payload:
+    """What a hostile pickle does when it is loaded."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_a_pickle_with_code_is_refused(data, tmp_path):
+    with open(tmp_path / "evil.pt", "wb") as file:
+        pickle.dump({"Model": Payload(tmp_path / "ran")}, file)
+    torch.save({"Model": {"UNetpp5": Payload(tmp_path / "ran")}}, tmp_path / "evil2.pt")
+    for name in ("evil.pt", "evil2.pt"):
+        done = run(data, tmp_path / "out", "--init", tmp_path / name, "--regions", "AB", tool="finetune.py")
+        bad_input(done, name)
+        assert not (tmp_path / "ran").exists()
+
+
+def test_weights_of_another_network_are_named(trained, data, tmp_path):
+    done = run(data, tmp_path / "out", "--init", trained[0] / "best.safetensors", "--regions", "AB", "--set",
+               "training.channels=3", tool="finetune.py")
+    bad_input(done, "encoder.conv1.weight", "best.safetensors")
+
+
+def test_two_processes_learn_together(data, tmp_path):
+    """Started as torchrun starts them (gloo, CPU): one output, both processes' gradients in it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = [start(data, tmp_path / "out", "--set", "training.max_steps=2", RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2",
+                  MASTER_ADDR="127.0.0.1", MASTER_PORT=port) for rank in "01"]
+    first, second = (process.finish() for process in both)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "2 × cpu" in first.stdout and first.stdout.count("validation MAE") == 1
+    assert second.stdout == ""
+    assert load_weights(tmp_path / "out" / "final.safetensors")[1]["step"] == 2
+
+
+def test_the_state_goes_to_any_place_fsspec_knows(data, tmp_path):
+    """local:// goes the way of s3:// but for the store itself."""
+    place = f"local://{tmp_path}/bucket/key"
+    process = start(data, tmp_path / "a", "--checkpoint-dir", place)
+    process.wait_for("step")
+    process.send(signal.SIGKILL)
+    process.finish()
+    done = run(data, tmp_path / "a", "--checkpoint-dir", place)
+    assert done.returncode == 0 and "continuing at step" in done.stdout
+
+
+def test_a_store_without_renaming(tmp_path):
+    """As an object store: the state is put whole, found again, and another digest's is passed over with a line."""
+    said = []
+    mine = StateFile("memory://bucket/runs", "impact_global_fold0", "a" * 64)
+    mine.save({"step": 3, "weights": torch.ones(2)})
+    assert StateFile("memory://bucket/runs", "impact_global_fold0", "a" * 64).load(said.append)["step"] == 3
+    assert not said
+    assert StateFile("memory://bucket/runs", "impact_global_fold0", "b" * 64).load(said.append) is None
+    assert "ignored" in said[0]
+    mine.remove()
+    assert mine.load(said.append) is None
