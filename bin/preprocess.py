@@ -38,8 +38,15 @@ def main(modality, image, ct, mask, patient, region, center, arm, settings, pres
     if target is not None and (difference := target.grid.differs_from(volume.grid)):
         raise InputError(f"CT {ct}: another grid than the image ({difference})")
     labels = {"patient": patient or Path(out).name, "region": region, "center": center, "arm": arm}
-    case = write_case(out, image=to_lps(volume), mask=to_lps(body), ct=to_lps(target) if target else None,
-                      modality=modality, rules=presets.for_region(rules, region), labels=labels)
+    case = write_case(
+        out,
+        image=to_lps(volume),
+        mask=to_lps(body),
+        ct=to_lps(target) if target else None,
+        modality=modality,
+        rules=presets.for_region(rules, region),
+        labels=labels,
+    )
     z, y, x = (b - a for a, b in zip(case["box"][::2], case["box"][1::2], strict=True))
     click.echo(f"{labels['patient']}: {len(case['body_slices'])} of {z} slices with body, {y}×{x} pixels")
 

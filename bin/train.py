@@ -14,8 +14,11 @@ from synthct.runs import plan
 
 @tool("train.py", help=__doc__)
 @run_options
-@click.option("--init", type=click.Path(exists=True, dir_okay=False),
-              help="weights to start from: safetensors, or an authors' published .pt")
+@click.option(
+    "--init",
+    type=click.Path(exists=True, dir_okay=False),
+    help="weights to start from: safetensors, or an authors' published .pt",
+)
 def main(init, **options):
     set_threads()
     carry_out(plan("training", init=init, regions=[], say=say, **options))

@@ -14,22 +14,28 @@ from pathlib import Path
 import numpy as np
 
 import synthct.run_tool  # paid once: every run below starts as a fork of a process that has it
-import synthct.runs
+import synthct.runs  # noqa: F401
 from synthct import settings as presets
 from synthct.cases import write_case
 from synthct.volume import Grid, Volume
 
 TINY = (  # the test preset made smaller still
-    "training.patch=[32, 32]", "training.batch=2", "training.max_steps=6", "training.validate_every=2",
-    "training.validation_slices=2", "training.network.decoder_channels=[16, 8, 8]", "training.warmup=2",
-    "finetuning.max_steps=2", "finetuning.validate_every=1",
+    "training.patch=[32, 32]",
+    "training.batch=2",
+    "training.max_steps=6",
+    "training.validate_every=2",
+    "training.validation_slices=2",
+    "training.network.decoder_channels=[16, 8, 8]",
+    "training.warmup=2",
+    "finetuning.max_steps=2",
+    "finetuning.validate_every=1",
 )
 
 
 def pair(seed: int, shape=(7, 40, 36)) -> tuple[Volume, Volume, Volume]:
     """Image, CT and mask of a made-up patient: an ellipse of fat, muscle and bone that MR sees in another order."""
     random = np.random.default_rng(seed)
-    z, y, x = np.mgrid[:shape[0], :shape[1], :shape[2]]
+    z, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
     radius = np.hypot((y - shape[1] / 2) / (shape[1] * 0.42), (x - shape[2] / 2) / (shape[2] * 0.42))
     mask = (radius < 1).astype(np.uint8)
     mask[0] = 0  # a slice without body
@@ -37,8 +43,11 @@ def pair(seed: int, shape=(7, 40, 36)) -> tuple[Volume, Volume, Volume]:
     ct = np.array([-90, 50, 600])[tissue] + random.normal(0, 10, shape)
     image = np.array([400, 200, 50])[tissue] * (1 + 0.1 * seed) + random.normal(0, 5, shape)
     grid = Grid(shape[::-1], (1.0, 1.0, 3.0), (5.0, -3.0, 10.0))
-    return (Volume(np.clip(image, 0, None).astype(np.int16), grid), Volume(ct.astype(np.int16), grid),
-            Volume(mask, grid))
+    return (
+        Volume(np.clip(image, 0, None).astype(np.int16), grid),
+        Volume(ct.astype(np.int16), grid),
+        Volume(mask, grid),
+    )
 
 
 def settings(modality: str = "mr", *overrides: str) -> dict:
@@ -52,11 +61,24 @@ def cohort(directory, count: int = 4, modality: str = "mr") -> tuple:
     for number in range(count):
         image, ct, mask = pair(number)
         labels = {"patient": f"P{number}", "region": ("AB", "TH")[number % 2], "center": "A", "arm": "none"}
-        write_case(directory / "cases" / f"P{number}", image=image, mask=mask, ct=ct, modality=modality, rules=rules,
-                   labels=labels)
+        write_case(
+            directory / "cases" / f"P{number}",
+            image=image,
+            mask=mask,
+            ct=ct,
+            modality=modality,
+            rules=rules,
+            labels=labels,
+        )
     names = [f"P{number}" for number in range(count)]
-    folds = {"format": 1, "seed": 1, "test": [], "regions": {}, "excluded": {},
-             "folds": [{"train": names[1:], "validation": names[:1]}, {"train": names[:1], "validation": names[1:2]}]}
+    folds = {
+        "format": 1,
+        "seed": 1,
+        "test": [],
+        "regions": {},
+        "excluded": {},
+        "folds": [{"train": names[1:], "validation": names[:1]}, {"train": names[:1], "validation": names[1:2]}],
+    }
     (directory / "folds.json").write_text(json.dumps(folds))
     return directory / "cases", directory / "folds.json"
 

@@ -131,8 +131,16 @@ def test_the_tool_writes_a_case(tmp_path, run_tool):
     image, ct, mask = small.pair(1)
     for name, volume in (("image", image), ("ct", ct), ("mask", mask)):
         write_volume(volume, tmp_path / f"{name}.nii.gz")
-    given = ["--modality", "mr", "--image", tmp_path / "image.nii.gz", "--mask", tmp_path / "mask.nii.gz",
-             "--ct", tmp_path / "ct.nii.gz"]
+    given = [
+        "--modality",
+        "mr",
+        "--image",
+        tmp_path / "image.nii.gz",
+        "--mask",
+        tmp_path / "mask.nii.gz",
+        "--ct",
+        tmp_path / "ct.nii.gz",
+    ]
     done = run_tool("preprocess.py", *given, "--region", "TH", "--out", tmp_path / "STS")
     assert done.returncode == 0, done.stderr
     case = json.loads((tmp_path / "STS" / "case.json").read_text())
@@ -145,8 +153,19 @@ def test_the_tool_refuses_what_does_not_fit(tmp_path, run_tool):
     shifted = Volume(ct.array, Grid(ct.grid.size, ct.grid.spacing, (0.0, 0.0, 0.0)))
     for name, volume in (("image", image), ("ct", shifted), ("mask", mask)):
         write_volume(volume, tmp_path / f"{name}.mha")
-    done = run_tool("preprocess.py", "--modality", "mr", "--image", tmp_path / "image.mha", "--mask",
-                    tmp_path / "mask.mha", "--ct", tmp_path / "ct.mha", "--out", tmp_path / "case")
+    done = run_tool(
+        "preprocess.py",
+        "--modality",
+        "mr",
+        "--image",
+        tmp_path / "image.mha",
+        "--mask",
+        tmp_path / "mask.mha",
+        "--ct",
+        tmp_path / "ct.mha",
+        "--out",
+        tmp_path / "case",
+    )
     bad_input(done, "ct.mha", "origin")
     assert not (tmp_path / "case").exists()
 

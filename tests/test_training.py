@@ -32,8 +32,25 @@ def data(tmp_path_factory):
 
 def start(data, out, *more, tool="train.py", fold="0", **environment) -> small.Tool:
     sets = [part for one in small.TINY for part in ("--set", one)]
-    return small.Tool(out.parent, tool, "--cases", data[0], "--folds", data[1], "--fold", fold, "--preset", "test",
-                      "--device", "cpu", "--out", out, *sets, *more, **environment)
+    return small.Tool(
+        out.parent,
+        tool,
+        "--cases",
+        data[0],
+        "--folds",
+        data[1],
+        "--fold",
+        fold,
+        "--preset",
+        "test",
+        "--device",
+        "cpu",
+        "--out",
+        out,
+        *sets,
+        *more,
+        **environment,
+    )
 
 
 def run(*arguments, **keywords) -> small.Finished:
@@ -120,7 +137,7 @@ def test_a_state_of_another_run_is_never_used(data, tmp_path):
     process.wait_for("step")
     process.send(signal.SIGTERM)
     assert process.finish().returncode == 143
-    left, = (tmp_path / "states").iterdir()
+    (left,) = (tmp_path / "states").iterdir()
     done = run(data, tmp_path / "b", "--checkpoint-dir", tmp_path / "states", "--set", "training.learning_rate=0.002")
     assert done.returncode == 0 and "ignored" in done.stdout and "continuing" not in done.stdout
     assert left.exists()  # it still belongs to the run that wrote it
@@ -147,17 +164,20 @@ def test_training_on_everyone(data, tmp_path):
     assert about["settings"]["training"]["seed"] == 33
 
 
-@pytest.mark.parametrize(("more", "expected"), [
-    (["--fold", "7"], ["folds 0 to 1"]),
-    (["--set", "training.perceptual.encoder=vgg19"], ["vgg19-dcbb9e9d.pth", "download.pytorch.org"]),
-    (["--set", "training.perceptual.encoder=sam"], ["sam_vit_b_01ec64.pth"]),
-    (["--set", "training.perceptual.encoder=totalsegmentator"], ["totalseg_download_weights"]),
-    (["--set", "training.perceptual.encoder=torchscript"], ["SAM2.1_Small.pt", "impact-torchscript-models"]),
-    (["--set", "training.patch=[40, 40]"], ["training.patch", "32"]),
-    (["--modality", "cbct"], ["modality mr", "cbct"]),
-    (["--set", "training.max_step=3"], ["max_step", "max_steps"]),
-    (["--device", "cuda"], ["no GPU"]),
-])
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--fold", "7"], ["folds 0 to 1"]),
+        (["--set", "training.perceptual.encoder=vgg19"], ["vgg19-dcbb9e9d.pth", "download.pytorch.org"]),
+        (["--set", "training.perceptual.encoder=sam"], ["sam_vit_b_01ec64.pth"]),
+        (["--set", "training.perceptual.encoder=totalsegmentator"], ["totalseg_download_weights"]),
+        (["--set", "training.perceptual.encoder=torchscript"], ["SAM2.1_Small.pt", "impact-torchscript-models"]),
+        (["--set", "training.patch=[40, 40]"], ["training.patch", "32"]),
+        (["--modality", "cbct"], ["modality mr", "cbct"]),
+        (["--set", "training.max_step=3"], ["max_step", "max_steps"]),
+        (["--device", "cuda"], ["no GPU"]),
+    ],
+)
 def test_faults_are_one_line_before_anything_is_computed(data, tmp_path, more, expected):
     if "cuda" in more and torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -192,8 +212,15 @@ def published(path, channels: int, name: str, seed: int = 0):
     """A checkpoint in the authors' published layout, random weights; returns them."""
     torch.manual_seed(seed)
     weights = build(resolve("paper", "mr")["training"]["network"], channels).state_dict()
-    torch.save({"Model": {name: {f"model.{key}": value for key, value in weights.items()}}, "_it": 7,
-                "_nb_lr_update": 2, f"{name}_optimizer_state_dict": {"state": {}, "param_groups": []}}, path)
+    torch.save(
+        {
+            "Model": {name: {f"model.{key}": value for key, value in weights.items()}},
+            "_it": 7,
+            "_nb_lr_update": 2,
+            f"{name}_optimizer_state_dict": {"state": {}, "param_groups": []},
+        },
+        path,
+    )
     return weights
 
 
@@ -203,8 +230,14 @@ def test_the_authors_checkpoints_load(tmp_path, name, channels):
     import segmentation_models_pytorch as smp
 
     weights = published(tmp_path / "CV_0.pt", channels, name)
-    bare = smp.UnetPlusPlus("resnet34", encoder_weights=None, decoder_channels=(256, 128, 64, 32, 16),
-                            in_channels=channels, classes=1, activation=None)
+    bare = smp.UnetPlusPlus(
+        "resnet34",
+        encoder_weights=None,
+        decoder_channels=(256, 128, 64, 32, 16),
+        in_channels=channels,
+        classes=1,
+        activation=None,
+    )
     bare.load_state_dict(weights)
     ours = build(resolve("paper", "mr")["training"]["network"], channels)
     ours.load_state_dict(load_weights(tmp_path / "CV_0.pt")[0])
@@ -216,9 +249,20 @@ def test_the_authors_checkpoints_load(tmp_path, name, channels):
 
 def test_fine_tuning_starts_from_a_published_checkpoint(data, tmp_path):
     weights = published(tmp_path / "CV_0.pt", 5, "UNetpp5")
-    more = ["--init", tmp_path / "CV_0.pt", "--regions", "AB,TH", "--set", "training.network.encoder=resnet34",
-            "--set", "training.network.decoder_channels=[256, 128, 64, 32, 16]", "--set", "finetuning.max_steps=1",
-            "--set", "finetuning.learning_rate=0.0"]
+    more = [
+        "--init",
+        tmp_path / "CV_0.pt",
+        "--regions",
+        "AB,TH",
+        "--set",
+        "training.network.encoder=resnet34",
+        "--set",
+        "training.network.decoder_channels=[256, 128, 64, 32, 16]",
+        "--set",
+        "finetuning.max_steps=1",
+        "--set",
+        "finetuning.learning_rate=0.0",
+    ]
     done = run(data, tmp_path / "out", *more, tool="finetune.py")
     assert done.returncode == 0, done.stderr
     tuned = load_weights(tmp_path / "out" / "final.safetensors")[0]
@@ -247,8 +291,17 @@ def test_a_pickle_with_code_is_refused(data, tmp_path):
 
 
 def test_weights_of_another_network_are_named(trained, data, tmp_path):
-    done = run(data, tmp_path / "out", "--init", trained[0] / "best.safetensors", "--regions", "AB", "--set",
-               "training.channels=3", tool="finetune.py")
+    done = run(
+        data,
+        tmp_path / "out",
+        "--init",
+        trained[0] / "best.safetensors",
+        "--regions",
+        "AB",
+        "--set",
+        "training.channels=3",
+        tool="finetune.py",
+    )
     bad_input(done, "encoder.conv1.weight", "best.safetensors")
 
 
@@ -257,8 +310,20 @@ def test_two_processes_learn_together(data, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    both = [start(data, tmp_path / "out", "--set", "training.max_steps=2", RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2",
-                  MASTER_ADDR="127.0.0.1", MASTER_PORT=port) for rank in "01"]
+    both = [
+        start(
+            data,
+            tmp_path / "out",
+            "--set",
+            "training.max_steps=2",
+            RANK=rank,
+            LOCAL_RANK=rank,
+            WORLD_SIZE="2",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+        )
+        for rank in "01"
+    ]
     first, second = (process.finish() for process in both)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "2 × cpu" in first.stdout and first.stdout.count("validation MAE") == 1

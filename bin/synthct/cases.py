@@ -49,8 +49,9 @@ def prepare(image: Volume, mask: Volume, modality: str, rules: dict) -> tuple[Vo
     return image, mask, measure(image.array[mask.array > 0], modality, rules)
 
 
-def write_case(out, *, image: Volume, mask: Volume, ct: Volume | None, modality: str, rules: dict,
-               labels: dict) -> dict:
+def write_case(
+    out, *, image: Volume, mask: Volume, ct: Volume | None, modality: str, rules: dict, labels: dict
+) -> dict:
     """Write a case directory (atomically) and return what went into its case.json.
 
     `image`, `mask` and `ct` lie on one grid; `rules` are the `preprocessing` settings; `labels` name the patient,
@@ -69,8 +70,11 @@ def write_case(out, *, image: Volume, mask: Volume, ct: Volume | None, modality:
         arrays["ct"] = np.where(inside, hu, OUTSIDE).astype(np.int16)[crop]
     kept = ("spacing", "ct_range", "outside", "padding", "cbct_percentile")
     case = {
-        "format": FORMAT, **labels, "modality": modality,
-        "grid": _grid_json(image.grid), "source_grid": _grid_json(source),
+        "format": FORMAT,
+        **labels,
+        "modality": modality,
+        "grid": _grid_json(image.grid),
+        "source_grid": _grid_json(source),
         "box": [0, inside.shape[0], *box["y"], *box["x"]],
         "normalisation": normalisation.as_json(),
         "preprocessing": {key: rules[key] for key in kept},
@@ -130,12 +134,12 @@ class Case:
         ya, yb = max(0, top), min(self.shape[1], top + size[0])
         xa, xb = max(0, left), min(self.shape[2], left + size[1])
         if ya < yb and xa < xb:
-            values[ya - top:yb - top, xa - left:xb - left] = self.rows(name, z, ya, yb)[:, xa:xb]
+            values[ya - top : yb - top, xa - left : xb - left] = self.rows(name, z, ya, yb)[:, xa:xb]
         beyond = np.zeros(size, bool)
-        beyond[:max(0, -y0)] = True
-        beyond[max(0, self.plane[0] - y0):] = True
-        beyond[:, :max(0, -x0)] = True
-        beyond[:, max(0, self.plane[1] - x0):] = True
+        beyond[: max(0, -y0)] = True
+        beyond[max(0, self.plane[0] - y0) :] = True
+        beyond[:, : max(0, -x0)] = True
+        beyond[:, max(0, self.plane[1] - x0) :] = True
         return values, beyond
 
     def patch(self, z: int, y0: int, x0: int, size, channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -183,10 +187,19 @@ def read_case(path) -> Case:
         start = _data_start(path / f"{name}.npy", shape)
     size = data["grid"]["size"]
     return Case(
-        path=path, patient=data["patient"], region=data["region"], modality=data["modality"], shape=shape,
-        corner=(y0, x0), plane=(size[1], size[0]), body_slices=tuple(data["body_slices"]),
-        normalisation=Normalisation.from_json(data["normalisation"]), preprocessing=data["preprocessing"],
-        has_ct=has_ct, digest=hashlib.sha256(text.encode()).hexdigest(), data_start=start,
+        path=path,
+        patient=data["patient"],
+        region=data["region"],
+        modality=data["modality"],
+        shape=shape,
+        corner=(y0, x0),
+        plane=(size[1], size[0]),
+        body_slices=tuple(data["body_slices"]),
+        normalisation=Normalisation.from_json(data["normalisation"]),
+        preprocessing=data["preprocessing"],
+        has_ct=has_ct,
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        data_start=start,
     )
 
 
@@ -240,5 +253,9 @@ def _quantised(array: np.ndarray, inside: np.ndarray, rule: Normalisation) -> tu
 
 
 def _grid_json(grid: Grid) -> dict:
-    return {"size": list(grid.size), "spacing": list(grid.spacing), "origin": list(grid.origin),
-            "direction": list(grid.direction)}
+    return {
+        "size": list(grid.size),
+        "spacing": list(grid.spacing),
+        "origin": list(grid.origin),
+        "direction": list(grid.direction),
+    }

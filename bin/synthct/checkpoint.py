@@ -39,7 +39,7 @@ def load_weights(path) -> tuple[dict[str, torch.Tensor], dict]:
         try:
             with safe_open(str(path), "pt") as file:
                 about = json.loads((file.metadata() or {}).get("synthct", "{}"))
-                return {key: file.get_tensor(key) for key in file.keys()}, about
+                return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
         except (SafetensorError, ValueError) as fault:
             raise InputError(f"checkpoint {path}: not a whole safetensors file ({fault})") from None
     return _unwrapped(load_torch(path), path), {}

@@ -55,8 +55,10 @@ def take_place(device: str) -> Place:
     if "LOCAL_RANK" not in os.environ:
         if cuda and torch.cuda.device_count() > 1:
             count = str(torch.cuda.device_count())
-            os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                                      "--nproc-per-node", count, *sys.argv])
+            os.execv(
+                sys.executable,
+                [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count, *sys.argv],
+            )
         return Place(torch.device("cuda" if cuda else "cpu"))
     local = int(os.environ["LOCAL_RANK"])
     place = torch.device("cuda", local) if cuda else torch.device("cpu")

@@ -12,8 +12,20 @@ from torch.utils.tensorboard import SummaryWriter
 
 from synthct.files import atomic, write_text
 
-COLUMNS = ("step", "epoch", "loss", "l1", "perceptual", "validation_mae_hu", "best_mae_hu", "learning_rate",
-           "patches_per_s", "elapsed_s", "gpu_utilisation_percent", "gpu_memory_gib")
+COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "l1",
+    "perceptual",
+    "validation_mae_hu",
+    "best_mae_hu",
+    "learning_rate",
+    "patches_per_s",
+    "elapsed_s",
+    "gpu_utilisation_percent",
+    "gpu_memory_gib",
+)
 
 
 class Journal:
@@ -56,10 +68,18 @@ class Journal:
 
 def line(row: dict, last_step: int, seconds_left: float) -> str:
     """One validation as a person reads it."""
-    mae = "no validation patients" if row["validation_mae_hu"] is None else (
-        f"validation MAE {row['validation_mae_hu']:.2f} HU (best {row['best_mae_hu']:.2f})")
-    parts = [f"step {row['step']}/{last_step}", f"loss {row['loss']:.5f}", mae, f"lr {row['learning_rate']:.2e}",
-             f"{row['patches_per_s']:.1f} patches/s"]
+    mae = (
+        "no validation patients"
+        if row["validation_mae_hu"] is None
+        else (f"validation MAE {row['validation_mae_hu']:.2f} HU (best {row['best_mae_hu']:.2f})")
+    )
+    parts = [
+        f"step {row['step']}/{last_step}",
+        f"loss {row['loss']:.5f}",
+        mae,
+        f"lr {row['learning_rate']:.2e}",
+        f"{row['patches_per_s']:.1f} patches/s",
+    ]
     if row["gpu_memory_gib"] is not None:
         busy = "" if row["gpu_utilisation_percent"] is None else f"{row['gpu_utilisation_percent']:.0f} % "
         parts.append(f"GPU {busy}{row['gpu_memory_gib']:.1f} GiB")

@@ -21,8 +21,13 @@ def build(settings: dict, channels: int) -> nn.Module:
         raise InputError(f"encoder {settings['encoder']!r}: not one of segmentation-models-pytorch's own")
     decoder = tuple(settings["decoder_channels"])
     return smp.UnetPlusPlus(
-        settings["encoder"], encoder_depth=len(decoder), encoder_weights=None, decoder_channels=decoder,
-        in_channels=channels, classes=1, activation="tanh",
+        settings["encoder"],
+        encoder_depth=len(decoder),
+        encoder_weights=None,
+        decoder_channels=decoder,
+        in_channels=channels,
+        classes=1,
+        activation="tanh",
     )
 
 

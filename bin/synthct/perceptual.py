@@ -89,7 +89,7 @@ class Vgg19(nn.Module):
             prefix = "features."
             features.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
         self.layers = sorted(layers or [3, 8, 17, 26, 35])
-        self.blocks = features[:self.layers[-1] + 1]
+        self.blocks = features[: self.layers[-1] + 1]
         for block in self.blocks:
             if isinstance(block, nn.ReLU):
                 block.inplace = False  # a kept map must not change after it is kept
@@ -120,7 +120,7 @@ class Sam(nn.Module):
         whole = [index for index, block in enumerate(network.blocks) if block.window_size == 0]
         self.layers = sorted(layers or whole)
         self.patch_embed, self.pos_embed = network.patch_embed, network.pos_embed
-        self.blocks = network.blocks[:self.layers[-1] + 1]
+        self.blocks = network.blocks[: self.layers[-1] + 1]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Maps (n, channels, y/16, x/16) after the blocks `layers` of (n, 3, y, x); y and x multiples of 16."""
@@ -202,11 +202,23 @@ def nnunet(place: Path) -> tuple[nn.Module, dict]:
     labels = json.loads((place.parent / "dataset.json").read_text(encoding="utf-8"))["labels"]
     configuration = plans.get_configuration(place.parent.name.split("__")[-1])
     network = get_network_from_plans(
-        configuration.network_arch_class_name, configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import, 1, len(labels), allow_init=False, deep_supervision=False,
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        1,
+        len(labels),
+        allow_init=False,
+        deep_supervision=False,
     )
-    numbers = [np.dtype, np.ndarray, np._core.multiarray.scalar, np._core.multiarray._reconstruct,
-               type(np.dtype(np.float32)), type(np.dtype(np.float64)), type(np.dtype(np.int64))]
+    numbers = [
+        np.dtype,
+        np.ndarray,
+        np._core.multiarray.scalar,
+        np._core.multiarray._reconstruct,
+        type(np.dtype(np.float32)),
+        type(np.dtype(np.float64)),
+        type(np.dtype(np.int64)),
+    ]
     with torch.serialization.safe_globals(numbers):  # nnU-Net logs numpy numbers beside the weights
         weights = load_torch(place / "checkpoint_final.pth")["network_weights"]
     network.load_state_dict(weights)
@@ -234,6 +246,6 @@ class Mind(nn.Module):
         height, width = image.shape[-2:]
         wide = functional.pad(image, (d, d, d, d), mode="replicate")
         shifts = ((0, d), (2 * d, d), (d, 0), (d, 2 * d))
-        moved = torch.cat([wide[..., y:y + height, x:x + width] for y, x in shifts], 1)
+        moved = torch.cat([wide[..., y : y + height, x : x + width] for y, x in shifts], 1)
         difference = functional.avg_pool2d(functional.pad((image - moved) ** 2, (1, 1, 1, 1), mode="replicate"), 3, 1)
         return torch.exp(-difference / (difference.mean(1, keepdim=True) + 1e-4))

@@ -13,8 +13,13 @@ from synthct.training import Run, Terminated, Trainer
 TERMINATED = 143  # 128 + SIGTERM; Nextflow's retry list has it
 
 OPTIONS = (
-    click.option("--cases", required=True, multiple=True, type=click.Path(exists=True, file_okay=False),
-                 help="directory of case directories, or one case; several may follow"),
+    click.option(
+        "--cases",
+        required=True,
+        multiple=True,
+        type=click.Path(exists=True, file_okay=False),
+        help="directory of case directories, or one case; several may follow",
+    ),
     click.option("--folds", required=True, type=FILE, help="folds.json"),
     click.option("--fold", required=True, help="number of the fold, from 0; or all, all-K: everyone, no validation"),
     click.option("--arm", default="", help="registration method, recorded with the model"),
@@ -22,8 +27,10 @@ OPTIONS = (
     click.option("--settings", type=FILE, help="resolved settings (JSON) instead of --preset"),
     click.option("--preset", default="paper", help="name of a preset, or a TOML file"),
     click.option("--set", "overrides", multiple=True, help="section.key=value"),
-    click.option("--checkpoint-dir", help="where the state to continue from is kept: a path, or a URI such as "
-                                          "s3://bucket/key  [default: OUT/state]"),
+    click.option(
+        "--checkpoint-dir",
+        help="where the state to continue from is kept: a path, or a URI such as s3://bucket/key  [default: OUT/state]",
+    ),
     click.option("--resume/--no-resume", default=True, help="continue from a state of the same run, if there is one"),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
     click.argument("more", nargs=-1, type=click.Path(exists=True, file_okay=False)),

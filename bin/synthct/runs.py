@@ -53,9 +53,26 @@ def run_settings(section: str, *, settings: str | None, preset: str, modality: s
     return base | {key: base[key] | value if isinstance(value, dict) else value for key, value in over.items()}
 
 
-def plan(section: str, *, cases, folds, fold: str, out, arm: str, settings: str | None, preset: str,
-         modality: str | None, overrides, regions: list[str], init: str | None, checkpoint_dir: str | None,
-         device: str, resume: bool, more=(), say=print) -> Run:
+def plan(
+    section: str,
+    *,
+    cases,
+    folds,
+    fold: str,
+    out,
+    arm: str,
+    settings: str | None,
+    preset: str,
+    modality: str | None,
+    overrides,
+    regions: list[str],
+    init: str | None,
+    checkpoint_dir: str | None,
+    device: str,
+    resume: bool,
+    more=(),
+    say=print,
+) -> Run:
     """Check everything a run depends on and set it up. Raises `InputError` before anything is computed."""
     found = find_cases([*cases, *more])
     kinds = sorted({case.modality for case in found.values()})
@@ -81,22 +98,43 @@ def plan(section: str, *, cases, folds, fold: str, out, arm: str, settings: str 
         raise InputError("fine-tuning needs --init, the checkpoint to start from")
     out = Path(out)
     about = {
-        "version": __version__, "fold": fold, "arm": arm, "group": group, "modality": kinds[0],
-        "regions": sorted({case.region for case in training}), "channels": chosen["channels"],
+        "version": __version__,
+        "fold": fold,
+        "arm": arm,
+        "group": group,
+        "modality": kinds[0],
+        "regions": sorted({case.region for case in training}),
+        "channels": chosen["channels"],
         "patients": {"training": len(training), "validation": len(held_out)},
         "settings": {"preset": _preset_name(settings, preset), "preprocessing": rules, "training": chosen},
     }
-    state = StateFile(checkpoint_dir or str(out / "state"), f"{arm or 'run'}_{group}_fold{fold}",
-                      _digest(chosen, training, held_out, init, about))
+    state = StateFile(
+        checkpoint_dir or str(out / "state"),
+        f"{arm or 'run'}_{group}_fold{fold}",
+        _digest(chosen, training, held_out, init, about),
+    )
     if place.first:
         out.mkdir(parents=True, exist_ok=True)
         for stale in ("best.safetensors", "final.safetensors"):
             (out / stale).unlink(missing_ok=True)
         write_json(out / "settings.json", about)
-        say(f"{group}, fold {fold}: {len(training)} patients to learn from, {len(held_out)} to validate, on "
-            f"{place.world} × {place.device.type}")
-    return Run(model=model, encoder=encoder, training=training, validation=held_out, settings=chosen, about=about,
-               out=out, place=place, state=state, resume=resume, say=say)
+        say(
+            f"{group}, fold {fold}: {len(training)} patients to learn from, {len(held_out)} to validate, on "
+            f"{place.world} × {place.device.type}"
+        )
+    return Run(
+        model=model,
+        encoder=encoder,
+        training=training,
+        validation=held_out,
+        settings=chosen,
+        about=about,
+        out=out,
+        place=place,
+        state=state,
+        resume=resume,
+        say=say,
+    )
 
 
 def _pick(found: dict[str, Case], names: list[str], regions: list[str], folds) -> list[Case]:
@@ -112,8 +150,9 @@ def _common_rules(cases: list[Case]) -> dict:
     rules = cases[0].preprocessing
     for case in cases:
         if case.preprocessing["ct_range"] != rules["ct_range"]:
-            raise InputError(f"case {case.patient}: CT range {case.preprocessing['ct_range']}, "
-                             f"others have {rules['ct_range']}")
+            raise InputError(
+                f"case {case.patient}: CT range {case.preprocessing['ct_range']}, others have {rules['ct_range']}"
+            )
     return rules
 
 

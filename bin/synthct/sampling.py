@@ -66,8 +66,13 @@ class Batches(Dataset):
 def loader(batches: Batches, start: int, stop: int, workers: int, pin: bool) -> DataLoader:
     """Batches `start` to `stop`, in order, read ahead by `workers` processes (0: read when asked)."""
     return DataLoader(
-        batches, batch_size=None, sampler=range(start, stop), num_workers=workers, pin_memory=pin,
-        worker_init_fn=_ignore_sigterm, prefetch_factor=4 if workers else None,
+        batches,
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=_ignore_sigterm,
+        prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # its own, so that making a loader leaves the run's random state alone
     )
 

@@ -88,8 +88,11 @@ class Trainer:
         self.model = run.model.to(self.device, memory_format=layout).train()
         self.objective = Objective(settings, run.encoder).to(self.device).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"],
-            betas=tuple(settings["betas"]), fused=settings["fused"] or None,
+            self.model.parameters(),
+            lr=settings["learning_rate"],
+            weight_decay=settings["weight_decay"],
+            betas=tuple(settings["betas"]),
+            fused=settings["fused"] or None,
         )
         dtype = PRECISIONS[settings["precision"]]
         self.cast = functools.partial(torch.autocast, self.device.type, dtype) if dtype else contextlib.nullcontext
@@ -168,11 +171,18 @@ class Trainer:
         elapsed = self.before + time.monotonic() - self.started
         utilisation, memory = gpu(self.device)
         row = {
-            "step": self.step, "epoch": self.step * self.settings["batch"] / self.batches.per_epoch,
-            "loss": loss, "l1": l1, "perceptual": perceptual, "validation_mae_hu": mae,
+            "step": self.step,
+            "epoch": self.step * self.settings["batch"] / self.batches.per_epoch,
+            "loss": loss,
+            "l1": l1,
+            "perceptual": perceptual,
+            "validation_mae_hu": mae,
             "best_mae_hu": None if mae is None else self.best["mae"],
-            "learning_rate": self.optimizer.param_groups[0]["lr"], "patches_per_s": speed, "elapsed_s": elapsed,
-            "gpu_utilisation_percent": utilisation, "gpu_memory_gib": memory,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "patches_per_s": speed,
+            "elapsed_s": elapsed,
+            "gpu_utilisation_percent": utilisation,
+            "gpu_memory_gib": memory,
         }
         self.rows.append(row)
         self.sums.zero_()
@@ -190,7 +200,7 @@ class Trainer:
         if not self.run.validation:
             return None
         self.place.share(self.model)
-        mine = self.run.validation[self.place.rank::self.place.world]
+        mine = self.run.validation[self.place.rank :: self.place.world]
         stop = (lambda: self.stopping) if self.place.world == 1 else (lambda: False)
         errors = validate(self.model, mine, self.settings, self.cast, self.device, stop)
         if errors is None:
@@ -201,8 +211,10 @@ class Trainer:
 
     def _check_finite(self):
         if not torch.isfinite(self.sums[0]):
-            raise InputError(f"the loss is not finite between steps {self.validated} and {self.step}: "
-                             "lower training.learning_rate, or leave fp16")
+            raise InputError(
+                f"the loss is not finite between steps {self.validated} and {self.step}: "
+                "lower training.learning_rate, or leave fp16"
+            )
 
     def _patience_is_over(self) -> bool:
         patience = self.settings["patience"]
@@ -230,9 +242,15 @@ class Trainer:
 
     def _state(self) -> dict:
         return {
-            "step": self.step, "validated": self.validated, "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "sums": self.sums,
-            "best": self.best, "rows": self.rows, "elapsed": self.before + time.monotonic() - self.started,
+            "step": self.step,
+            "validated": self.validated,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "sums": self.sums,
+            "best": self.best,
+            "rows": self.rows,
+            "elapsed": self.before + time.monotonic() - self.started,
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }

@@ -46,8 +46,10 @@ def slices(case: Case, numbers: list[int], settings: dict):
     """Whole slices (the body's box, padded to what the network takes) in batches: (x, y, inside) as in training."""
     size = (padded(case.shape[1]), padded(case.shape[2]))
     for start in range(0, len(numbers), settings["validation_batch"]):
-        part = [case.patch(z, *case.corner, size, settings["channels"])
-                for z in numbers[start:start + settings["validation_batch"]]]
+        part = [
+            case.patch(z, *case.corner, size, settings["channels"])
+            for z in numbers[start : start + settings["validation_batch"]]
+        ]
         yield tuple(torch.from_numpy(np.stack(arrays)) for arrays in zip(*part, strict=True))
 
 
@@ -60,7 +62,7 @@ def picture(model, cases: list[Case], settings: dict, cast, device) -> np.ndarra
     model.eval()
     with torch.inference_mode():
         for case in cases[:3]:
-            (x, y, inside), = slices(case, chosen(case, 1), settings)
+            ((x, y, inside),) = slices(case, chosen(case, 1), settings)
             with cast():
                 prediction = model(_to(x, device, settings)).float().cpu()
             low, high = case.preprocessing["ct_range"]

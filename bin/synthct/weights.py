@@ -30,8 +30,10 @@ def locate(name: str, given: str) -> Path:
     place = Path(given) if given else directory()
     path = place / name if place.is_dir() or not given else place
     if not path.is_file():
-        raise InputError(f"{ABSENT}: get {SOURCES[name]} and put it at {path} (or name its path with "
-                         f"training.perceptual.weights), or {OTHERWISE}")
+        raise InputError(
+            f"{ABSENT}: get {SOURCES[name]} and put it at {path} (or name its path with "
+            f"training.perceptual.weights), or {OTHERWISE}"
+        )
     return path
 
 
@@ -47,6 +49,8 @@ def locate_totalsegmentator(task: str, given: str) -> Path:
     for place in found:
         if (place / "checkpoint_final.pth").is_file() and (place.parent / "plans.json").is_file():
             return place
-    raise InputError(f"{ABSENT}: no Dataset{task}_*/*/fold_0/checkpoint_final.pth under {root}; run "
-                     "`totalseg_download_weights -t total`, set TOTALSEG_WEIGHTS_PATH or training.perceptual.weights, "
-                     f"or {OTHERWISE}")
+    raise InputError(
+        f"{ABSENT}: no Dataset{task}_*/*/fold_0/checkpoint_final.pth under {root}; run "
+        "`totalseg_download_weights -t total`, set TOTALSEG_WEIGHTS_PATH or training.perceptual.weights, "
+        f"or {OTHERWISE}"
+    )
