@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Time and memory of bin/evaluate.py against the metrics' plain definition (tests/naive_metrics.py), on one large patient.
+"""Time and memory of bin/evaluate.py against the metrics' plain definition (tests/naive_metrics.py), on one large
+patient.
 
     .venv/bin/python benchmarks/metrics.py [--size 200 512 512] [--repeat 3]
 
-Both run as processes of their own and read the same files; the peak is the process's largest resident set. Label maps with
-30 classes can be added by --labels. Prints one line each and the ratio.
+Both run as processes of their own and read the same files; the peak is the process's largest resident set. Label
+maps with 30 classes can be added by --labels. Prints one line each and the ratio.
 """
 
 import argparse
@@ -55,7 +56,8 @@ def main():
         naive_seconds, naive_cpu, naive_peak = measure(naive, options.repeat)
         found, expected = (json.loads(Path(folder, f"{name}.json").read_text()) for name in ("tool", "naive"))
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
-    print(f"size {options.size[0]}x{options.size[1]}x{options.size[2]} (z, y, x), labels {options.labels}, OMP_NUM_THREADS {threads}")
+    size = "×".join(map(str, options.size))
+    print(f"size {size} (z, y, x), labels {options.labels}, OMP_NUM_THREADS {threads}")
     print("             wall (s)  CPU (s)  peak (GiB)")
     print(f"evaluate.py  {seconds:8.1f}  {cpu:7.1f}  {peak / 2**20:10.2f}")
     print(f"definition   {naive_seconds:8.1f}  {naive_cpu:7.1f}  {naive_peak / 2**20:10.2f}")
@@ -64,15 +66,15 @@ def main():
 
 
 def make_patient(folder: Path, shape: tuple[int, int, int]):
-    """A body-like ellipse of smooth tissue with noise, its mask, a blurred and shifted sCT, and label maps of 30 boxes."""
+    """A body-like ellipse of smooth tissue with noise, its mask, a blurred and shifted sCT, and label maps of 30
+    boxes.
+    """
     sys.path.insert(0, str(ROOT / "bin"))
-    from synthct.volume import Grid
-    from synthct.volume import Volume
-    from synthct.volume import write_volume
+    from synthct.volume import Grid, Volume, write_volume
 
     random = np.random.default_rng(0)
     grid = Grid(shape[::-1], (1.0, 1.0, 3.0), (0.0, 0.0, 0.0))
-    y, x = np.ogrid[-1:1:shape[1] * 1j, -1:1:shape[2] * 1j]
+    y, x = np.ogrid[-1 : 1 : shape[1] * 1j, -1 : 1 : shape[2] * 1j]
     body = (y / 0.55) ** 2 + (x / 0.8) ** 2 < 1
     ct = np.full(shape, -1024, np.int16)
     sct = np.full(shape, -1024, np.int16)
@@ -86,13 +88,20 @@ def make_patient(folder: Path, shape: tuple[int, int, int]):
     for label in (2, 3, 5, 6, *range(10, 15), *range(26, 47)):
         start = [random.integers(0, n * 3 // 4) for n in shape]
         labels[tuple(slice(a, a + n // 6) for a, n in zip(start, shape, strict=True))] = label
-    for name, array in {"ct": ct, "sct": sct, "mask": mask, "ct_seg": labels,
-                        "sct_seg": np.roll(labels, (1, 3, 2), (0, 1, 2))}.items():
+    for name, array in {
+        "ct": ct,
+        "sct": sct,
+        "mask": mask,
+        "ct_seg": labels,
+        "sct_seg": np.roll(labels, (1, 3, 2), (0, 1, 2)),
+    }.items():
         write_volume(Volume(array, grid), folder / f"{name}.mha")
 
 
 def measure(command: list[str], repeat: int) -> tuple[float, float, int]:
-    """Median wall seconds, median CPU seconds (of use on a busy machine) and largest resident set (KiB) of a command."""
+    """Median wall seconds, median CPU seconds (of use on a busy machine) and largest resident set (KiB) of a
+    command.
+    """
     times, processor, peak = [], [], 0
     for _ in range(repeat):
         start = time.perf_counter()

@@ -13,8 +13,13 @@ from synthct.files import plain, write_json
 
 
 @tool("baselines.py", help=__doc__)
-@click.option("--cases", required=True, multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="case directory of preprocess.py, or a directory that holds some; may be given several times")
+@click.option(
+    "--cases",
+    required=True,
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="case directory of preprocess.py, or a directory that holds some; may be given several times",
+)
 @click.option("--folds", type=FILE, help="folds.json: only its training patients are used, never its test patients")
 @click.option("--bins", default=baselines.BINS, type=click.IntRange(2, 4096), help="bins of the lookup table")
 @click.option("--out", required=True, type=OUT, help="JSON file to write")
@@ -22,7 +27,9 @@ from synthct.files import plain, write_json
 def main(cases, folds, bins, out, more):
     found = []
     for given in [*cases, *more]:
-        found += [given] if (given / "case.json").is_file() else sorted(case.parent for case in given.glob("*/case.json"))
+        found += (
+            [given] if (given / "case.json").is_file() else sorted(case.parent for case in given.glob("*/case.json"))
+        )
     try:
         lists = json.loads(Path(folds).read_text(encoding="utf-8")) if folds else None
     except ValueError as fault:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Score a synthetic CT against the CT inside the mask: MAE (HU), PSNR (dB), MS-SSIM as the SynthRAD2025 leaderboard
-computes them; with label maps, Dice and HD95 (mm) over the region's classes. NaN and infinities are written as strings."""
+computes them; with label maps, Dice and HD95 (mm) over the region's classes. NaN and infinities are written as
+strings."""
 
 import sys
 
@@ -27,8 +28,12 @@ from synthct.volume import read_volume
 @click.option("--sct-seg", type=VOLUME, help="TotalSegmentator label map of the sCT")
 @click.option("--ct-seg", type=VOLUME, help="TotalSegmentator label map of the CT")
 @click.option("--region", default="", help="AB, TH, HN or a name of your own; chooses the classes scored")
-@click.option("--hu-range", nargs=2, type=float, help="HU; clip and data range of PSNR and MS-SSIM  [default: -1024 3071]")
-@click.option("--settings", "settings_file", type=FILE, help="resolved settings; their hu_range stands if none is given here")
+@click.option(
+    "--hu-range", nargs=2, type=float, help="HU; clip and data range of PSNR and MS-SSIM  [default: -1024 3071]"
+)
+@click.option(
+    "--settings", "settings_file", type=FILE, help="resolved settings; their hu_range stands if none is given here"
+)
 @click.option("--patient", default="", help="name written into the result")
 @click.option("--trained-on", default="", help="registration that the model was trained on, written into the result")
 @click.option("--tested-on", default="", help="registration that made this image pair, written into the result")
@@ -38,8 +43,25 @@ from synthct.volume import read_volume
 @click.option("--baselines", type=FILE, help="trivial predictors of baselines.py; needs --image")
 @click.option("--slices", type=OUT, help="npz of small mid-slices for the report to write")
 @click.option("--out", required=True, type=OUT, help="JSON file to write")
-def main(sct, ct, mask, sct_seg, ct_seg, region, hu_range, settings_file, patient, trained_on, tested_on, checkpoint,
-         uncertainty, image, baselines, slices, out):
+def main(
+    sct,
+    ct,
+    mask,
+    sct_seg,
+    ct_seg,
+    region,
+    hu_range,
+    settings_file,
+    patient,
+    trained_on,
+    tested_on,
+    checkpoint,
+    uncertainty,
+    image,
+    baselines,
+    slices,
+    out,
+):
     if bool(sct_seg) != bool(ct_seg):
         raise InputError("--sct-seg and --ct-seg belong together, only one was given")
     region = region or region_of(patient)
@@ -52,8 +74,11 @@ def main(sct, ct, mask, sct_seg, ct_seg, region, hu_range, settings_file, patien
         raise InputError(f"--hu-range {hu_range[0]:g} {hu_range[1]:g}: expected the lower end first")
     truth = read_volume(ct, "CT")
     notes = []
-    volumes = {name: _on_grid(path, name, truth.grid, notes) for name, path in
-               {"sCT": sct, "mask": mask, "uncertainty": uncertainty, "image": image}.items() if path}
+    volumes = {
+        name: _on_grid(path, name, truth.grid, notes)
+        for name, path in {"sCT": sct, "mask": mask, "uncertainty": uncertainty, "image": image}.items()
+        if path
+    }
     if mask:
         inside = volumes.pop("mask") > 0
     else:
@@ -61,14 +86,30 @@ def main(sct, ct, mask, sct_seg, ct_seg, region, hu_range, settings_file, patien
         notes.append("mask: none given, made from the CT by threshold")
     if not inside.any():
         notes.append("mask: empty, no voxel above 0")
-    result = {"patient": patient, "region": region, "trained_on": trained_on, "tested_on": tested_on, "checkpoint": checkpoint}
-    result |= evaluate(volumes["sCT"], truth.array, inside, hu_range=hu_range, image=volumes.get("image"),
-                       uncertainty=volumes.get("uncertainty"), baselines=trivial.read(baselines) if baselines else None)
+    result = {
+        "patient": patient,
+        "region": region,
+        "trained_on": trained_on,
+        "tested_on": tested_on,
+        "checkpoint": checkpoint,
+    }
+    result |= evaluate(
+        volumes["sCT"],
+        truth.array,
+        inside,
+        hu_range=hu_range,
+        image=volumes.get("image"),
+        uncertainty=volumes.get("uncertainty"),
+        baselines=trivial.read(baselines) if baselines else None,
+    )
     if slices:
         _write_slices(slices, volumes, truth, inside)
     del volumes["sCT"]
     if sct_seg:
-        labels = [_on_grid(path, what, truth.grid, notes) for path, what in ((sct_seg, "sCT label map"), (ct_seg, "CT label map"))]
+        labels = [
+            _on_grid(path, what, truth.grid, notes)
+            for path, what in ((sct_seg, "sCT label map"), (ct_seg, "CT label map"))
+        ]
         result |= evaluate_labels(*labels, truth.grid.spacing[::-1], region)
     result["notes"] = notes
     for note in notes:
@@ -80,7 +121,9 @@ def _on_grid(path, what: str, grid, notes: list[str]) -> np.ndarray:
     """An array of the CT's shape. A differing geometry is noted but taken as the CT's, as the leaderboard does."""
     volume = read_volume(path, what)
     if volume.grid.size != grid.size:
-        raise InputError(f"{what} {path}: {volume.grid.differs_from(grid)} of the CT; resample it onto the CT's grid first")
+        raise InputError(
+            f"{what} {path}: {volume.grid.differs_from(grid)} of the CT; resample it onto the CT's grid first"
+        )
     if difference := volume.grid.differs_from(grid):
         notes.append(f"{what}: header differs from the CT's ({difference}); compared voxel by voxel on the CT's grid")
     return volume.array

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Make the study's report: one HTML file that opens offline, figures as PNG, every number as CSV, and MultiQC's files."""
+"""Make the study's report: one HTML file that opens offline, figures as PNG, every number as CSV, and MultiQC's
+files.
+"""
 
 import click
 

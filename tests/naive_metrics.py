@@ -5,8 +5,7 @@ An independent second implementation for the tests and the benchmark; slow and l
 
 import numpy as np
 import torch
-from scipy import ndimage
-from scipy import signal
+from scipy import ndimage, signal
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
@@ -43,6 +42,7 @@ def ms_ssim(x, y, mask, data_range):
 
 def ssim_map(x, y, data_range, weight):
     """Luminance, contrast and structure, each clipped at 0 and raised to `weight`."""
+
     def mean(image):
         return ndimage.uniform_filter(image, 7)
 

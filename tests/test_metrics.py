@@ -8,9 +8,7 @@ import naive_metrics
 import numpy as np
 import pytest
 
-from synthct.metrics.image import hu_bin_scores
-from synthct.metrics.image import image_scores
-from synthct.metrics.image import ms_ssim_scales
+from synthct.metrics.image import hu_bin_scores, image_scores, ms_ssim_scales
 from synthct.metrics.uncertainty import uncertainty_scores
 from synthct.volume import read_volume
 
@@ -164,6 +162,8 @@ def test_uncertainty_that_is_the_error_correlates_fully():
     error = np.abs(sct.astype(float) - ct)
     scores = uncertainty_scores(error, sct, ct, np.ones(ct.shape))
     assert scores["pearson"] == pytest.approx(1)
-    assert [group["mae"] for group in scores["groups"]] == pytest.approx([group["uncertainty"] for group in scores["groups"]])
+    assert [group["mae"] for group in scores["groups"]] == pytest.approx(
+        [group["uncertainty"] for group in scores["groups"]]
+    )
     flat = uncertainty_scores(np.ones(ct.shape), sct, ct, np.ones(ct.shape))
     assert math.isnan(flat["pearson"]) and flat["groups"] == []

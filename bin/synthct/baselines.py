@@ -1,7 +1,8 @@
 """The trivial predictors that an sCT must beat: one constant HU, and a lookup table from input intensity to HU.
 
 Both are fitted on training cases only. The lookup table's abscissa is the input standardised inside the mask
-(z = (v − mean) / SD), so that it means the same for every scanner and for any linear scaling that a case was stored with.
+(z = (v − mean) / SD), so that it means the same for every scanner and for any linear scaling that a case was
+stored with.
 """
 
 import json
@@ -18,9 +19,10 @@ BINS = 256
 def fit(directories: list[Path], bins: int = BINS) -> dict:
     """Fit both on case directories (image.npy and ct.npy, int16, -32768 outside the mask).
 
-    Returns {"patients", "constant": HU, "edges": bins − 1 standardised intensities, "lookup": bins HU values}. The constant
-    is the median HU of all training voxels, which minimises the MAE; the table holds the mean HU of each quantile bin.
-    Bin edges come from a histogram of the pooled z (1/100 SD), so that memory does not grow with the cohort.
+    Returns {"patients", "constant": HU, "edges": bins − 1 standardised intensities, "lookup": bins HU values}. The
+    constant is the median HU of all training voxels, which minimises the MAE; the table holds the mean HU of each
+    quantile bin. Bin edges come from a histogram of the pooled z (1/100 SD), so that memory does not grow with the
+    cohort.
     """
     if not directories:
         raise InputError("trivial predictors: no training case was given")
@@ -53,14 +55,23 @@ def fit(directories: list[Path], bins: int = BINS) -> dict:
     sizes, sums = np.bincount(group, counts, len(cuts) + 1), np.bincount(group, totals, len(cuts) + 1)
     filled = sizes > 0
     lookup = np.interp(np.arange(len(sizes)), np.flatnonzero(filled), sums[filled] / sizes[filled])
-    return {"format": 1, "patients": patients, "constant": constant, "edges": fine[cuts].tolist(), "lookup": lookup.tolist()}
+    return {
+        "format": 1,
+        "patients": patients,
+        "constant": constant,
+        "edges": fine[cuts].tolist(),
+        "lookup": lookup.tolist(),
+    }
 
 
 def predict(baselines: dict, image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
     """{"constant", "lookup"}: HU of the voxels inside `mask`, in array order; `image` raw, any linear scale."""
     inside = mask > 0
     place = np.searchsorted(np.array(baselines["edges"]), standardised(image, inside), side="right")
-    return {"constant": np.full(place.shape, float(baselines["constant"])), "lookup": np.array(baselines["lookup"])[place]}
+    return {
+        "constant": np.full(place.shape, float(baselines["constant"])),
+        "lookup": np.array(baselines["lookup"])[place],
+    }
 
 
 def standardised(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -84,7 +95,9 @@ def read(path) -> dict:
 
 
 def training_cases(cases: list[Path], folds: dict | None) -> list[Path]:
-    """The directories among `cases` to fit on: with `folds`, those in any fold's train or validation list, never its test."""
+    """The directories among `cases` to fit on: with `folds`, those in any fold's train or validation list, never its
+    test.
+    """
     if folds is None:
         return sorted(cases)
     names = {name for fold in folds["folds"] for part in ("train", "validation") for name in fold.get(part, ())}

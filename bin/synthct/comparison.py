@@ -1,8 +1,9 @@
-"""Paired comparisons of the matrix's cells, patient by patient: Wilcoxon signed-rank tests, Holm's correction, effect sizes.
+"""Paired comparisons of the matrix's cells, patient by patient: Wilcoxon signed-rank tests, Holm's correction,
+effect sizes.
 
-Two questions are asked of every metric. "model": on the same test images, do two training registrations differ? "images":
-for the same model, do two registrations of the test images change the score? Holm's correction covers all tests of one
-question and metric.
+Two questions are asked of every metric. "model": on the same test images, do two training registrations differ?
+"images": for the same model, do two registrations of the test images change the score? Holm's correction covers all tests
+of one question and metric.
 """
 
 import math
@@ -20,9 +21,9 @@ MODEL, IMAGES = "model", "images"
 def comparisons(rows: list[dict]) -> list[dict]:
     """All paired tests among `rows`, which are of one checkpoint.
 
-    Keys: question, metric, fixed (the arm that stays), a, b (the arms compared), n (patients with both), mean_a, mean_b,
-    mean_difference and median_difference (a − b, the metric's unit), a_better and b_better (patients), rank_biserial (−1…1, above 0:
-    a is larger), p (two-sided), p_holm, smallest_p and smallest_p_holm (what n pairs
+    Keys: question, metric, fixed (the arm that stays), a, b (the arms compared), n (patients with both), mean_a,
+    mean_b, mean_difference and median_difference (a − b, the metric's unit), a_better and b_better (patients),
+    rank_biserial (−1…1, above 0: a is larger), p (two-sided), p_holm, smallest_p and smallest_p_holm (what n pairs
     and this many tests can reach at all).
     """
     result = []
@@ -61,10 +62,18 @@ def paired(a: list[float], b: list[float], lower_is_better: bool) -> dict:
         warnings.simplefilter("ignore")  # scipy remarks on small samples; the smallest reachable p stands in the row
         p = float(stats.wilcoxon(moved).pvalue) if moved.size else 1.0
     better = difference < 0 if lower_is_better else difference > 0
-    return {"n": len(difference), "mean_a": float(np.mean(a)), "mean_b": float(np.mean(b)),
-            "mean_difference": float(difference.mean()), "median_difference": float(np.median(difference)),
-            "a_better": int(better.sum()), "b_better": int((moved.size - better.sum())), "rank_biserial": (up - down) / (up + down) if moved.size else 0.0, "p": p,
-            "smallest_p": min(2.0 ** (1 - moved.size), 1.0)}
+    return {
+        "n": len(difference),
+        "mean_a": float(np.mean(a)),
+        "mean_b": float(np.mean(b)),
+        "mean_difference": float(difference.mean()),
+        "median_difference": float(np.median(difference)),
+        "a_better": int(better.sum()),
+        "b_better": int(moved.size - better.sum()),
+        "rank_biserial": (up - down) / (up + down) if moved.size else 0.0,
+        "p": p,
+        "smallest_p": min(2.0 ** (1 - moved.size), 1.0),
+    }
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -10,8 +10,17 @@ from synthct.metrics.segmentation import segmentation_scores
 from synthct.metrics.uncertainty import uncertainty_scores
 
 
-def evaluate(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, *, hu_range=HU_RANGE, hu_bins=None, image=None,
-             uncertainty=None, baselines=None) -> dict:
+def evaluate(
+    sct: np.ndarray,
+    ct: np.ndarray,
+    mask: np.ndarray,
+    *,
+    hu_range=HU_RANGE,
+    hu_bins=None,
+    image=None,
+    uncertainty=None,
+    baselines=None,
+) -> dict:
     """The image part of the metrics file; arrays (z, y, x) of one shape, sCT and CT in HU, the mask inside where > 0.
 
     `uncertainty` (HU) adds its relation to the error; `image` (raw) with `baselines` (see `synthct.baselines`) adds the
@@ -27,8 +36,10 @@ def evaluate(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, *, hu_range=HU_R
         result["uncertainty"] = uncertainty_scores(uncertainty, sct, ct, mask)
     if image is not None and baselines is not None:
         truth = ct[inside].astype(np.float64)
-        result["baselines"] = {name: {"mae": float(np.abs(guess - truth).mean()) if truth.size else float("nan")}
-                               for name, guess in trivial.predict(baselines, image, mask).items()}
+        result["baselines"] = {
+            name: {"mae": float(np.abs(guess - truth).mean()) if truth.size else float("nan")}
+            for name, guess in trivial.predict(baselines, image, mask).items()
+        }
     return result
 
 

@@ -10,9 +10,9 @@ LARGEST = 256  # pixels, longer side
 def mid_slices(volumes: dict[str, np.ndarray], mask: np.ndarray, spacing) -> dict[str, np.ndarray]:
     """{"<plane>_<name>": (h, w)} of each volume, plus "<plane>_mask", through the centre of mass of `mask`.
 
-    Volumes are (z, y, x) in LPS order on one grid of `spacing` (z, y, x) mm; integers come back as int16, others as float16
-    (a standard deviation in HU). Pixels are square, at most 256 along the longer side; coronal and sagittal planes have the
-    head on top. An empty mask takes the volume's middle.
+    Volumes are (z, y, x) in LPS order on one grid of `spacing` (z, y, x) mm; integers come back as int16, others as
+    float16 (a standard deviation in HU). Pixels are square, at most 256 along the longer side; coronal and sagittal
+    planes have the head on top. An empty mask takes the volume's middle.
     """
     inside = mask > 0
     centre = [round(c) for c in ndimage.center_of_mass(inside)] if inside.any() else [n // 2 for n in mask.shape]
@@ -38,7 +38,9 @@ def _square(plane: np.ndarray, step, flip: bool) -> np.ndarray:
     if plane.dtype == bool:
         result = ndimage.zoom(plane.astype(np.uint8), factors, order=0)
     elif np.issubdtype(plane.dtype, np.integer):
-        result = np.clip(np.rint(ndimage.zoom(plane.astype(np.float32), factors, order=1)), -32768, 32767).astype(np.int16)
+        result = np.clip(np.rint(ndimage.zoom(plane.astype(np.float32), factors, order=1)), -32768, 32767).astype(
+            np.int16
+        )
     else:
         result = ndimage.zoom(plane.astype(np.float32), factors, order=1).astype(np.float16)
     return result[::-1] if flip else result

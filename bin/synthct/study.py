@@ -1,7 +1,8 @@
-"""A study's numbers: patient rows, their aggregation as in the paper and as in the challenge, the matrix, the selection.
+"""A study's numbers: patient rows, their aggregation as in the paper and as in the challenge, the matrix, the
+selection.
 
-A row is one patient scored with one model on one image pair: a dict with "patient", "region", "trained_on" and "tested_on"
-(registration arms), "checkpoint", and the metrics as floats (NaN where there is none). Nothing here draws or tests.
+A row is one patient scored with one model on one image pair: a dict with "patient", "region", "trained_on" and
+"tested_on" (registration arms), "checkpoint", and the metrics as floats (NaN where there is none). Nothing here draws or tests.
 """
 
 import json
@@ -39,7 +40,8 @@ POOLED = "pooled"  # every patient weighs the same, as on the leaderboard
 
 
 def read_rows(directory) -> list[dict]:
-    """All metrics files (JSON of evaluate.py) under `directory`, in a fixed order; strings "nan" and "inf" become floats.
+    """All metrics files (JSON of evaluate.py) under `directory`, in a fixed order; strings "nan" and "inf" become
+    floats.
 
     An HD95 for which no class was found in the sCT's map is the leaderboard's 0.0; here it becomes NaN, so that it is
     counted and named instead of improving a mean; so do Dice and HD95 when the CT's map holds no scored class.
@@ -88,8 +90,15 @@ def describe(values: list[float]) -> dict[str, float]:
         return dict.fromkeys(("mean", "sd", "min", "q25", "median", "q75", "max"), math.nan)
     array = np.array(values, np.float64)
     low, q25, median, q75, high = np.quantile(array, (0, 0.25, 0.5, 0.75, 1))
-    return {"mean": float(array.mean()), "sd": float(array.std()), "min": float(low), "q25": float(q25),
-            "median": float(median), "q75": float(q75), "max": float(high)}
+    return {
+        "mean": float(array.mean()),
+        "sd": float(array.std()),
+        "min": float(low),
+        "q25": float(q25),
+        "median": float(median),
+        "q75": float(q75),
+        "max": float(high),
+    }
 
 
 def split_finite(rows: list[dict], key: str) -> tuple[list[dict], list[str]]:
@@ -107,16 +116,32 @@ def summary(rows: list[dict]) -> list[dict]:
     result = []
     for (trained, tested, checkpoint), members in combinations(rows).items():
         for metric in metrics_in(rows):
-            by_region = {region: [row for row in members if row["region"] == region]
-                         for region in sorted({row["region"] for row in members})}
+            by_region = {
+                region: [row for row in members if row["region"] == region]
+                for region in sorted({row["region"] for row in members})
+            }
             for region, some in [*by_region.items(), (POOLED, members)]:
                 kept, left_out = split_finite(some, metric.key)
-                result.append({"trained_on": trained, "tested_on": tested, "checkpoint": checkpoint, "region": region,
-                               "metric": metric.key, "n": len(kept), "left_out": len(left_out),
-                               "left_out_patients": "; ".join(left_out), **describe([row[metric.key] for row in kept])})
-            values = {region: [row[metric.key] for row in split_finite(some, metric.key)[0]]
-                      for region, some in by_region.items()}
-            result.append({**result[-1], "region": AGGREGATED, **_equal_weights({k: v for k, v in values.items() if v})})
+                result.append(
+                    {
+                        "trained_on": trained,
+                        "tested_on": tested,
+                        "checkpoint": checkpoint,
+                        "region": region,
+                        "metric": metric.key,
+                        "n": len(kept),
+                        "left_out": len(left_out),
+                        "left_out_patients": "; ".join(left_out),
+                        **describe([row[metric.key] for row in kept]),
+                    }
+                )
+            values = {
+                region: [row[metric.key] for row in split_finite(some, metric.key)[0]]
+                for region, some in by_region.items()
+            }
+            result.append(
+                {**result[-1], "region": AGGREGATED, **_equal_weights({k: v for k, v in values.items() if v})}
+            )
     return result
 
 
@@ -129,7 +154,9 @@ def _equal_weights(values: dict[str, list[float]]) -> dict[str, float]:
 def combinations(rows: list[dict]) -> dict[tuple[str, str, str], list[dict]]:
     """Rows by (trained_on, tested_on, checkpoint), in order."""
     groups: dict[tuple[str, str, str], list[dict]] = {}
-    for row in sorted(rows, key=lambda row: (arm_order(row["trained_on"]), arm_order(row["tested_on"]), row["checkpoint"])):
+    for row in sorted(
+        rows, key=lambda row: (arm_order(row["trained_on"]), arm_order(row["tested_on"]), row["checkpoint"])
+    ):
         groups.setdefault((row["trained_on"], row["tested_on"], row["checkpoint"]), []).append(row)
     return groups
 
@@ -152,7 +179,9 @@ def arm_order(name: str) -> tuple[int, str]:
 
 
 def matrix(rows: list[dict]) -> list[dict]:
-    """The train × test matrix: one entry a cell with n and, for each metric, "<metric>_aggregated", "_pooled", "_sd"."""
+    """The train × test matrix: one entry a cell with n and, for each metric, "<metric>_aggregated", "_pooled",
+    "_sd".
+    """
     cells = {}
     for entry in summary(rows):
         key = (entry["trained_on"], entry["tested_on"], entry["checkpoint"])
@@ -168,9 +197,9 @@ def matrix(rows: list[dict]) -> list[dict]:
 def selection(rows: list[dict], validation_mae: dict[tuple[str, str], float] | None = None) -> list[dict]:
     """Candidates (trained_on, checkpoint) ranked on each set of test images by the image metrics' aggregate.
 
-    The paper selects by "the highest aggregate image similarity across MAE, PSNR, MS-SSIM" without a formula. Here: each
-    metric's aggregated mean is scaled over the candidates to 0 (worst) … 1 (best), 0.5 when all are equal, and the three
-    are averaged ("score"); the mean rank stands beside it, and what validation MAE would have chosen
+    The paper selects by "the highest aggregate image similarity across MAE, PSNR, MS-SSIM" without a formula. Here:
+    each metric's aggregated mean is scaled over the candidates to 0 (worst) … 1 (best), 0.5 when all are equal, and
+    the three are averaged ("score"); the mean rank stands beside it, and what validation MAE would have chosen
     (`validation_mae` by (arm, checkpoint), HU). Candidates are compared on the same images only.
     """
     validation_mae = validation_mae or {}
@@ -185,12 +214,21 @@ def selection(rows: list[dict], validation_mae: dict[tuple[str, str], float] | N
         ranks = np.mean([_ranks(columns[m.key], m.lower_is_better) for m in IMAGE_METRICS], axis=0)
         validation = [validation_mae.get((cell["trained_on"], cell["checkpoint"] or "best"), math.nan) for cell in some]
         for i, cell in enumerate(some):
-            result.append({"tested_on": tested, "trained_on": cell["trained_on"], "checkpoint": cell["checkpoint"],
-                           **{key: values[i] for key, values in columns.items()}, "score": float(scores[i]),
-                           "mean_rank": float(ranks[i]), "validation_mae": validation[i],
-                           "chosen_by_aggregate": bool(scores[i] == np.nanmax(scores)) if np.isfinite(scores).any() else False,
-                           "chosen_by_validation_mae": bool(validation[i] == np.nanmin(validation))
-                           if np.isfinite(validation).any() else False})
+            result.append(
+                {
+                    "tested_on": tested,
+                    "trained_on": cell["trained_on"],
+                    "checkpoint": cell["checkpoint"],
+                    **{key: values[i] for key, values in columns.items()},
+                    "score": float(scores[i]),
+                    "mean_rank": float(ranks[i]),
+                    "validation_mae": validation[i],
+                    "chosen_by_aggregate": bool(scores[i] == np.nanmax(scores)) if np.isfinite(scores).any() else False,
+                    "chosen_by_validation_mae": bool(validation[i] == np.nanmin(validation))
+                    if np.isfinite(validation).any()
+                    else False,
+                }
+            )
     return result
 
 

@@ -5,7 +5,13 @@ import math
 from synthct.comparison import IMAGES, MODEL
 from synthct.study import matrix
 
-NAMES = {"impact": "IMPACT", "elastix": "Elastix", "none": "no registration", "truth": "true alignment", "given": "given"}
+NAMES = {
+    "impact": "IMPACT",
+    "elastix": "Elastix",
+    "none": "no registration",
+    "truth": "true alignment",
+    "given": "given",
+}
 LEVEL = 0.05
 
 
@@ -22,9 +28,11 @@ def verdict(rows: list[dict], tests: list[dict]) -> list[str]:
     images, model = (_largest(tests, question) for question in (IMAGES, MODEL))
     sentences = []
     if images and model:
-        sentences.append(f"Changing only the registration of the test images moves a model's mean absolute error by up to "
-                         f"{abs(images['mean_difference']):.1f} HU; changing only the registration it was trained on, by up to "
-                         f"{abs(model['mean_difference']):.1f} HU.")
+        sentences.append(
+            f"Changing only the registration of the test images moves a model's mean absolute error by up to "
+            f"{abs(images['mean_difference']):.1f} HU; changing only the registration it was trained on, by up to "
+            f"{abs(model['mean_difference']):.1f} HU."
+        )
     sentences.append(_best(cells))
     sentences += [_detail(test) for test in (images, model) if test]
     return [sentence for sentence in [*sentences, _trivial(rows)] if sentence]
@@ -32,12 +40,16 @@ def verdict(rows: list[dict], tests: list[dict]) -> list[str]:
 
 def cautions(tests: list[dict]) -> list[str]:
     """What a reader must bear in mind about the matrix, from its own numbers."""
-    notes = ["Cells of one column share their test images, so they compare models. Cells of one row share the model but not the "
-             "test images: the difference is what the test registration does to the score."]
+    notes = [
+        "Cells of one column share their test images, so they compare models. Cells of one row share the model but not "
+        "the test images: the difference is what the test registration does to the score."
+    ]
     mae = [test for test in tests if test["metric"] == "mae"]
     if mae and min(test["smallest_p_holm"] for test in mae) >= LEVEL:
-        notes.append(f"With {max(test['n'] for test in mae)} patients and this many comparisons no corrected p-value can fall below "
-                     f"{min(test['smallest_p_holm'] for test in mae):.2g}: the differences are described, not proven.")
+        notes.append(
+            f"With {max(test['n'] for test in mae)} patients and this many comparisons no corrected p-value can fall "
+            f"below {min(test['smallest_p_holm'] for test in mae):.2g}: the differences are described, not proven."
+        )
     return notes
 
 
@@ -48,7 +60,11 @@ def _best(cells: list[dict]) -> str:
     who = f"The model trained on {_pairs(best['trained_on'])}" if named else "The synthetic CT"
     where = " on test images registered the same way" if named and best["tested_on"] == best["trained_on"] else ""
     first = "The lowest error is that of the" if named and len(own) > 1 else ""
-    start = f"{first} model trained on {_pairs(best['trained_on'])}: " if first else f"{who} reaches a mean absolute error of "
+    start = (
+        f"{first} model trained on {_pairs(best['trained_on'])}: "
+        if first
+        else f"{who} reaches a mean absolute error of "
+    )
     return f"{start}{best['mae_pooled']:.1f} ± {best['mae_sd']:.1f} HU{where}, over {_count(best['n'], 'patient')}."
 
 
@@ -65,11 +81,15 @@ def _detail(test: dict) -> str:
     low, high = sorted((test["mean_a"], test["mean_b"]))
     won = test["a_better" if a_is_better else "b_better"]
     if test["question"] == IMAGES:
-        text = (f"The model trained on {_pairs(test['fixed'])} scores {low:.1f} HU on {_images(better)} and {high:.1f} HU on "
-                f"{_images(worse)}, lower on the former in {won} of {_count(test['n'], 'patient')}")
+        text = (
+            f"The model trained on {_pairs(test['fixed'])} scores {low:.1f} HU on {_images(better)} and {high:.1f} HU "
+            f"on {_images(worse)}, lower on the former in {won} of {_count(test['n'], 'patient')}"
+        )
     else:
-        text = (f"On {_images(test['fixed'])}, training on {_pairs(better)} gives {low:.1f} HU and training on {_pairs(worse)} "
-                f"{high:.1f} HU, lower with the former in {won} of {_count(test['n'], 'patient')}")
+        text = (
+            f"On {_images(test['fixed'])}, training on {_pairs(better)} gives {low:.1f} HU and training on "
+            f"{_pairs(worse)} {high:.1f} HU, lower with the former in {won} of {_count(test['n'], 'patient')}"
+        )
     return f"{text} ({_p(test)})."
 
 
@@ -82,7 +102,9 @@ def _trivial(rows: list[dict]) -> str:
     for name, words in (("lookup", "an intensity lookup table"), ("constant", "the best constant")):
         won = sum(row["mae"] < float(row["baselines"][name]["mae"]) for row in rows)
         parts.append(f"{words} in {won}")
-    return f"Of {_count(len(rows), 'synthetic CT')}, the error is lower than that of {parts[0]} and of {parts[1]} cases."
+    return (
+        f"Of {_count(len(rows), 'synthetic CT')}, the error is lower than that of {parts[0]} and of {parts[1]} cases."
+    )
 
 
 def _p(test: dict) -> str:
@@ -104,5 +126,6 @@ def _pairs(arm: str) -> str:
 
 
 def _images(arm: str) -> str:
-    return {"none": "unregistered test images", "truth": "truly aligned test images",
-            "given": "the given images"}.get(arm, f"{arm_name(arm)} test images")
+    return {"none": "unregistered test images", "truth": "truly aligned test images", "given": "the given images"}.get(
+        arm, f"{arm_name(arm)} test images"
+    )

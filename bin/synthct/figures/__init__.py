@@ -1,1 +1,3 @@
-"""Figures as PNG bytes. The same input gives the same bytes; colours are told apart by the colour-blind and by shape."""
+"""Figures as PNG bytes. The same input gives the same bytes; colours are told apart by the colour-blind and by
+shape.
+"""

@@ -28,7 +28,9 @@ def matrix_shades(cells: list[dict], key: str = "mae") -> bytes:
         row, column = trained.index(cell["trained_on"]), tested.index(cell["tested_on"])
         mean, spread = cell.get(f"{key}_pooled", math.nan), cell.get(f"{key}_sd", math.nan)
         axis.text(column, row - 0.1, f"{mean:.{metric.decimals}f}", ha="center", va="center", fontsize=13)
-        axis.text(column, row + 0.25, f"± {spread:.{metric.decimals}f}", ha="center", va="center", fontsize=8, color=SOFT)
+        axis.text(
+            column, row + 0.25, f"± {spread:.{metric.decimals}f}", ha="center", va="center", fontsize=8, color=SOFT
+        )
     axis.set_xticks(range(len(tested)), [arm_name(arm).replace("no reg", "no\nreg") for arm in tested])
     axis.set_yticks(range(len(trained)), [arm_name(arm).replace("no reg", "no\nreg") for arm in trained])
     axis.set_xlabel("test images registered with")
@@ -56,11 +58,16 @@ def matrix_patients(rows: list[dict], key: str = "mae") -> bytes:
         for values in patients.values():
             points = sorted((tested.index(name), value) for name, value in values.items())
             axis.plot(*zip(*points, strict=True), color=SOFT, lw=0.6, alpha=0.5)
-        means = [(i, np.mean(some)) for i, name in enumerate(tested)
-                 if (some := [values[name] for values in patients.values() if name in values])]
+        means = [
+            (i, np.mean(some))
+            for i, name in enumerate(tested)
+            if (some := [values[name] for values in patients.values() if name in values])
+        ]
         if means:
             axis.plot(*zip(*means, strict=True), color=colour(arm, trained), marker=marker(arm, trained), lw=2, ms=5.5)
-        axis.set_xticks(range(len(tested)), [arm_name(name).replace("no registration", "none") for name in tested], rotation=90)
+        axis.set_xticks(
+            range(len(tested)), [arm_name(name).replace("no registration", "none") for name in tested], rotation=90
+        )
         axis.set_xlim(-0.4, len(tested) - 0.6)
         axis.grid(axis="x", visible=False)
         axis.set_title(arm_name(arm).replace("no registration", "none"))

@@ -9,50 +9,79 @@ PLANES = ("axial", "coronal", "sagittal")
 WINDOW = (-300.0, 500.0)  # HU, every CT and sCT
 ERROR = 300.0  # HU, colour scale of sCT − CT is ± this
 UNCERTAINTY = 150.0  # HU, top of the uncertainty's scale
-COLUMNS = (("image", "input"), ("sct", "synthetic CT"), ("ct", "CT"), ("error", "sCT − CT"), ("uncertainty", "uncertainty"))
+COLUMNS = (
+    ("image", "input"),
+    ("sct", "synthetic CT"),
+    ("ct", "CT"),
+    ("error", "sCT − CT"),
+    ("uncertainty", "uncertainty"),
+)
+GRID_PANEL = 2.1  # inches, width of a panel of the train × test grid
 EDGE = "#E69F00"
 DPI = 130
 
 
 @styled
 def error_map(cells: list[tuple[str, dict[str, np.ndarray]]], plane: str = "axial") -> bytes:
-    """One row a (label, arrays of evaluate.py --slices): input, sCT, CT, sCT − CT and, where there is one, uncertainty."""
-    columns = [(key, title) for key, title in COLUMNS
-               if key == "error" or any(f"{plane}_{key}" in arrays for _, arrays in cells)]
+    """One row a (label, arrays of evaluate.py --slices): input, sCT, CT, sCT − CT and, where there is one,
+    uncertainty.
+    """
+    columns = [
+        (key, title)
+        for key, title in COLUMNS
+        if key == "error" or any(f"{plane}_{key}" in arrays for _, arrays in cells)
+    ]
     cells = [(label, cropped(arrays, plane)) for label, arrays in cells]
     side = (FULL - 0.35) / len(columns)
     tall = max(arrays["ct"].shape[0] / arrays["ct"].shape[1] for _, arrays in cells)
-    figure, axes = canvas(FULL, side * min(tall, 1.6) * len(cells) + 0.8, len(cells), len(columns))
+    panel = side * min(tall, 1.6)
+    figure, axes = canvas(
+        FULL, panel * len(cells) + 0.75, len(cells) + 1, len(columns), height_ratios=[panel] * len(cells) + [0.09]
+    )
+    axes, bars = axes[:-1], axes[-1]
     shown = {}
-    for row, (label, arrays) in zip(axes, cells, strict=True):
+    for number, (row, (label, arrays)) in enumerate(zip(axes, cells, strict=True)):
         for axis, (key, title) in zip(row, columns, strict=True):
             shown[key] = _panel(axis, key, arrays) or shown.get(key)
-            if row is axes[0]:
+            if number == 0:
                 axis.set_title(title, loc="center", fontsize=9)
         row[0].set_ylabel(label, fontsize=9)
-    for place, (key, _) in enumerate(columns):
-        if key != "image" and shown.get(key) is not None:
-            _bar(figure, shown[key], list(axes[:, place]))
+    for axis, (key, _) in zip(bars, columns, strict=True):
+        if key == "image" or shown.get(key) is None:
+            axis.set_axis_off()
+        else:
+            _bar(figure, shown[key], axis)
     return png(figure, DPI)
 
 
 @styled
-def error_grid(cells: dict[tuple[str, str], dict[str, np.ndarray]], names: dict[str, str], plane: str = "axial") -> bytes:
+def error_grid(
+    cells: dict[tuple[str, str], dict[str, np.ndarray]], names: dict[str, str], plane: str = "axial"
+) -> bytes:
     """sCT − CT of one patient for every (trained, tested): rows are models, columns test registrations; one scale."""
     trained, tested = ([arm for arm in names if arm in {cell[i] for cell in cells}] for i in (0, 1))
     pictures = {cell: cropped(arrays, plane) for cell, arrays in cells.items()}
-    side = (FULL - 0.5) / max(len(tested), 3)
     tall = max(arrays["ct"].shape[0] / arrays["ct"].shape[1] for arrays in pictures.values())
-    figure, axes = canvas(0.5 + side * len(tested), side * min(tall, 1.4) * len(trained) + 0.75, len(trained), len(tested))
-    for row, model in zip(axes, trained, strict=True):
+    panel = GRID_PANEL * min(tall, 1.3)
+    figure, axes = canvas(
+        0.4 + GRID_PANEL * len(tested),
+        panel * len(trained) + 0.75,
+        len(trained) + 1,
+        len(tested),
+        height_ratios=[panel] * len(trained) + [0.09],
+    )
+    axes, bars = axes[:-1], axes[-1]
+    for number, (row, model) in enumerate(zip(axes, trained, strict=True)):
         for axis, images in zip(row, tested, strict=True):
             bare(axis)
             if (model, images) in pictures:
                 drawn = _panel(axis, "error", pictures[model, images])
-            if row is axes[0]:
+            if number == 0:
                 axis.set_title(f"tested on {names[images]}", loc="center", fontsize=9)
         row[0].set_ylabel(f"trained on {names[model]}", fontsize=9)
-    _bar(figure, drawn, list(axes.ravel()), shrink=0.4)
+    for axis in bars[1:]:
+        axis.set_axis_off()
+    _bar(figure, drawn, bars[0])
     return png(figure, DPI)
 
 
@@ -66,14 +95,14 @@ def registration_pair(arrays: dict[str, np.ndarray]) -> bytes:
     ratios = [max((w[1].stop - w[1].start) / (w[0].stop - w[0].start), 0.2) for w in planes]
     height = (HALF - 0.25) / sum(ratios)
     figure, axes = canvas(HALF, 2 * min(height, 2.4) + 0.35, 2, 3, width_ratios=ratios)
-    for row, moment in zip(axes, ("before", "after"), strict=True):
+    for number, (row, moment) in enumerate(zip(axes, ("before", "after"), strict=True)):
         for i, axis in enumerate(row):
             inside = arrays["mask"][i][planes[i]] > 0
             picture = _stretched(arrays[moment][i][planes[i]], inside)
             edges = _edges(_stretched(arrays["fixed"][i][planes[i]], inside))
             axis.imshow(_painted(picture, edges), interpolation="nearest", aspect="auto" if height > 2.4 else "equal")
             bare(axis)
-            if row is axes[0]:
+            if number == 0:
                 axis.set_title(PLANES[i], loc="center", fontsize=8.5, weight="normal")
         row[0].set_ylabel(moment, fontsize=9)
     return png(figure, 160)
@@ -88,7 +117,9 @@ def load(path) -> dict[str, np.ndarray]:
 def cropped(arrays: dict[str, np.ndarray], plane: str) -> dict[str, np.ndarray]:
     """One plane's arrays by name, cut to the mask and a margin."""
     window = _window(arrays[f"{plane}_mask"])
-    return {name.removeprefix(f"{plane}_"): array[window] for name, array in arrays.items() if name.startswith(f"{plane}_")}
+    return {
+        name.removeprefix(f"{plane}_"): array[window] for name, array in arrays.items() if name.startswith(f"{plane}_")
+    }
 
 
 def _panel(axis, key: str, arrays: dict[str, np.ndarray]):
@@ -103,7 +134,9 @@ def _panel(axis, key: str, arrays: dict[str, np.ndarray]):
         return None
     values = arrays[key].astype(np.float32)
     if key == "uncertainty":
-        return axis.imshow(np.where(mask, values, np.nan), cmap="cividis", vmin=0, vmax=UNCERTAINTY, interpolation="nearest")
+        return axis.imshow(
+            np.where(mask, values, np.nan), cmap="cividis", vmin=0, vmax=UNCERTAINTY, interpolation="nearest"
+        )
     low, high = (0, 1000) if key == "image" else WINDOW
     picture = axis.imshow(values, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
     if mask.any() and not mask.all():
@@ -111,9 +144,10 @@ def _panel(axis, key: str, arrays: dict[str, np.ndarray]):
     return picture
 
 
-def _bar(figure, picture, axes: list, **kwargs):
-    bar = figure.colorbar(picture, ax=axes, location="bottom", **({"fraction": 0.05, "pad": 0.02, "aspect": 30} | kwargs))
-    bar.ax.tick_params(labelsize=7.5, length=2)
+def _bar(figure, picture, axis):
+    bar = figure.colorbar(picture, cax=axis, orientation="horizontal")
+    axis.tick_params(labelsize=7.5, length=2)
+    axis.grid(visible=False)
     bar.outline.set_linewidth(0.4)
     bar.set_label("HU", fontsize=7.5, labelpad=0)
 
@@ -133,7 +167,9 @@ def _stretched(plane: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def _edges(plane: np.ndarray) -> np.ndarray:
     """The strongest twentieth of the gradient, thinned by keeping ridges."""
     gradient = ndimage.gaussian_gradient_magnitude(plane, 1.2)
-    ridge = (gradient >= ndimage.maximum_filter1d(gradient, 3, 0)) | (gradient >= ndimage.maximum_filter1d(gradient, 3, 1))
+    ridge = (gradient >= ndimage.maximum_filter1d(gradient, 3, 0)) | (
+        gradient >= ndimage.maximum_filter1d(gradient, 3, 1)
+    )
     return ridge & (gradient > np.quantile(gradient, 0.85))
 
 

@@ -7,8 +7,21 @@ import math
 
 import numpy as np
 
-from synthct.figures.style import HALF, INK, LINES, RULE, SOFT, THIRD
-from synthct.figures.style import arm_legend, canvas, colour, marker, png, spread, styled
+from synthct.figures.style import (
+    HALF,
+    INK,
+    LINES,
+    RULE,
+    SOFT,
+    THIRD,
+    arm_legend,
+    canvas,
+    colour,
+    marker,
+    png,
+    spread,
+    styled,
+)
 from synthct.study import BY_KEY, arm_order
 from synthct.verdict import arm_name
 
@@ -46,7 +59,9 @@ def hu_bins(rows: list[dict]) -> bytes:
 def trivial_predictors(rows: list[dict], arm: str) -> bytes:
     """Each patient's MAE with the arm's model, the lookup table and the best constant; worst on top."""
     arms = _arms(rows)
-    rows = sorted((row for row in rows if row["trained_on"] == arm and math.isfinite(row["mae"])), key=lambda row: row["mae"])
+    rows = sorted(
+        (row for row in rows if row["trained_on"] == arm and math.isfinite(row["mae"])), key=lambda row: row["mae"]
+    )
     rows = rows[-MOST_PATIENTS:]
     figure, axes = canvas(HALF, 1.25 + 0.2 * len(rows))
     axis = axes[0, 0]
@@ -61,22 +76,29 @@ def trivial_predictors(rows: list[dict], arm: str) -> bytes:
     axis.set_xlim(left=0)
     axis.grid(axis="y", visible=False)
     axis.set_title(f"MAE (HU), trained on {arm_name(arm)}" if arm not in ("", "given") else "MAE (HU)")
-    handles = [axis.plot([], [], marker(arm, arms), color=colour(arm, arms), ms=5.5, label="synthetic CT")[0],
-               axis.plot([], [], "|", color=INK, ms=9, mew=1.8, label="lookup table")[0],
-               axis.plot([], [], "x", color=SOFT, ms=5.5, mew=1.4, label="best constant")[0]]
+    handles = [
+        axis.plot([], [], marker(arm, arms), color=colour(arm, arms), ms=5.5, label="synthetic CT")[0],
+        axis.plot([], [], "|", color=INK, ms=9, mew=1.8, label="lookup table")[0],
+        axis.plot([], [], "x", color=SOFT, ms=5.5, mew=1.4, label="best constant")[0],
+    ]
     figure.legend(handles=handles, loc="outside lower left", ncols=3, handletextpad=0.2, columnspacing=1.2)
     return png(figure)
 
 
 @styled
 def uncertainty_error(rows: list[dict]) -> bytes:
-    """Mean absolute error against mean uncertainty in ten equal groups of voxels; thin lines patients, thick the mean."""
+    """Mean absolute error against mean uncertainty in ten equal groups of voxels; thin lines patients, thick the
+    mean.
+    """
     arms = _arms(rows)
     figure, axes = canvas(HALF, 3.5)
     axis, largest = axes[0, 0], 0.0
     for arm in arms:
-        curves = [np.array([(float(group["uncertainty"]), float(group["mae"])) for group in row["uncertainty"]["groups"]])
-                  for row in rows if row["trained_on"] == arm and row.get("uncertainty")]
+        curves = [
+            np.array([(float(group["uncertainty"]), float(group["mae"])) for group in row["uncertainty"]["groups"]])
+            for row in rows
+            if row["trained_on"] == arm and row.get("uncertainty")
+        ]
         curves = [curve for curve in curves if len(curve) == 10]
         for curve in curves[:MOST_PATIENTS]:
             axis.plot(*curve.T, color=colour(arm, arms), lw=0.6, alpha=0.3)
@@ -104,29 +126,48 @@ def learning_curve(logs: dict[tuple[str, str, str], list[dict]], arm: str, colum
         points = [(float(one["step"]), float(one[column])) for one in records if one.get("step") and one.get(column)]
         points = [(x, y) for x, y in points if math.isfinite(y)]
         if name == arm and points:
-            axis.plot(*zip(*points, strict=True), LINES[groups.index(group) % len(LINES)], color=colour(arm, arms), alpha=0.75,
-                      lw=1.2, marker="." if len(points) < 12 else None)
+            axis.plot(
+                *zip(*points, strict=True),
+                LINES[groups.index(group) % len(LINES)],
+                color=colour(arm, arms),
+                alpha=0.75,
+                lw=1.2,
+                marker="." if len(points) < 12 else None,
+            )
     axis.set_xlabel("step")
     axis.set_title(f"{title}, {arm_name(arm)}" if arm else title)
     if len(groups) > 1:
-        handles = [axis.plot([], [], LINES[i % len(LINES)], color=INK, lw=1.2, label=group or "all")[0]
-                   for i, group in enumerate(groups)]
+        handles = [
+            axis.plot([], [], LINES[i % len(LINES)], color=INK, lw=1.2, label=group or "all")[0]
+            for i, group in enumerate(groups)
+        ]
         figure.legend(handles=handles, loc="outside lower left", ncols=len(groups), columnspacing=1.2)
     return png(figure)
 
 
 @styled
 def registration_change(records: list[dict], key: str, title: str) -> bytes:
-    """A QC number before and after registration: a line a patient, by arm; `records` have "method", <key>_before, _after."""
+    """A QC number before and after registration: a line a patient, by arm; `records` have "method", <key>_before,
+    _after.
+    """
     arms = sorted({record["method"] for record in records}, key=arm_order)
     figure, axes = canvas(THIRD, 2.7)
     axis = axes[0, 0]
     for number, arm in enumerate(arms):
         for record in records:
             if record["method"] == arm:
-                axis.plot([2.6 * number, 2.6 * number + 1], [record[f"{key}_before"], record[f"{key}_after"]],
-                          color=colour(arm, arms), marker=marker(arm, arms), ms=3.5, lw=0.9, alpha=0.65)
-    axis.set_xticks([2.6 * number + 0.5 for number in range(len(arms))], [arm_name(arm).replace(" ", "\n") for arm in arms])
+                axis.plot(
+                    [2.6 * number, 2.6 * number + 1],
+                    [record[f"{key}_before"], record[f"{key}_after"]],
+                    color=colour(arm, arms),
+                    marker=marker(arm, arms),
+                    ms=3.5,
+                    lw=0.9,
+                    alpha=0.65,
+                )
+    axis.set_xticks(
+        [2.6 * number + 0.5 for number in range(len(arms))], [arm_name(arm).replace(" ", "\n") for arm in arms]
+    )
     axis.set_xlim(-0.6, 2.6 * (len(arms) - 1) + 1.6)
     axis.grid(axis="x", visible=False)
     axis.set_title(title)
@@ -142,8 +183,15 @@ def _dots(axis, rows: list[dict], places: list[str], value):
             values = [v for row in rows if row["trained_on"] == arm and math.isfinite(v := value(row, place))]
             if values:
                 x = at + (number - (len(arms) - 1) / 2) * step
-                axis.plot(x + spread(len(values)) * step * 0.26, values, marker(arm, arms), color=colour(arm, arms), ms=4,
-                          alpha=0.5, mew=0)
+                axis.plot(
+                    x + spread(len(values)) * step * 0.26,
+                    values,
+                    marker(arm, arms),
+                    color=colour(arm, arms),
+                    ms=4,
+                    alpha=0.5,
+                    mew=0,
+                )
                 axis.errorbar(x, np.mean(values), np.std(values), color=INK, fmt="_", ms=9, mew=1.6, lw=1, capsize=2.5)
     axis.set_xlim(-0.55, len(places) - 0.45)
     axis.grid(axis="x", visible=False)

@@ -19,12 +19,34 @@ THIRD, HALF, FULL = 3.05, 4.6, 9.4  # inches; 100 of the page's pixels each
 DPI = 200
 
 RC = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9.5, "axes.titleweight": "bold",
-    "axes.titlelocation": "left", "axes.labelsize": 9, "axes.edgecolor": SOFT, "axes.labelcolor": INK, "text.color": INK,
-    "axes.titlecolor": INK, "xtick.color": SOFT, "ytick.color": SOFT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.grid": True, "axes.axisbelow": True,
-    "grid.color": RULE, "grid.linewidth": 0.6, "legend.frameon": False, "legend.fontsize": 8.5, "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5, "xtick.major.size": 3, "ytick.major.size": 0, "lines.linewidth": 1.4,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.4,
     "savefig.facecolor": "white",
 }
 
@@ -80,7 +102,10 @@ def bare(axis):
 
 def arm_legend(figure: Figure, axis, names: dict[str, str], arms: list[str]):
     """One line above the axes: marker, colour and words of every arm."""
-    handles = [axis.plot([], [], marker(arm, arms), color=colour(arm, arms), ms=5, label=text)[0] for arm, text in names.items()]
+    handles = [
+        axis.plot([], [], marker(arm, arms), color=colour(arm, arms), ms=5, label=text)[0]
+        for arm, text in names.items()
+    ]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handletextpad=0.2, columnspacing=1.2)
 
 

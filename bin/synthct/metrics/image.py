@@ -1,8 +1,9 @@
 """MAE, PSNR and MS-SSIM inside the mask, as the SynthRAD2025 leaderboard computes them.
 
-The definitions follow the organisers' evaluation container (SynthRAD2025/evaluation, May 2025), traps included; they are
-written down in docs/metrics.md. All arrays are (z, y, x) of one shape; images in HU, any integer or floating type; the mask
-is inside where > 0. Everything is float64 and goes plane by plane, so that no whole-volume temporary is made.
+The definitions follow the organisers' evaluation container (SynthRAD2025/evaluation, May 2025), traps included; they
+are written down in docs/metrics.md. All arrays are (z, y, x) of one shape; images in HU, any integer or floating
+type; the mask is inside where > 0. Everything is float64 and goes plane by plane, so that no whole-volume temporary
+is made.
 """
 
 import math
@@ -23,7 +24,11 @@ BLOCK = 2 ** (len(WEIGHTS) - 1)  # crops start at its multiples, so that decimat
 
 def image_scores(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=HU_RANGE) -> dict[str, float]:
     """{"mae" (HU), "psnr" (dB), "ms_ssim" (0…1)}; NaN for an empty mask, PSNR +inf for identical images."""
-    return {"mae": mae(sct, ct, mask), "psnr": psnr(sct, ct, mask, hu_range), "ms_ssim": ms_ssim(sct, ct, mask, hu_range)}
+    return {
+        "mae": mae(sct, ct, mask),
+        "psnr": psnr(sct, ct, mask, hu_range),
+        "ms_ssim": ms_ssim(sct, ct, mask, hu_range),
+    }
 
 
 def mae(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray) -> float:
@@ -37,8 +42,9 @@ def psnr(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=HU_RANGE) -
     """10·log10(Q² / MSE) in dB, both images clipped to `hu_range` (HU) and Q its width; +inf when they are equal."""
     _same_shape(sct, ct, mask)
     low, high = map(float, hu_range)
-    error = _ratio([(np.square(np.clip(a, low, high) - np.clip(b, low, high)).sum(), a.size)
-                    for a, b in _inside(sct, ct, mask)])
+    error = _ratio(
+        [(np.square(np.clip(a, low, high) - np.clip(b, low, high)).sum(), a.size) for a, b in _inside(sct, ct, mask)]
+    )
     return math.inf if error == 0 else 10 * math.log10((high - low) ** 2 / error) if error == error else math.nan
 
 
@@ -51,8 +57,10 @@ def hu_bin_scores(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, bins: dict 
         for name, (low, high) in bins.items():
             error = (a - b)[(b >= low) & (b < high)]
             sums[name] += np.abs(error).sum(), error.sum(), error.size
-    return {name: {"mae": float(total / n) if n else math.nan, "bias": float(bias / n) if n else math.nan, "voxels": int(n)}
-            for name, (total, bias, n) in sums.items()}
+    return {
+        name: {"mae": float(total / n) if n else math.nan, "bias": float(bias / n) if n else math.nan, "voxels": int(n)}
+        for name, (total, bias, n) in sums.items()
+    }
 
 
 def ms_ssim(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=HU_RANGE) -> float:
@@ -64,7 +72,8 @@ def ms_ssim(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=HU_RANGE
 
 
 def ms_ssim_scales(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=HU_RANGE) -> list[float]:
-    """The mean of the SSIM map over the mask at each of the five scales, exponents inside the map; NaN where none is left.
+    """The mean of the SSIM map over the mask at each of the five scales, exponents inside the map; NaN where none is
+    left.
 
     Images are clipped to `hu_range` (HU), shifted to [0, Q] and set to 0 outside the mask. The map at a voxel is
     (L·C·S)^w with the luminance L at EVERY scale. C·S is taken as one fraction: with C3 = C2/2 the deviations cancel,
@@ -87,7 +96,8 @@ def ms_ssim_scales(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=H
 class _Scale:
     """Both images of one scale inside a box: every voxel that is not zero lies in it.
 
-    `plane(k)` gives (x, y, inside) of the box's k-th plane; `start` is the box's first voxel in the volume of shape `full`.
+    `plane(k)` gives (x, y, inside) of the box's k-th plane; `start` is the box's first voxel in the volume of shape
+    `full`.
     """
 
     shape: tuple[int, int, int]
@@ -119,8 +129,14 @@ def _first_scale(sct, ct, mask, low: float, high: float) -> _Scale | None:
     def plane(k: int):
         k = spans[0].start + min(max(k - pads[0][0], 0), spans[0].stop - spans[0].start - 1)
         inside = mask[k, spans[1], spans[2]] > 0
-        x, y = ((np.clip(image[k, spans[1], spans[2]].astype(np.float64), low, high) - low) * inside for image in (sct, ct))
-        return [np.pad(array, pads[1:], mode="edge") for array in (x, y, inside)] if any(map(any, pads[1:])) else [x, y, inside]
+        x, y = (
+            (np.clip(image[k, spans[1], spans[2]].astype(np.float64), low, high) - low) * inside for image in (sct, ct)
+        )
+        return (
+            [np.pad(array, pads[1:], mode="edge") for array in (x, y, inside)]
+            if any(map(any, pads[1:]))
+            else [x, y, inside]
+        )
 
     return _Scale(tuple(shape), tuple(starts), tuple(full), plane)
 
@@ -189,19 +205,23 @@ def _interior(scale: _Scale, k: int) -> np.ndarray | bool:
     z, y, x = (np.arange(n) + first for n, first in zip(scale.shape, scale.start, strict=True))
     if not REACH <= z[k] < scale.full[0] - REACH:
         return np.zeros(scale.shape[1:], bool)
-    rows, columns = ((REACH <= index) & (index < n - REACH) for index, n in zip((y, x), scale.full[1:], strict=True))
+    rows, columns = ((index >= REACH) & (index < n - REACH) for index, n in zip((y, x), scale.full[1:], strict=True))
     return rows[:, None] & columns
 
 
 class _Halving:
-    """The next scale: means of voxels i and i − 1 along each axis (−1 counts as zero), even i kept; the mask is decimated."""
+    """The next scale: means of voxels i and i − 1 along each axis (−1 counts as zero), even i kept; the mask is
+    decimated.
+    """
 
     def __init__(self, scale: _Scale):
         self.start = tuple(first // 2 for first in scale.start)
         self.full = tuple((n + 1) // 2 for n in scale.full)
         # An odd last voxel still weighs on the next even one, if the volume has that one.
-        self.shape = tuple(min((first + n) // 2 + 1, whole) - half for first, n, whole, half
-                           in zip(scale.start, scale.shape, self.full, self.start, strict=True))
+        self.shape = tuple(
+            min((first + n) // 2 + 1, whole) - half
+            for first, n, whole, half in zip(scale.start, scale.shape, self.full, self.start, strict=True)
+        )
         self.images = np.zeros((2, *self.shape))
         self.mask = np.zeros(self.shape, bool)
 
@@ -213,7 +233,7 @@ class _Halving:
             image[target] += _halved(_halved(plane, self.shape[1]).T, self.shape[2]).T / 8
         if k % 2 == 0:
             kept = inside[::2, ::2]
-            self.mask[target, :kept.shape[0], :kept.shape[1]] = kept
+            self.mask[target, : kept.shape[0], : kept.shape[1]] = kept
 
     def done(self) -> _Scale:
         return _Scale(self.shape, self.start, self.full, lambda k: (self.images[0, k], self.images[1, k], self.mask[k]))
@@ -222,9 +242,9 @@ class _Halving:
 def _halved(rows: np.ndarray, n: int) -> np.ndarray:
     """Sums of rows 2i and 2i − 1 for i < n."""
     result = np.zeros((n, *rows.shape[1:]))
-    even, odd = rows[::2], rows[1::2][:n - 1]
-    result[:len(even)] = even
-    result[1:1 + len(odd)] += odd
+    even, odd = rows[::2], rows[1::2][: n - 1]
+    result[: len(even)] = even
+    result[1 : 1 + len(odd)] += odd
     return result
 
 

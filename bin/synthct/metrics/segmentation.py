@@ -1,6 +1,7 @@
 """Dice and HD95 of TotalSegmentator label maps, as the SynthRAD2025 leaderboard computes them (MONAI's definitions).
 
-Label maps are integer arrays (z, y, x) of one shape with TotalSegmentator v2 ids (task "total"). The mask plays no part.
+Label maps are integer arrays (z, y, x) of one shape with TotalSegmentator v2 ids (task "total"). The mask plays no
+part.
 """
 
 import math
@@ -22,9 +23,9 @@ def classes_of(region: str) -> tuple[int, ...]:
 def segmentation_scores(sct_labels: np.ndarray, ct_labels: np.ndarray, spacing, region: str) -> dict:
     """Patient values: unweighted means over the classes of `region` that the CT's map has.
 
-    `spacing` is (z, y, x) in mm. Returns {"dice" (0…1), "hd95" (mm), "n_classes_scored", "n_classes_missing", "per_class"}.
-    A class that the sCT's map lacks counts as Dice 0 and is left out of the HD95; with nothing to average both are 0.0, as
-    on the leaderboard, which is why the counts stand beside them.
+    `spacing` is (z, y, x) in mm. Returns {"dice" (0…1), "hd95" (mm), "n_classes_scored", "n_classes_missing",
+    "per_class"}. A class that the sCT's map lacks counts as Dice 0 and is left out of the HD95; with nothing to average both are
+    0.0, as on the leaderboard, which is why the counts stand beside them.
     """
     per_class = class_scores(sct_labels, ct_labels, spacing, classes_of(region))
     distances = [score["hd95"] for score in per_class.values() if score["hd95"] == score["hd95"]]
@@ -38,7 +39,9 @@ def segmentation_scores(sct_labels: np.ndarray, ct_labels: np.ndarray, spacing, 
 
 
 def class_scores(sct_labels: np.ndarray, ct_labels: np.ndarray, spacing, classes) -> dict[int, dict]:
-    """For every class in `classes` that the CT's map has: {"dice", "hd95" (mm, NaN if the sCT lacks it), voxel counts}."""
+    """For every class in `classes` that the CT's map has: {"dice", "hd95" (mm, NaN if the sCT lacks it), voxel
+    counts}.
+    """
     if sct_labels.shape != ct_labels.shape or ct_labels.ndim != 3:
         raise ValueError(f"label maps of shapes {sct_labels.shape} and {ct_labels.shape} differ or are not 3-D")
     sct_boxes, ct_boxes = _boxes(sct_labels, classes), _boxes(ct_labels, classes)
@@ -56,7 +59,8 @@ def class_scores(sct_labels: np.ndarray, ct_labels: np.ndarray, spacing, classes
 def hausdorff(a: np.ndarray, b: np.ndarray, spacing, percentile: float = PERCENTILE) -> float:
     """The larger of both directions' `percentile` of edge-to-edge distances, in the unit of `spacing` (z, y, x).
 
-    Edge voxels are those with a 6-neighbour outside the object; beyond the array counts as outside. Both must not be empty.
+    Edge voxels are those with a 6-neighbour outside the object; beyond the array counts as outside. Both must not be
+    empty.
     """
     edges = [mask ^ ndimage.binary_erosion(mask) for mask in (a, b)]
     directions = []
@@ -67,7 +71,9 @@ def hausdorff(a: np.ndarray, b: np.ndarray, spacing, percentile: float = PERCENT
 
 
 def _quantile(values: np.ndarray, q: float) -> float:
-    """torch.quantile's linear interpolation of float32 values, to the last bit: q in float32, one rounding at the end."""
+    """torch.quantile's linear interpolation of float32 values, to the last bit: q in float32, one rounding at the
+    end.
+    """
     values = np.sort(values)
     rank = float(np.float32(q)) * (len(values) - 1)
     below = int(rank)

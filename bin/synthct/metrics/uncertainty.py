@@ -20,7 +20,10 @@ def uncertainty_scores(uncertainty: np.ndarray, sct: np.ndarray, ct: np.ndarray,
         return {"mean": math.nan, "pearson": math.nan, "groups": []}
     varied = spread.std() > 0 and error.std() > 0
     order = np.argsort(spread, kind="stable")
-    groups = [{"uncertainty": float(spread[part].mean()), "mae": float(error[part].mean())}
-              for part in np.array_split(order, GROUPS) if part.size]
+    groups = [
+        {"uncertainty": float(spread[part].mean()), "mae": float(error[part].mean())}
+        for part in np.array_split(order, GROUPS)
+        if part.size
+    ]
     pearson = float(np.corrcoef(spread, error)[0, 1]) if varied else math.nan
     return {"mean": float(spread.mean()), "pearson": pearson, "groups": groups if spread.std() > 0 else []}

@@ -42,14 +42,17 @@ class Figure:
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
     @property
-    def pixels(self) -> tuple[int, int]:
-        """Width and height of the picture itself, from its header."""
-        return tuple(int.from_bytes(self.png[at:at + 4], "big") for at in (16, 20))
+    def size(self) -> tuple[int, int]:
+        """Width and height on the page, 100 CSS pixels an inch, from the picture's own header."""
+        at = self.png.index(b"pHYs")  # pixels a metre, written by every figure of ours
+        per_inch = round(int.from_bytes(self.png[at + 4 : at + 8], "big") * 0.0254)
+        width, height = (int.from_bytes(self.png[at : at + 4], "big") for at in (16, 20))
+        return round(100 * width / per_inch), round(100 * height / per_inch)
 
     @property
     def wide(self) -> bool:
-        """Whether it needs the whole column, and scrolls inside itself on a phone."""
-        return self.pixels[0] > 1000
+        """Whether it needs more than half the column: on a phone it then scrolls inside itself."""
+        return self.size[0] > 500
 
 
 @dataclass

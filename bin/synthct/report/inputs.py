@@ -31,8 +31,20 @@ class Inputs:
         return {name for plan in self.folds.values() for name in plan.get("test", ())}
 
 
-def read_inputs(*, metrics=None, slices=None, qc=None, previews=None, logs=None, cohort=None, folds=(), settings=None,
-                excluded=None, predictions=None, versions=None) -> Inputs:
+def read_inputs(
+    *,
+    metrics=None,
+    slices=None,
+    qc=None,
+    previews=None,
+    logs=None,
+    cohort=None,
+    folds=(),
+    settings=None,
+    excluded=None,
+    predictions=None,
+    versions=None,
+) -> Inputs:
     """Read directories and files; each may be None. Raises `InputError` for a file that is there but cannot be read."""
     return Inputs(
         rows=read_rows(metrics) if metrics else [],
@@ -80,15 +92,19 @@ def _table(path) -> list[dict]:
             rows = list(csv.DictReader(stream, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as fault:
         raise InputError(f"{path}: cannot be read as CSV ({fault})") from None
-    return [{(key or "").strip(): (value or "").strip() for key, value in row.items() if isinstance(value, str | None)}
-            for row in rows]
+    return [
+        {(key or "").strip(): (value or "").strip() for key, value in row.items() if isinstance(value, str | None)}
+        for row in rows
+    ]
 
 
 def _qc(directory) -> list[dict]:
     found = []
     for (method, patient), path in _named(directory, "json", 2).items():
         record = _json(path)
-        found.append({**record, "method": method or record.get("method", ""), "patient": patient or record.get("patient", "")})
+        found.append(
+            {**record, "method": method or record.get("method", ""), "patient": patient or record.get("patient", "")}
+        )
     return found
 
 
@@ -105,7 +121,9 @@ def _excluded(directory) -> list[dict]:
     found = []
     for path in _files(directory, "csv"):
         arm = path.stem.split("__")[0] if "__" in path.stem else ""
-        found += [{"arm": arm, "patient": row.get("patient", ""), "reason": row.get("reason", "")} for row in _table(path)]
+        found += [
+            {"arm": arm, "patient": row.get("patient", ""), "reason": row.get("reason", "")} for row in _table(path)
+        ]
     return found
 
 

@@ -8,7 +8,7 @@ import jinja2
 from synthct import __version__
 from synthct.comparison import comparisons
 from synthct.files import write_text
-from synthct.report import context_sections, study_sections, tables
+from synthct.report import context_sections, patient_sections, study_sections, tables
 from synthct.report.blocks import Cards, Figure, Panels, Section, Text
 from synthct.report.inputs import Inputs
 from synthct.study import matrix, metrics_in, of_chosen_checkpoint, own_images
@@ -21,9 +21,17 @@ def write_report(inputs: Inputs, outdir, evaluation_out=None) -> None:
     """Write everything under `outdir`; the CSVs go to `evaluation_out` (default: `outdir`/evaluation)."""
     outdir = Path(outdir)
     validation = context_sections.validation_mae(inputs.logs)
-    parts = [study_sections.results(inputs), study_sections.study_matrix(inputs), study_sections.patients(inputs),
-             context_sections.predictions(inputs), study_sections.choices(inputs, validation), context_sections.registration(inputs),
-             context_sections.cohort(inputs), context_sections.training(inputs), context_sections.provenance(inputs)]
+    parts = [
+        study_sections.results(inputs),
+        study_sections.study_matrix(inputs),
+        patient_sections.patients(inputs),
+        context_sections.predictions(inputs),
+        study_sections.choices(inputs, validation),
+        context_sections.registration(inputs),
+        context_sections.cohort(inputs),
+        context_sections.training(inputs),
+        context_sections.provenance(inputs),
+    ]
     parts = [part for part in parts if part]
     figures = {figure.name: figure.png for part in parts for figure in part.figures}
     for name, png in figures.items():
@@ -36,15 +44,23 @@ def write_report(inputs: Inputs, outdir, evaluation_out=None) -> None:
 def render(parts: list[Section], verdict_sentences: list[str], cards: Cards | None, settings: dict) -> str:
     """The page; everything that came from a sheet or a file name is escaped."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                                     undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     return environment.get_template("page.html").render(
-        sections=parts, verdict=verdict_sentences, cards=cards, version=__version__,
-        modality=settings.get("modality", ""), preset=settings.get("preset", ""))
+        sections=parts,
+        verdict=verdict_sentences,
+        cards=cards,
+        version=__version__,
+        modality=settings.get("modality", ""),
+        preset=settings.get("preset", ""),
+    )
 
 
 def fitted(parts: list[Section], largest: int = LARGEST) -> list[Section]:
-    """The sections with as many pictures, in order of the page, as fit; the others stay in figures/, and that is said."""
+    """The sections with as many pictures, in order of the page, as fit; the others stay in figures/, and that is
+    said.
+    """
     used, result = 0, []
     for part in parts:
         kept, left = [], 0
@@ -73,7 +89,11 @@ def sentences(inputs: Inputs) -> list[str]:
     if said:
         return said
     count = sum(len(record.get("patients", ())) for record in inputs.predictions)
-    return [f"{count} synthetic CTs were made; there was no CT to score them against." if count else "No synthetic CT was scored."]
+    return [
+        f"{count} synthetic CTs were made; there was no CT to score them against."
+        if count
+        else "No synthetic CT was scored."
+    ]
 
 
 def headline(inputs: Inputs) -> Cards | None:
@@ -83,6 +103,9 @@ def headline(inputs: Inputs) -> Cards | None:
     if not cells:
         return None
     best = min(cells, key=lambda cell: cell["mae_pooled"])
-    cards = [(f"{value:.{m.decimals}f}", m.unit, m.label) for m in metrics_in(rows)
-             if math.isfinite(value := best.get(f"{m.key}_pooled", math.nan))]
+    cards = [
+        (f"{value:.{m.decimals}f}", m.unit, m.label)
+        for m in metrics_in(rows)
+        if math.isfinite(value := best.get(f"{m.key}_pooled", math.nan))
+    ]
     return Cards([*cards, (str(best["n"]), "", "test patients")])

@@ -4,15 +4,26 @@ import math
 
 from synthct.comparison import IMAGES, MODEL, comparisons
 from synthct.figures import matrix as drawn_matrix
-from synthct.figures import pictures, plots
+from synthct.figures import plots
 from synthct.report.blocks import Figure, Panels, Section, Table, Text
 from synthct.report.inputs import Inputs
-from synthct.study import AGGREGATED, BY_KEY, IMAGE_METRICS, POOLED
-from synthct.study import arm_order, matrix, metrics_in, of_chosen_checkpoint, own_images, selection, split_finite, summary
+from synthct.report.numbers import number, titled
+from synthct.study import (
+    AGGREGATED,
+    BY_KEY,
+    IMAGE_METRICS,
+    POOLED,
+    arm_order,
+    matrix,
+    metrics_in,
+    of_chosen_checkpoint,
+    own_images,
+    selection,
+    split_finite,
+    summary,
+)
 from synthct.verdict import arm_name, cautions
 
-LISTED = 15  # patients in the page's table; all of them are in patients.csv
-PICTURED = 4  # patients with error maps
 REGION_NAMES = {AGGREGATED: "all, regions equal", POOLED: "all, patients pooled"}
 
 
@@ -21,12 +32,20 @@ def results(inputs: Inputs) -> Section | None:
     rows = own_images(of_chosen_checkpoint(inputs.rows))
     if not rows:
         return None
-    section = Section("results", "Image similarity", "Inside the body mask, as the SynthRAD2025 leaderboard computes it. Each "
-                      "model is scored on test images registered as its training images were.")
+    section = Section(
+        "results",
+        "Image similarity",
+        "Inside the body mask, as the SynthRAD2025 leaderboard computes it. Each "
+        "model is scored on test images registered as its training images were.",
+    )
     section.blocks.append(_by_region(rows))
     section.blocks += _left_out(rows)
-    panels = [Figure(f"patients_{m.key}", plots.patient_dots(rows, m.key), f"{m.label} of every test patient by region and arm")
-              for m in IMAGE_METRICS]
+    panels = [
+        Figure(
+            f"patients_{m.key}", plots.patient_dots(rows, m.key), f"{m.label} of every test patient by region and arm"
+        )
+        for m in IMAGE_METRICS
+    ]
     section.blocks.append(Panels(panels, "Every mark is a test patient; black: mean ± SD. " + _key(rows), 3))
     section.blocks += _tissue_and_uncertainty(rows)
     section.blocks += _trivial(rows)
@@ -39,48 +58,62 @@ def study_matrix(inputs: Inputs) -> Section | None:
     cells = matrix(rows)
     if len(cells) < 2:
         return None
-    section = Section("matrix", "Train × test matrix", "Rows: which registration made the training pairs. Columns: which one made "
-                      "the test images. " + _directions(inputs))
-    section.blocks.append(Panels([
-        Figure("matrix_mae", drawn_matrix.matrix_shades(cells), "Train by test matrix of the mean absolute error"),
-        Figure("matrix_patients", drawn_matrix.matrix_patients(rows), "Mean absolute error of every patient across test registrations"),
-    ], "Left: mean ± SD over patients. Right: thin lines are patients, thick ones means."))
+    section = Section(
+        "matrix",
+        "Train × test matrix",
+        "Rows: which registration made the training pairs. Columns: which one made "
+        "the test images. " + _directions(inputs),
+    )
+    section.blocks.append(
+        Panels(
+            [
+                Figure(
+                    "matrix_mae", drawn_matrix.matrix_shades(cells), "Train by test matrix of the mean absolute error"
+                ),
+                Figure(
+                    "matrix_patients",
+                    drawn_matrix.matrix_patients(rows),
+                    "Mean absolute error of every patient across test registrations",
+                ),
+            ],
+            "Left: mean ± SD over patients. Right: thin lines are patients, thick ones means.",
+        )
+    )
     metrics = metrics_in(rows)
-    section.blocks.append(Table("All metrics, mean over patients", ["trained on", "tested on", "n", *map(_titled, metrics)],
-                                [[arm_name(c["trained_on"]), arm_name(c["tested_on"]), str(c["n"]),
-                                  *[_number(c.get(f"{m.key}_pooled"), m.decimals) for m in metrics]] for c in cells], 2, "matrix.csv"))
+    section.blocks.append(
+        Table(
+            "All metrics, mean over patients",
+            ["trained on", "tested on", "n", *map(titled, metrics)],
+            [
+                [
+                    arm_name(c["trained_on"]),
+                    arm_name(c["tested_on"]),
+                    str(c["n"]),
+                    *[number(c.get(f"{m.key}_pooled"), m.decimals) for m in metrics],
+                ]
+                for c in cells
+            ],
+            2,
+            "matrix.csv",
+        )
+    )
     tests = comparisons(rows)
-    for question, title in ((IMAGES, "Same model, two registrations of the test images"),
-                            (MODEL, "Same test images, two training registrations")):
+    for question, title in (
+        (IMAGES, "Same model, two registrations of the test images"),
+        (MODEL, "Same test images, two training registrations"),
+    ):
         for key in ("mae", *[m.key for m in metrics if m.key != "mae"]):
             some = [test for test in tests if test["question"] == question and test["metric"] == key]
             if some:
                 section.blocks.append(_tests(f"{title}: {BY_KEY[key].label}", some, folded=key != "mae"))
-    section.blocks.append(Text("Two-sided Wilcoxon signed-rank tests, paired by patient, Holm-corrected over the tests of one question "
-                               "and metric. r: rank-biserial correlation, the effect size (−1…1; above 0, the first is larger).", "note"))
+    section.blocks.append(
+        Text(
+            "Two-sided Wilcoxon signed-rank tests, paired by patient, Holm-corrected over the tests of one question "
+            "and metric. r: rank-biserial correlation, the effect size (−1…1; above 0, the first is larger).",
+            "note",
+        )
+    )
     section.blocks += [Text(note, "note") for note in cautions(tests)]
-    return section
-
-
-def patients(inputs: Inputs) -> Section | None:
-    """Worst patients first: a table and error maps."""
-    rows = sorted((row for row in own_images(of_chosen_checkpoint(inputs.rows)) if math.isfinite(row["mae"])), key=lambda r: -r["mae"])
-    if not rows:
-        return None
-    section = Section("patients", "Patients", "Largest errors first. Pictures: axial slice through the mask's centre, CT window "
-                      "−300 to 500 HU, body mask in orange.")
-    metrics = metrics_in(rows)
-    named = any(row["trained_on"] not in ("", "given") for row in rows)
-    body = [[r["patient"], r["region"] or "–", *([arm_name(r["trained_on"])] if named else []),
-             *[_number(r[m.key], m.decimals) for m in metrics], *_classes(r, metrics)] for r in rows[:LISTED]]
-    columns = ["patient", "region", *(["trained on"] if named else []), *map(_titled, metrics)]
-    columns += ["classes scored", "missed"] if BY_KEY["dice"] in metrics else []
-    caption = f"The {LISTED} largest errors of {len(rows)}" if len(rows) > LISTED else "All test patients"
-    section.blocks.append(Table(caption, columns, body, 3 if named else 2, "patients.csv"))
-    names = list(dict.fromkeys(row["patient"] for row in rows))
-    chosen = names[:PICTURED - 1] + names[PICTURED - 1:][-1:]
-    for patient in chosen:
-        section.blocks += _pictures(inputs, patient, rows, "smallest error" if len(names) > 1 and patient == names[-1] else "")
     return section
 
 
@@ -89,21 +122,62 @@ def choices(inputs: Inputs, validation_mae: dict) -> Section | None:
     ranked = selection(inputs.rows, validation_mae)
     if not ranked:
         return None
-    section = Section("selection", "Model selection", "The aggregate is the mean of MAE, PSNR and MS-SSIM, each scaled over the "
-                      "candidates from 0 (worst) to 1 (best). Candidates are compared on the same test images only.")
+    section = Section(
+        "selection",
+        "Model selection",
+        "The aggregate is the mean of MAE, PSNR and MS-SSIM, each scaled over the "
+        "candidates from 0 (worst) to 1 (best). Candidates are compared on the same test images only.",
+    )
     checkpoints = any(entry["checkpoint"] for entry in ranked)
-    body = [[arm_name(e["tested_on"]), arm_name(e["trained_on"]), *([e["checkpoint"]] if checkpoints else []),
-             _number(e["score"], 2), _number(e["mean_rank"], 1), _number(e["validation_mae"], 1),
-             ", ".join(name for name, key in (("aggregate", "chosen_by_aggregate"), ("validation MAE", "chosen_by_validation_mae"))
-                       if e[key]) or "–"] for e in ranked]
-    section.blocks.append(Table("Candidates", ["tested on", "trained on", *(["checkpoint"] if checkpoints else []), "aggregate",
-                                               "mean rank", "validation MAE (HU)", "chosen by"], body, 3 if checkpoints else 2,
-                                "selection.csv"))
-    differ = [arm_name(tested) for tested in dict.fromkeys(e["tested_on"] for e in ranked)
-              if not any(e["chosen_by_aggregate"] and e["chosen_by_validation_mae"] for e in ranked if e["tested_on"] == tested)]
+    body = [
+        [
+            arm_name(e["tested_on"]),
+            arm_name(e["trained_on"]),
+            *([e["checkpoint"]] if checkpoints else []),
+            ", ".join(
+                name
+                for name, key in (("aggregate", "chosen_by_aggregate"), ("validation MAE", "chosen_by_validation_mae"))
+                if e[key]
+            )
+            or "–",
+            number(e["score"], 2),
+            number(e["mean_rank"], 1),
+            number(e["validation_mae"], 1),
+        ]
+        for e in ranked
+    ]
+    section.blocks.append(
+        Table(
+            "Candidates",
+            [
+                "tested on",
+                "trained on",
+                *(["checkpoint"] if checkpoints else []),
+                "chosen by",
+                "aggregate",
+                "mean rank",
+                "validation MAE (HU)",
+            ],
+            body,
+            4 if checkpoints else 3,
+            "selection.csv",
+        )
+    )
+    differ = [
+        arm_name(tested)
+        for tested in dict.fromkeys(e["tested_on"] for e in ranked)
+        if not any(
+            e["chosen_by_aggregate"] and e["chosen_by_validation_mae"] for e in ranked if e["tested_on"] == tested
+        )
+    ]
     if validation_mae:
-        section.blocks.append(Text("Validation MAE would have chosen another candidate on the test images of: " + ", ".join(differ) + "."
-                                   if differ else "Validation MAE would have chosen the same candidates."))
+        section.blocks.append(
+            Text(
+                "Validation MAE would have chosen another candidate on the test images of: " + ", ".join(differ) + "."
+                if differ
+                else "Validation MAE would have chosen the same candidates."
+            )
+        )
     return section
 
 
@@ -117,11 +191,24 @@ def _by_region(rows: list[dict]) -> Table:
     for (trained, _, region), entries in by_line.items():
         if region in REGION_NAMES and not several:
             continue
-        body.append([arm_name(trained), REGION_NAMES.get(region, region or "–"),
-                     str(max(entry["n"] + entry["left_out"] for entry in entries.values())),
-                     *[f"{_number(entries[m.key]['mean'], m.decimals)} ± {_number(entries[m.key]['sd'], m.decimals)}" for m in metrics]])
-    return Table("Mean ± SD by training registration and region", ["trained on", "region", "n", *map(_titled, metrics)], body, 2,
-                 "summary.csv")
+        body.append(
+            [
+                arm_name(trained),
+                REGION_NAMES.get(region, region or "–"),
+                str(max(entry["n"] + entry["left_out"] for entry in entries.values())),
+                *[
+                    f"{number(entries[m.key]['mean'], m.decimals)} ± {number(entries[m.key]['sd'], m.decimals)}"
+                    for m in metrics
+                ],
+            ]
+        )
+    return Table(
+        "Mean ± SD by training registration and region",
+        ["trained on", "region", "n", *map(titled, metrics)],
+        body,
+        2,
+        "summary.csv",
+    )
 
 
 def _left_out(rows: list[dict]) -> list[Text]:
@@ -132,12 +219,23 @@ def _left_out(rows: list[dict]) -> list[Text]:
 def _tissue_and_uncertainty(rows: list[dict]) -> list[Panels]:
     figures, captions = [], []
     if any(row.get("hu_bins") for row in rows):
-        figures.append(Figure("hu_bins", plots.hu_bins(rows), "MAE in air, lung, soft tissue and bone, every patient a mark"))
-        captions.append("Tissue by the CT's own value: air below −850 HU, lung −850 to −200, soft tissue −200 to 200, bone from 200.")
+        figures.append(
+            Figure("hu_bins", plots.hu_bins(rows), "MAE in air, lung, soft tissue and bone, every patient a mark")
+        )
+        captions.append(
+            "Tissue by the CT's own value: air below −850 HU, lung −850 to −200, soft tissue −200 to 200, bone "
+            "from 200."
+        )
     if any((row.get("uncertainty") or {}).get("groups") for row in rows):
-        figures.append(Figure("uncertainty", plots.uncertainty_error(rows), "Mean absolute error against the ensemble's uncertainty"))
-        captions.append("Uncertainty: ten equal groups of voxels by rising standard deviation of the ensemble; on the dotted line "
-                        "error and uncertainty are equal.")
+        figures.append(
+            Figure(
+                "uncertainty", plots.uncertainty_error(rows), "Mean absolute error against the ensemble's uncertainty"
+            )
+        )
+        captions.append(
+            "Uncertainty: ten equal groups of voxels by rising standard deviation of the ensemble; on the dotted line "
+            "error and uncertainty are equal."
+        )
     return [Panels(figures, " ".join(captions))] if figures else []
 
 
@@ -149,16 +247,36 @@ def _trivial(rows: list[dict]) -> list:
     body, figures = [], []
     for arm in arms:
         some = [row for row in rows if row["trained_on"] == arm and math.isfinite(row["mae"])]
-        means = [sum(values) / len(values) for values in (
-            [row["mae"] for row in some], *[[float(row["baselines"][name]["mae"]) for row in some] for name in ("lookup", "constant")])]
+        means = [
+            sum(values) / len(values)
+            for values in (
+                [row["mae"] for row in some],
+                *[[float(row["baselines"][name]["mae"]) for row in some] for name in ("lookup", "constant")],
+            )
+        ]
         body.append([arm_name(arm), str(len(some)), *[f"{mean:.1f}" for mean in means]])
-        figures.append(Figure(f"trivial_predictors_{arm or 'all'}", plots.trivial_predictors(rows, arm),
-                              f"MAE of the synthetic CT and two trivial predictors, trained on {arm_name(arm)}"))
-    return [Table("Mean MAE (HU) against the trivial predictors", ["trained on", "n", "synthetic CT", "lookup table", "best constant"],
-                  body, 1, "patients.csv"),
-            Panels(figures, "Both predictors are fitted on the training patients: the median HU in the mask, and the mean HU of each "
-                            "of 256 intensity bins of the standardised input." + (
-                                f" The {plots.MOST_PATIENTS} largest errors." if len(rows) > plots.MOST_PATIENTS * len(arms) else ""))]
+        figures.append(
+            Figure(
+                f"trivial_predictors_{arm or 'all'}",
+                plots.trivial_predictors(rows, arm),
+                f"MAE of the synthetic CT and two trivial predictors, trained on {arm_name(arm)}",
+            )
+        )
+    return [
+        Table(
+            "Mean MAE (HU) against the trivial predictors",
+            ["trained on", "n", "synthetic CT", "lookup table", "best constant"],
+            body,
+            1,
+            "patients.csv",
+        ),
+        Panels(
+            figures,
+            "Both predictors are fitted on the training patients: the median HU in the mask, and the mean HU of each "
+            "of 256 intensity bins of the standardised input."
+            + (f" The {plots.MOST_PATIENTS} largest errors." if len(rows) > plots.MOST_PATIENTS * len(arms) else ""),
+        ),
+    ]
 
 
 def _tests(caption: str, tests: list[dict], folded: bool) -> Table:
@@ -166,30 +284,21 @@ def _tests(caption: str, tests: list[dict], folded: bool) -> Table:
     for test in tests:
         decimals = BY_KEY[test["metric"]].decimals
         kept = "trained on" if test["question"] == IMAGES else "tested on"
-        body.append([f"{kept} {arm_name(test['fixed'])}", f"{arm_name(test['a'])} against {arm_name(test['b'])}", str(test["n"]),
-                     _number(test["mean_a"], decimals), _number(test["mean_b"], decimals),
-                     f"{test['mean_difference']:+.{decimals}f}".replace("-", "−"), f"{test['rank_biserial']:+.2f}".replace("-", "−"),
-                     "< 0.001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}"])
-    return Table(caption, ["fixed", "compared", "n", "first", "second", "difference", "r", "p"], body, 2, "tests.csv", folded)
-
-
-def _pictures(inputs: Inputs, patient: str, rows: list[dict], remark: str) -> list[Figure]:
-    paths = {(trained, tested): path for (trained, tested, name), path in inputs.slices.items() if name == patient}
-    shown = sorted((cell for cell in paths if cell in {(row["trained_on"], row["tested_on"]) for row in rows}),
-                   key=lambda cell: arm_order(cell[0]))
-    if not shown:
-        return []
-    arrays = {cell: pictures.load(path) for cell, path in paths.items()}
-    label = f"{patient}{f' ({remark})' if remark else ''}"
-    figures = [Figure(f"error_map_{patient}", pictures.error_map([(arm_name(cell[0]), arrays[cell]) for cell in shown]),
-                      f"Input, synthetic CT, CT, error and uncertainty of {patient}",
-                      f"{label}. Rows: registration that the model was trained on and the images were made with." if len(shown) > 1
-                      else f"{label}.")]
-    if len(paths) > len(shown) and not remark:
-        names = {arm: arm_name(arm) for arm in sorted({arm for cell in paths for arm in cell}, key=arm_order)}
-        figures.append(Figure(f"error_grid_{patient}", pictures.error_grid(arrays, names), f"Error of every model on {patient}",
-                              f"{label}: sCT − CT of every model on every registration of the test images."))
-    return figures
+        body.append(
+            [
+                f"{kept} {arm_name(test['fixed'])}",
+                f"{arm_name(test['a'])} against {arm_name(test['b'])}",
+                str(test["n"]),
+                number(test["mean_a"], decimals),
+                number(test["mean_b"], decimals),
+                f"{test['mean_difference']:+.{decimals}f}".replace("-", "−"),
+                f"{test['rank_biserial']:+.2f}".replace("-", "−"),
+                "< 0.001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}",
+            ]
+        )
+    return Table(
+        caption, ["fixed", "compared", "n", "first", "second", "difference", "r", "p"], body, 2, "tests.csv", folded
+    )
 
 
 def _directions(inputs: Inputs) -> str:
@@ -202,18 +311,11 @@ def _directions(inputs: Inputs) -> str:
 
 def _key(rows: list[dict]) -> str:
     arms = sorted({row["trained_on"] for row in rows}, key=arm_order)
-    shapes = {"impact": "Blue circles", "elastix": "vermilion squares", "none": "grey diamonds", "truth": "green triangles"}
+    shapes = {
+        "impact": "Blue circles",
+        "elastix": "vermilion squares",
+        "none": "grey diamonds",
+        "truth": "green triangles",
+    }
     said = [f"{shapes[arm]}: {arm_name(arm)}" for arm in arms if arm in shapes]
     return f"{'; '.join(said)}." if len(arms) > 1 and said else ""
-
-
-def _classes(row: dict, metrics) -> list[str]:
-    return [str(row.get(key, "–")) for key in ("n_classes_scored", "n_classes_missing")] if BY_KEY["dice"] in metrics else []
-
-
-def _number(value, decimals: int) -> str:
-    return "–" if value is None or math.isnan(value) else "∞" if math.isinf(value) else f"{value:.{decimals}f}"
-
-
-def _titled(metric) -> str:
-    return f"{metric.label} ({metric.unit})" if metric.unit else metric.label

@@ -24,7 +24,10 @@ def patient_rows(rows: list[dict], centers: dict[str, str]) -> list[dict]:
         flat |= {f"voxels_{name}": value for name, value in row.get("hu_bin_voxels", {}).items()}
         flat |= {f"mae_{name}_predictor": score["mae"] for name, score in row.get("baselines", {}).items()}
         if row.get("uncertainty"):
-            flat |= {"uncertainty_mean": row["uncertainty"]["mean"], "uncertainty_error_pearson": row["uncertainty"]["pearson"]}
+            flat |= {
+                "uncertainty_mean": row["uncertainty"]["mean"],
+                "uncertainty_error_pearson": row["uncertainty"]["pearson"],
+            }
         low, high = row.get("hu_range") or ("", "")
         flat |= {"hu_range_low": low, "hu_range_high": high, "notes": "; ".join(row.get("notes", ()))}
         result.append(flat)
@@ -33,29 +36,55 @@ def patient_rows(rows: list[dict], centers: dict[str, str]) -> list[dict]:
 
 def uncertainty_rows(rows: list[dict]) -> list[dict]:
     """uncertainty.csv: the ten groups of voxels of every row."""
-    return [{**{key: row[key] for key in ("patient", "trained_on", "tested_on")}, "group": number + 1, **group}
-            for row in rows for number, group in enumerate((row.get("uncertainty") or {}).get("groups", ()))]
+    return [
+        {**{key: row[key] for key in ("patient", "trained_on", "tested_on")}, "group": number + 1, **group}
+        for row in rows
+        for number, group in enumerate((row.get("uncertainty") or {}).get("groups", ()))
+    ]
 
 
 def write_all(inputs, directory, validation_mae: dict) -> None:
     """Write every CSV of the evaluation into `directory`."""
     centers = {row.get("patient", ""): row.get("center", "") for row in inputs.cohort}
     write_csv(directory / "patients.csv", patient_rows(inputs.rows, centers), PATIENT_COLUMNS)
-    write_csv(directory / "summary.csv", summary(inputs.rows), ("trained_on", "tested_on", "checkpoint", "region", "metric"))
+    write_csv(
+        directory / "summary.csv", summary(inputs.rows), ("trained_on", "tested_on", "checkpoint", "region", "metric")
+    )
     write_csv(directory / "matrix.csv", matrix(inputs.rows), ("trained_on", "tested_on", "checkpoint", "n"))
-    write_csv(directory / "tests.csv", comparisons(of_chosen_checkpoint(inputs.rows)), ("question", "metric", "fixed", "a", "b"))
-    write_csv(directory / "selection.csv", selection(inputs.rows, validation_mae), ("tested_on", "trained_on", "checkpoint"))
+    write_csv(
+        directory / "tests.csv",
+        comparisons(of_chosen_checkpoint(inputs.rows)),
+        ("question", "metric", "fixed", "a", "b"),
+    )
+    write_csv(
+        directory / "selection.csv", selection(inputs.rows, validation_mae), ("tested_on", "trained_on", "checkpoint")
+    )
     write_csv(directory / "uncertainty.csv", uncertainty_rows(inputs.rows), ("patient", "trained_on", "tested_on"))
-    write_csv(directory / "cohort.csv", [{key: value for key, value in row.items() if key in ("patient", "region", "center")} |
-                                         {"split": "test" if row.get("patient") in inputs.test else row.get("split", "")}
-                                         for row in inputs.cohort], ("patient", "region", "center", "split"))
+    write_csv(
+        directory / "cohort.csv",
+        [
+            {key: value for key, value in row.items() if key in ("patient", "region", "center")}
+            | {"split": "test" if row.get("patient") in inputs.test else row.get("split", "")}
+            for row in inputs.cohort
+        ],
+        ("patient", "region", "center", "split"),
+    )
     write_csv(directory / "registration.csv", [flat_numbers(record) for record in inputs.qc], ("method", "patient"))
     write_csv(directory / "excluded.csv", inputs.excluded, ("arm", "patient", "reason"))
-    write_csv(directory / "predictions.csv", [flat_numbers(patient) for record in inputs.predictions
-                                              for patient in record.get("patients", ())], ("patient",))
-    write_csv(directory / "learning.csv", [{"arm": arm, "fold": fold, "group": group, **record}
-                                           for (arm, fold, group), records in sorted(inputs.logs.items())
-                                           for record in records], ("arm", "fold", "group", "step"))
+    write_csv(
+        directory / "predictions.csv",
+        [flat_numbers(patient) for record in inputs.predictions for patient in record.get("patients", ())],
+        ("patient",),
+    )
+    write_csv(
+        directory / "learning.csv",
+        [
+            {"arm": arm, "fold": fold, "group": group, **record}
+            for (arm, fold, group), records in sorted(inputs.logs.items())
+            for record in records
+        ],
+        ("arm", "fold", "group", "step"),
+    )
 
 
 def flat_numbers(record: dict, prefix: str = "") -> dict:
@@ -86,14 +115,38 @@ def write_multiqc(rows: list[dict], figures: dict[str, bytes], directory) -> Non
     """MultiQC custom content: tables of the matrix and of the patients (TSV), and the main figures (PNG)."""
     metrics = metrics_in(rows) if rows else []
     if rows:
-        table = [{"cell": "_".join(filter(None, (c["trained_on"], c["tested_on"], c["checkpoint"]))) or "all", "patients": c["n"],
-                  **{m.label: _short(c.get(f"{m.key}_pooled"), m.decimals) for m in metrics}} for c in matrix(rows)]
-        _write_tsv(directory / "synthct_matrix_mqc.tsv", "synthct_matrix", "synthct: trained on, tested on",
-                   "Mean over patients inside the body mask, as on the SynthRAD2025 leaderboard.", table)
-        table = [{"sample": "_".join(filter(None, (row["patient"], row["trained_on"], row["tested_on"], row["checkpoint"]))),
-                  "region": row["region"], **{m.label: _short(row[m.key], m.decimals) for m in metrics}} for row in rows]
-        _write_tsv(directory / "synthct_patients_mqc.tsv", "synthct_patients", "synthct: patients",
-                   "Every patient with every model and registration of the test images.", table)
+        table = [
+            {
+                "cell": "_".join(filter(None, (c["trained_on"], c["tested_on"], c["checkpoint"]))) or "all",
+                "patients": c["n"],
+                **{m.label: _short(c.get(f"{m.key}_pooled"), m.decimals) for m in metrics},
+            }
+            for c in matrix(rows)
+        ]
+        _write_tsv(
+            directory / "synthct_matrix_mqc.tsv",
+            "synthct_matrix",
+            "synthct: trained on, tested on",
+            "Mean over patients inside the body mask, as on the SynthRAD2025 leaderboard.",
+            table,
+        )
+        table = [
+            {
+                "sample": "_".join(
+                    filter(None, (row["patient"], row["trained_on"], row["tested_on"], row["checkpoint"]))
+                ),
+                "region": row["region"],
+                **{m.label: _short(row[m.key], m.decimals) for m in metrics},
+            }
+            for row in rows
+        ]
+        _write_tsv(
+            directory / "synthct_patients_mqc.tsv",
+            "synthct_patients",
+            "synthct: patients",
+            "Every patient with every model and registration of the test images.",
+            table,
+        )
     for name in ("matrix_mae", "patients_mae", "hu_bins"):
         if name in figures:
             write_bytes(directory / f"synthct_{name}_mqc.png", figures[name])
@@ -106,9 +159,16 @@ def write_bytes(path, content: bytes) -> None:
 
 
 def _write_tsv(path, identifier: str, title: str, description: str, rows: list[dict]) -> None:
-    head = [f"# id: '{identifier}'", f"# section_name: '{title}'", f"# description: '{description}'", "# plot_type: 'table'"]
+    head = [
+        f"# id: '{identifier}'",
+        f"# section_name: '{title}'",
+        f"# description: '{description}'",
+        "# plot_type: 'table'",
+    ]
     columns = list(rows[0])
-    lines = ["\t".join(columns)] + ["\t".join(str(_harmless(row[column])).replace("\t", " ") for column in columns) for row in rows]
+    lines = ["\t".join(columns)] + [
+        "\t".join(str(_harmless(row[column])).replace("\t", " ") for column in columns) for row in rows
+    ]
     write_text(path, "\n".join(head + lines) + "\n")
 
 

@@ -1,0 +1,13 @@
+"""How numbers and metrics are written in the page."""
+
+import math
+
+
+def number(value, decimals: int) -> str:
+    """A number with so many decimals; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else "∞" if math.isinf(value) else f"{value:.{decimals}f}"
+
+
+def titled(metric) -> str:
+    """A metric's name with its unit."""
+    return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
