@@ -20,7 +20,7 @@ workflow PREDICT_NEW {
         .flatMap { rows ->
             rows.collate(params.predict_batch as int).withIndex().collect { batch, number ->
                 def metas = batch.collect { [patient: it[0].patient, region: it[0].region, masked: it[0].masked] }
-                [[arm: bundle.name, kind: 'native', batch: number], bundle, metas, batch.collect { it[1] }, batch.findAll { it[0].masked }.collect { it[3] }]
+                [[arm: bundle.name, kind: 'native', batch: number, place: bundle.name], bundle, metas, batch.collect { it[1] }, batch.findAll { it[0].masked }.collect { it[3] }]
             }
         }
     PREDICT(batches, settings.map { chosen -> Presets.json(chosen, 'inference') }, params.dicom)

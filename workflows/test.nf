@@ -41,7 +41,10 @@ workflow TEST {
             }
         }
     PREDICT(
-        bundles.combine(batches).map { arm, bundle, meta, metas, images, masks -> [meta + [arm: arm], bundle, metas, images, masks] },
+        bundles.combine(batches).map { arm, bundle, meta, metas, images, masks ->
+            def place = meta.kind == 'native' ? arm : "${arm}/on_${meta.kind}"
+            [meta + [arm: arm, place: place], bundle, metas, images, masks]
+        },
         settings.map { chosen -> Presets.json(chosen, 'inference') },
         params.dicom
     )
@@ -66,9 +69,14 @@ workflow TEST {
         settings.map { chosen -> Presets.json(chosen, 'evaluation') }
     )
 
-    emit:
-    metrics   = EVALUATE.out.metrics.map { _meta, json -> json }
-    slices    = EVALUATE.out.slices.map { _meta, slices -> slices }
+    metrics = EVALUATE.out.metrics.map { _meta, json -> json }
+    slices = EVALUATE.out.slices.map { _meta, npz -> npz }
     summaries = PREDICT.out.summary.map { _meta, json -> json }
-    versions  = PREDICT.out.versions.first().mix(EVALUATE.out.versions.first())
+    versions = PREDICT.out.versions.first().mix(EVALUATE.out.versions.first())
+
+    emit:
+    metrics
+    slices
+    summaries
+    versions
 }

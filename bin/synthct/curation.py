@@ -17,20 +17,25 @@ SMALLEST_COHORT = 8  # pairs: fewer give no meaningful median and spread
 
 
 def read_records(paths) -> dict[str, dict]:
-    """Quality records by patient from files or directories (``<patient>/qc.json`` or ``<patient>.json``)."""
+    """Quality records by patient from files or directories.
+
+    A record lies in ``<patient>/qc.json``, ``<patient>.json`` or, as the pipeline names it, ``<method>__<patient>.json``.
+    """
     records = {}
     for path in map(Path, paths):
         found = sorted([*path.glob("*.json"), *path.glob("*/qc.json")]) if path.is_dir() else [path]
         if not found:
             raise InputError(f"{path}: no quality record in it (expected <patient>/qc.json or <patient>.json)")
         for file in found:
-            patient = file.resolve().parent.name if file.name == "qc.json" else file.name.split(".")[0]
-            if patient in records:
-                raise InputError(f"{file}: a second quality record for patient {patient}")
             try:
-                records[patient] = json.loads(file.read_text(encoding="utf-8"))
+                record = json.loads(file.read_text(encoding="utf-8"))
             except (OSError, ValueError) as fault:
                 raise InputError(f"{file}: not a quality record ({fault})") from None
+            patient = file.resolve().parent.name if file.name == "qc.json" else file.stem
+            patient = patient.removeprefix(f"{record.get('method')}__")
+            if patient in records:
+                raise InputError(f"{file}: a second quality record for patient {patient}")
+            records[patient] = record
     return dict(sorted(records.items()))
 
 

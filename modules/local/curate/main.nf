@@ -3,8 +3,7 @@ process CURATE {
     tag "${arm}"
     label 'process_single'
     container "${ContainerImage.of(projectDir, params.container_registry, 'curate')}"
-    ext code: { CodeDigest.of(projectDir, 'curate.py') },
-        place: { "registration/${arm}" }
+    ext code: { CodeDigest.of(projectDir, 'curate.py') }
 
     input:
     tuple val(arm), path(qc, stageAs: 'qc/*'), path(exclude)

@@ -4,8 +4,7 @@ process FINETUNE {
     label 'process_high'
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'finetune')}"
-    ext code: { CodeDigest.of(projectDir, 'finetune.py') },
-        place: { "training/${meta.arm}" }
+    ext code: { CodeDigest.of(projectDir, 'finetune.py') }
 
     input:
     tuple val(meta), path(init), path(cases, stageAs: 'cases/*'), path(folds)

@@ -4,8 +4,7 @@ process FOLDS {
     label 'process_single'
     container "${ContainerImage.of(projectDir, params.container_registry, 'folds')}"
     cache 'deep'
-    ext code: { CodeDigest.of(projectDir, 'folds.py') },
-        place: { "folds/${arm}" }
+    ext code: { CodeDigest.of(projectDir, 'folds.py') }
 
     input:
     tuple val(arm), path(excluded)

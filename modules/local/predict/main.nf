@@ -4,8 +4,7 @@ process PREDICT {
     label 'process_medium'
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'predict')}"
-    ext code: { CodeDigest.of(projectDir, 'predict.py') },
-        place: { meta.kind == 'native' ? "sct/${meta.arm}" : "sct/${meta.arm}/on_${meta.kind}" }
+    ext code: { CodeDigest.of(projectDir, 'predict.py') }
 
     input:
     tuple val(meta), path(bundle), val(patients), path(images, stageAs: 'images/?/*'), path(masks, stageAs: 'masks/?/*')
@@ -13,8 +12,8 @@ process PREDICT {
     val dicom
 
     output:
-    tuple val(meta), val(patients), path('sct/*.mha'), path('uncertainty/*.mha'), emit: sct
-    tuple val(meta), path('dicom/*', type: 'dir'), emit: dicom, optional: true
+    tuple val(meta), val(patients), path("${meta.place}/*.mha"), path("${meta.place}/uncertainty/*.mha"), emit: sct
+    tuple val(meta), path("${meta.place}/dicom/*", type: 'dir'), emit: dicom, optional: true
     tuple val(meta), path("${meta.arm}__${meta.kind}__${meta.batch}.json"), emit: summary
     path 'versions.yml', emit: versions
 
@@ -40,18 +39,20 @@ process PREDICT {
         --model ${bundle} \\
         --list patients.csv \\
         --settings settings.json \\
-        --outdir sct \\
-        ${dicom ? '--dicom dicom' : ''} \\
+        --outdir ${meta.place} \\
+        ${dicom ? "--dicom ${meta.place}/dicom" : ''} \\
         --summary ${meta.arm}__${meta.kind}__${meta.batch}.json
-    mkdir uncertainty
-    for patient in ${patients*.patient.join(' ')}; do mv sct/\${patient}_uncertainty.mha uncertainty/\${patient}.mha; done
+    mkdir ${meta.place}/uncertainty
+    for patient in ${patients*.patient.join(' ')}; do
+        mv ${meta.place}/\${patient}_uncertainty.mha ${meta.place}/uncertainty/\${patient}.mha
+    done
     versions.py --process ${task.process} torch segmentation-models-pytorch SimpleITK
     """
 
     stub:
     """
-    mkdir sct uncertainty
-    touch ${patients.collect { "sct/${it.patient}.mha uncertainty/${it.patient}.mha" }.join(' ')}
+    mkdir -p ${meta.place}/uncertainty
+    touch ${patients.collect { "${meta.place}/${it.patient}.mha ${meta.place}/uncertainty/${it.patient}.mha" }.join(' ')}
     touch ${meta.arm}__${meta.kind}__${meta.batch}.json versions.yml
     """
 }

@@ -5,15 +5,15 @@ process REGISTER {
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'register')}"
     ext code: { CodeDigest.of(projectDir, 'register.py') },
-        place: { "registration/${meta.arm}/${meta.patient}" }
+        gpu: { meta.arm == 'impact' }
 
     input:
     tuple val(meta), path(image, stageAs: 'image/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*')
     val settings
 
     output:
-    tuple val(meta), path("${meta.patient}/image.mha"), path("${meta.patient}/ct.mha"), path("${meta.patient}/mask.mha"), emit: pair
-    tuple val(meta), path("${meta.patient}/displacement.mha"), path("${meta.patient}/transform.*"), emit: transform
+    tuple val(meta), path("${out}/image.mha"), path("${out}/ct.mha"), path("${out}/mask.mha"), emit: pair
+    tuple val(meta), path("${out}/displacement.mha"), path("${out}/transform.*"), emit: transform
     tuple val(meta), path("${meta.arm}__${meta.patient}.json"), emit: qc
     tuple val(meta), path("${meta.arm}__${meta.patient}.npz"), emit: preview
     path 'versions.yml', emit: versions
@@ -21,14 +21,14 @@ process REGISTER {
     script:
     // the baseline deforms the CT onto the input, IMPACT the input onto the CT (settings, registration.direction)
     def ctMoves = meta.direction == 'ct_to_image'
-    def out = meta.patient
+    out = "${meta.arm}/${meta.patient}"
     """
     # code ${task.ext.code}
     export OMP_NUM_THREADS=${task.cpus} ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=${task.cpus}
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    mkdir ${out}
+    mkdir -p ${out}
     register.py \\
         --method ${meta.arm} \\
         --modality ${meta.modality} \\
@@ -49,9 +49,10 @@ process REGISTER {
     """
 
     stub:
+    out = "${meta.arm}/${meta.patient}"
     """
-    mkdir ${meta.patient}
-    touch ${meta.patient}/{image,ct,mask,displacement}.mha ${meta.patient}/transform.h5
+    mkdir -p ${out}
+    touch ${out}/{image,ct,mask,displacement}.mha ${out}/transform.h5
     touch ${meta.arm}__${meta.patient}.{json,npz} versions.yml
     """
 }

@@ -5,8 +5,7 @@ process TRAIN {
     label 'process_high'
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'train')}"
-    ext code: { CodeDigest.of(projectDir, 'train.py') },
-        place: { "training/${meta.arm}" }
+    ext code: { CodeDigest.of(projectDir, 'train.py') }
 
     input:
     tuple val(meta), path(cases, stageAs: 'cases/*'), path(folds)
