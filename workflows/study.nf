@@ -73,6 +73,9 @@ workflow STUDY {
     // ---- train: the global model of each fold, then the region groups from its best checkpoint
     checkpoint_dir = params.checkpoint_dir ?: "${params.outdir}/checkpoints"
     checkpoints = checkpoint_dir.contains('://') ? checkpoint_dir : file(checkpoint_dir).toAbsolutePath().toString()
+    if (!checkpoints.contains('://')) {
+        file(checkpoints).mkdirs() // containers mount it, so it must be there, and this user's
+    }
     TRAIN(
         training.flatMap { arm, dirs, plan ->
             Plan.folds(plan).collect { fold -> [[arm: arm, fold: fold], dirs, plan] }
