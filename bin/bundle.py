@@ -6,14 +6,10 @@ from pathlib import Path
 
 import click
 
-from synthct import __version__
-from synthct import assembly
+from synthct import __version__, assembly
 from synthct import bundle as bundles
 from synthct import settings as presets
-from synthct.cli import FILE
-from synthct.cli import OUT
-from synthct.cli import VOLUME
-from synthct.cli import ToolGroup
+from synthct.cli import FILE, OUT, VOLUME, ToolGroup
 from synthct.errors import InputError
 
 

@@ -7,29 +7,19 @@ grid, whatever its spacing and orientation; outside the mask the sCT is -1024 an
 
 import csv
 import io
+import os
 from pathlib import Path
 
 import click
 import torch
 
-from synthct import bodymask
-from synthct import dicom
-from synthct import inference
+from synthct import bodymask, dicom, inference
 from synthct import settings as presets
-from synthct.bundle import KINDS
-from synthct.bundle import Bundle
-from synthct.bundle import read_bundle
-from synthct.cli import FILE
-from synthct.cli import OUT
-from synthct.cli import VOLUME
-from synthct.cli import cpu_threads
-from synthct.cli import tool
+from synthct.bundle import KINDS, Bundle, read_bundle
+from synthct.cli import FILE, OUT, VOLUME, cpu_threads, tool
 from synthct.errors import InputError
-from synthct.files import plain
-from synthct.files import write_json
-from synthct.volume import read_mask
-from synthct.volume import read_volume
-from synthct.volume import write_volume
+from synthct.files import plain, write_json
+from synthct.volume import read_mask, read_volume, write_volume
 
 
 @tool("predict.py", help=__doc__)
@@ -177,6 +167,7 @@ def _check_modality(patient: dict, modality: str):
 
 
 def _device(name: str) -> torch.device:
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait leave the cores to other tasks
     torch.set_num_threads(cpu_threads())
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device here")

@@ -7,17 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from synthct.bundle import GLOBAL
-from synthct.bundle import KINDS
-from synthct.bundle import Bundle
-from synthct.bundle import read_bundle
-from synthct.bundle import write_bundle
-from synthct.checkpoint import fit
-from synthct.checkpoint import load_weights
-from synthct.checkpoint import save_weights
+from synthct.bundle import GLOBAL, KINDS, Bundle, read_bundle, write_bundle
+from synthct.checkpoint import fit, load_weights, save_weights
 from synthct.errors import InputError
 from synthct.network import build
 

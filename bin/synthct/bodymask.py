@@ -17,9 +17,7 @@ from scipy import ndimage
 
 from synthct.errors import InputError
 from synthct.orientation import orientation_of
-from synthct.volume import Volume
-from synthct.volume import read_volume
-from synthct.volume import write_volume
+from synthct.volume import Volume, read_volume, write_volume
 
 PERCENTILES = (2.5, 97.5)
 THRESHOLD = {"mr": 0.2, "cbct": 0.4, "ct": 0.4}  # part of the percentile range; organisers: MR 0.2, CBCT 0.2 to 0.6

@@ -21,9 +21,7 @@ from safetensors.torch import load as tensors_of
 from synthct import __version__
 from synthct.checkpoint import fit
 from synthct.errors import InputError
-from synthct.files import atomic_directory
-from synthct.files import plain
-from synthct.files import write_json
+from synthct.files import atomic_directory, plain, write_json
 from synthct.network import build
 
 FORMAT = 1

@@ -11,18 +11,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from pydicom.dataset import Dataset
-from pydicom.dataset import FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import CTImageStorage
-from pydicom.uid import ExplicitVRLittleEndian
-from pydicom.uid import generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from synthct import __version__
 from synthct.errors import InputError
 from synthct.files import atomic_directory
-from synthct.volume import Grid
-from synthct.volume import Volume
+from synthct.volume import Grid, Volume
 
 PARALLEL = 1e-4        # largest difference of direction cosines between slices of one series
 SPACING = 0.01         # largest deviation of a slice step from the median step, as a part of it

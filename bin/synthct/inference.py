@@ -13,17 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from synthct.cases import prepare
-from synthct.cases import reflect
+from synthct.cases import prepare, reflect
 from synthct.errors import InputError
-from synthct.intensity import Normalisation
-from synthct.intensity import to_hu
-from synthct.network import STRIDE
-from synthct.network import padded
-from synthct.orientation import orientation_of
-from synthct.orientation import to_lps
-from synthct.volume import Volume
-from synthct.volume import resample
+from synthct.intensity import Normalisation, to_hu
+from synthct.network import STRIDE, padded
+from synthct.orientation import orientation_of, to_lps
+from synthct.volume import Volume, resample
 
 VIEWS = {"none": (), "x": (-1,), "y": (-2,), "xy": (-2, -1)}  # axes of (batch, channel, y, x) that a view flips
 

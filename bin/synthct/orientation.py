@@ -10,8 +10,7 @@ from itertools import permutations
 
 import numpy as np
 
-from synthct.volume import Grid
-from synthct.volume import Volume
+from synthct.volume import Grid, Volume
 
 
 @dataclass(frozen=True)

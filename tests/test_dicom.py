@@ -1,0 +1,255 @@
+"""DICOM series in and out, read back by pydicom and by SimpleITK, and the folders that are refused."""
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from models import call, write_checkpoints, write_settings
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from synthct import assembly, dicom
+from synthct.errors import InputError
+from synthct.volume import from_sitk, read_volume
+
+SHAPE = (7, 44, 52)  # z, y, x
+SPACING = (0.9, 1.1, 3.3)  # x, y, z, mm
+OBLIQUE = ((0.9659258, 0.2588190, 0.0), (-0.25, 0.9330127, 0.2588190))
+STRAIGHT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+
+
+def write_mr(directory, array, axes=STRAIGHT, origin=(-20.0, 33.0, -410.5), slope=1.0, intercept=0.0, uid="1.2.3.4"):
+    """An MR series as a scanner's archive exports it: file names say nothing about the order of slices."""
+    directory.mkdir(exist_ok=True)
+    row, column = (np.array(axis) / np.linalg.norm(axis) for axis in axes)
+    normal = np.cross(row, column)
+    for z, plane in enumerate(array):
+        data = Dataset()
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = MRImageStorage
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[uid, str(z)])
+        data.PatientName, data.PatientID, data.PatientSex, data.PatientBirthDate = "Doe^Jane", "p-17", "F", "19700101"
+        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = "1.2.3", uid, "1.2.9"
+        data.StudyDate, data.StudyID, data.Modality, data.SeriesNumber = "20250101", "s1", "MR", 4
+        data.InstanceNumber = len(array) - z
+        data.ImagePositionPatient = [f"{v:.6f}" for v in np.array(origin) + z * SPACING[2] * normal]
+        data.ImageOrientationPatient = [f"{v:.8f}" for v in (*row, *column)]
+        data.PixelSpacing, data.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
+        data.Rows, data.Columns = plane.shape
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
+        if (slope, intercept) != (1.0, 0.0):
+            data.RescaleSlope, data.RescaleIntercept = slope, intercept
+        data.PixelData = plane.astype("<u2").tobytes()
+        data.save_as(directory / f"{(z * 5) % 7}_{z}.dcm", enforce_file_format=True)
+    return directory
+
+
+def by_sitk(directory):
+    """The series as SimpleITK reads it."""
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(directory)))
+    return from_sitk(reader.Execute())
+
+
+@pytest.fixture
+def array():
+    z, y, x = np.mgrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    body = ((y - 22) / 16) ** 2 + ((x - 26) / 20) ** 2 < 1
+    return (body * (300 + 40 * z + 5 * y + 3 * x)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [STRAIGHT, OBLIQUE, ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0)), ((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0))],
+    ids=["axial", "oblique", "sagittal", "mirrored"],
+)
+def test_a_series_is_read_as_simpleitk_reads_it(tmp_path, array, axes):
+    directory = write_mr(tmp_path / "mr", array, axes)
+    (directory / "LIESMICH.txt").write_text("not DICOM")
+    volume = read_volume(directory)
+    reference = by_sitk(directory)
+    assert not volume.grid.differs_from(reference.grid)
+    assert np.array_equal(volume.array, reference.array) and volume.array.dtype == np.int16
+    assert volume.grid.spacing == pytest.approx(SPACING, abs=1e-5)
+
+
+def test_rescale_is_applied(tmp_path, array):
+    volume = dicom.read_series(write_mr(tmp_path / "a", array, slope=1.0, intercept=-1024.0))
+    assert np.array_equal(volume.array, array.astype(int) - 1024) and volume.array.dtype == np.int16
+    volume = dicom.read_series(write_mr(tmp_path / "b", array, slope=0.37, intercept=2.0))
+    np.testing.assert_allclose(volume.array, array * 0.37 + 2, rtol=1e-6)
+
+
+def test_rle_compressed_pixels(tmp_path, array):
+    directory = write_mr(tmp_path / "mr", array)
+    before = dicom.read_series(directory)
+    for name in directory.iterdir():
+        data = pydicom.dcmread(name)
+        data.compress(pydicom.uid.RLELossless)
+        data.save_as(name)
+    assert np.array_equal(dicom.read_series(directory).array, before.array)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    work = tmp_path_factory.mktemp("bundle")
+    tree = write_settings(work / "settings.json", "mr", flips="none,x")
+    directories = write_checkpoints(work, tree, folds=1, groups={"global": ["AB"]})
+    return assembly.from_training(directories, tree, "impact", work / "model").path
+
+
+@pytest.mark.parametrize(
+    "axes", [STRAIGHT, OBLIQUE, ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0))], ids=["axial", "oblique", "sagittal"]
+)
+def test_dicom_in_dicom_out_on_the_same_grid(tmp_path, array, model, axes):
+    source = write_mr(tmp_path / "mr", array, axes)
+    process = call(
+        "predict.py",
+        "--model",
+        model,
+        "--image",
+        source,
+        "--region",
+        "AB",
+        "--out",
+        tmp_path / "sct.mha",
+        "--dicom",
+        tmp_path / "sct",
+    )
+    assert process.returncode == 0, process.stderr
+    sct = read_volume(tmp_path / "sct.mha")
+    assert sct.array.std() > 20
+    for back in (by_sitk(tmp_path / "sct"), dicom.read_series(tmp_path / "sct")):
+        assert np.array_equal(back.array, sct.array)
+        assert not back.grid.differs_from(by_sitk(source).grid)
+    files = sorted((tmp_path / "sct").iterdir())
+    made = [pydicom.dcmread(name) for name in files]
+    first = pydicom.dcmread(next(source.iterdir()))
+    for data in made:
+        for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "FrameOfReferenceUID"):
+            assert data[keyword] == first[keyword]
+        assert data.Modality == "CT" and data.SOPClassUID == pydicom.uid.CTImageStorage
+        assert data.SeriesInstanceUID != first.SeriesInstanceUID
+        assert "synthct" in data.DerivationDescription and data.ImageType[0] == "DERIVED"
+        assert data.pixel_array.dtype == np.uint16 and data.RescaleIntercept == -1024 and data.RescaleSlope == 1
+    assert len({data.SOPInstanceUID for data in made}) == len(made)
+    assert {data.SOPInstanceUID for data in made}.isdisjoint(
+        {pydicom.dcmread(n).SOPInstanceUID for n in source.iterdir()}
+    )
+    assert len({data.SeriesInstanceUID for data in made}) == 1
+    assert [data.SourceImageSequence[0].ReferencedSOPInstanceUID for data in made] == [
+        dataset.SOPInstanceUID
+        for dataset in sorted((pydicom.dcmread(n) for n in source.iterdir()), key=lambda d: -d.InstanceNumber)
+    ]
+
+
+def test_uids_follow_from_the_content(tmp_path, array):
+    source = write_mr(tmp_path / "mr", array)
+    sct = dicom.read_series(source)
+    for name, volume in (("a", sct), ("b", sct), ("c", sct.with_array(sct.array + 1))):
+        dicom.write_series(volume, source, tmp_path / name)
+    first, again, other = ([p.read_bytes() for p in sorted((tmp_path / name).iterdir())] for name in "abc")
+    assert first == again
+    uids = [pydicom.dcmread(tmp_path / name / "CT_0001.dcm").SeriesInstanceUID for name in "abc"]
+    assert uids[0] == uids[1] != uids[2]
+    assert first != other
+
+
+def refused(directory, *texts):
+    with pytest.raises(InputError) as fault:
+        dicom.read_series(directory)
+    assert "\n" not in str(fault.value) and "Doe" not in str(fault.value)
+    for text in texts:
+        assert text in str(fault.value)
+
+
+def edit(directory, keyword, value, which=slice(0, 1)):
+    for name in sorted(directory.iterdir())[which]:
+        data = pydicom.dcmread(name)
+        if value is None:
+            del data[keyword]
+        else:
+            setattr(data, keyword, value)
+        data.save_as(name)
+
+
+def at(directory, z):
+    return next(directory.glob(f"*_{z}.dcm"))
+
+
+def test_mixed_series(tmp_path, array):
+    write_mr(tmp_path / "mr", array)
+    for name in write_mr(tmp_path / "other", array[:3], uid="1.2.3.5").iterdir():
+        name.rename(tmp_path / "mr" / f"x{name.name}")
+    refused(tmp_path / "mr", "2 series", "7, 3 files")
+
+
+def test_missing_slices(tmp_path, array):
+    directory = write_mr(tmp_path / "mr", array)
+    at(directory, 3).unlink()
+    refused(directory, "1 slice missing", "6.6 mm", "3.3 mm")
+
+
+def test_uneven_spacing(tmp_path, array):
+    directory = write_mr(tmp_path / "mr", array)
+    data = pydicom.dcmread(at(directory, 6))
+    data.ImagePositionPatient[2] += 1.1
+    data.save_as(at(directory, 6))
+    refused(directory, "not evenly spaced", "4.4 mm")
+
+
+def test_doubled_slice(tmp_path, array):
+    directory = write_mr(tmp_path / "mr", array)
+    (directory / "copy.dcm").write_bytes(at(directory, 2).read_bytes())
+    refused(directory, "same position")
+
+
+def test_gantry_tilt(tmp_path, array):
+    directory = write_mr(tmp_path / "mr", array)
+    for z in range(SHAPE[0]):
+        data = pydicom.dcmread(at(directory, z))
+        data.ImagePositionPatient[1] += 0.6 * z
+        data.save_as(at(directory, z))
+    refused(directory, "gantry tilt")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "text"),
+    [
+        ("SamplesPerPixel", 3, "colour"),
+        ("NumberOfFrames", 5, "multi-frame"),
+        ("ImagePositionPatient", None, "no ImagePosition"),
+        ("Rows", 43, "pixels"),
+        ("PixelData", None, "no pixel data"),
+        ("PixelSpacing", [1.0, 1.0], "pixel spacing"),
+        ("ImageOrientationPatient", [0, 1, 0, 1, 0, 0], "not parallel"),
+    ],
+)
+def test_slices_that_do_not_fit(tmp_path, array, keyword, value, text):
+    directory = write_mr(tmp_path / "mr", array)
+    edit(directory, keyword, value, slice(3, 4))
+    refused(directory, text)
+
+
+def test_no_dicom_and_one_slice(tmp_path, array):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "notes.txt").write_text("hello")
+    refused(tmp_path / "none", "no image")
+    refused(write_mr(tmp_path / "one", array[:1]), "one slice")
+
+
+def test_truncated_pixels(tmp_path, array):
+    directory = write_mr(tmp_path / "mr", array)
+    name = at(directory, 4)
+    name.write_bytes(name.read_bytes()[:-3000])
+    refused(directory, name.name, "truncated")
+
+
+def test_an_mr_series_is_refused_by_a_bundle_for_cbct(tmp_path, array, model):
+    source = write_mr(tmp_path / "ct", array)
+    edit(source, "Modality", "CT", slice(None))
+    process = call("predict.py", "--model", model, "--image", source, "--region", "AB", "--out", tmp_path / "sct.mha")
+    assert process.returncode == 2 and "DICOM modality CT, the bundle is for mr" in process.stderr
+    assert not (tmp_path / "sct.mha").exists()
