@@ -20,8 +20,10 @@ workflow {
 
     // every fault of the parameters and of the sheet at once, before any task
     def sheet = InputCheck.run(params, projectDir)
-    if (sheet.faults) {
-        error(InputCheck.text(sheet.faults))
+    def faults = sheet.faults +
+        ClusterCheck.faults(params, workflow.profile, workflow.workDir.toUriString(), ClusterCheck.checkpoints(params, workflow.launchDir))
+    if (faults) {
+        error(InputCheck.text(faults))
     }
 
     // one element a patient: [meta(patient, region, center, split, modality, masked), image, ct, mask, sct]; absent files are []

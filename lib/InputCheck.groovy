@@ -140,7 +140,7 @@ class InputCheck {
         if (params.model && !Files.exists((Nextflow.file(params.model) as Path).resolve('bundle.json'))) {
             faults << "parameter --model: found '${params.model}', expected a model bundle (a directory with bundle.json)".toString()
         }
-        ['exclude', 'fold_lists'].findAll { params[it] && !Files.exists(Nextflow.file(params[it]) as Path) }.each { name ->
+        ['exclude', 'fold_lists', 'weights'].findAll { params[it] && !Files.exists(Nextflow.file(params[it]) as Path) }.each { name ->
             faults << "parameter --${name}: found '${params[name]}', expected a path that exists".toString()
         }
         if (params.mode == 'train' && params.holdout?.toString()?.integer && !rows.any { it.split == 'test' }) {

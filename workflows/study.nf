@@ -71,17 +71,18 @@ workflow STUDY {
     training = cases.join(FOLDS.out.plan) // [arm, case directories, folds.json]
 
     // ---- train: the global model of each fold, then the region groups from its best checkpoint
-    checkpoint_dir = params.checkpoint_dir ?: "${params.outdir}/checkpoints"
-    checkpoints = checkpoint_dir.contains('://') ? checkpoint_dir : file(checkpoint_dir).toAbsolutePath().toString()
+    checkpoints = ClusterCheck.checkpoints(params, workflow.launchDir)
     if (!checkpoints.contains('://')) {
         file(checkpoints).mkdirs() // containers mount it, so it must be there, and this user's
     }
+    weights = params.weights ? file(params.weights) : []
     TRAIN(
         training.flatMap { arm, dirs, plan ->
             Plan.folds(plan).collect { fold -> [[arm: arm, fold: fold], dirs, plan] }
         },
         settings.map { chosen -> Presets.json(chosen, 'training') },
-        checkpoints
+        checkpoints,
+        weights
     )
     FINETUNE(
         TRAIN.out.model
@@ -94,7 +95,8 @@ workflow STUDY {
                 }
             },
         settings.map { chosen -> Presets.json(chosen, 'training', 'finetuning') },
-        checkpoints
+        checkpoints,
+        weights
     )
 
     // ---- bundle: all models of an arm, complete when every fold and group of its plan is

@@ -10,6 +10,7 @@ process FINETUNE {
     tuple val(meta), path(init), path(cases, stageAs: 'cases/*'), path(folds)
     val settings
     val checkpoint_dir
+    path weights // of the perceptual loss's encoders, a directory, or []
 
     output:
     tuple val(meta), path("${name}"), emit: model
@@ -21,6 +22,7 @@ process FINETUNE {
     """
     # code ${task.ext.code}
     export OMP_NUM_THREADS=${task.cpus}
+    ${weights ? "export SYNTHCT_WEIGHTS=${weights} TOTALSEG_WEIGHTS_PATH=${weights}" : ''}
     cat > settings.json <<'JSON'
     ${settings}
     JSON

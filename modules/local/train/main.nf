@@ -11,6 +11,7 @@ process TRAIN {
     tuple val(meta), path(cases, stageAs: 'cases/*'), path(folds)
     val settings
     val checkpoint_dir
+    path weights // of the perceptual loss's encoders, a directory, or []
 
     output:
     tuple val(meta), path("${name}"), emit: model
@@ -22,6 +23,7 @@ process TRAIN {
     """
     # code ${task.ext.code}
     export OMP_NUM_THREADS=${task.cpus}
+    ${weights ? "export SYNTHCT_WEIGHTS=${weights} TOTALSEG_WEIGHTS_PATH=${weights}" : ''}
     cat > settings.json <<'JSON'
     ${settings}
     JSON

@@ -1,0 +1,40 @@
+/** What a cluster's profile cannot do without, said before any task rather than by the cluster, one task at a time. */
+class ClusterCheck {
+
+    /**
+     * Faults of a run with the `profiles` chosen ("gpu,k8s"), whose tasks meet in `workDir` and whose training keeps its
+     * state in `checkpoints` (absolute paths or URIs).
+     */
+    static List<String> faults(Map params, String profiles, String workDir, String checkpoints) {
+        Set<String> chosen = profiles.tokenize(',') as Set
+        List<String> faults = []
+        if ('awsbatch' in chosen) {
+            if (!params.queue) {
+                faults << 'parameter --queue: missing, -profile awsbatch needs the job queue of the tasks'
+            }
+            if (!params.aws_bucket && !workDir.startsWith('s3://')) {
+                faults << 'parameter --aws_bucket: missing, -profile awsbatch needs s3://BUCKET/PREFIX for the work directory'
+            }
+            if (!checkpoints.contains('://')) {
+                faults << "checkpoint directory: found '${checkpoints}', expected a URI that every task can reach: give --outdir or --checkpoint_dir as s3://…".toString()
+            }
+        }
+        if ('k8s' in chosen) {
+            if (!params.k8s_claim) {
+                faults << 'parameter --k8s_claim: missing, -profile k8s needs the volume claim that every task mounts'
+            }
+            ['work directory': workDir, 'checkpoint directory': checkpoints].each { name, place ->
+                if (!place.contains('://') && !place.startsWith("${params.k8s_mount}/")) {
+                    faults << "${name}: found '${place}', expected a place below --k8s_mount ${params.k8s_mount}".toString()
+                }
+            }
+        }
+        return faults
+    }
+
+    /** Where training keeps its state: --checkpoint_dir, else OUTDIR/checkpoints; an absolute path or a URI. */
+    static String checkpoints(Map params, Object launchDir) {
+        String place = params.checkpoint_dir ?: "${params.outdir}/checkpoints"
+        return place.contains('://') ? place : (launchDir as java.nio.file.Path).resolve(place).toString()
+    }
+}
