@@ -15,7 +15,7 @@ class ClusterCheck {
             if (!params.aws_bucket && !workDir.startsWith('s3://')) {
                 faults << 'parameter --aws_bucket: missing, -profile awsbatch needs s3://BUCKET/PREFIX for the work directory'
             }
-            if (!checkpoints.contains('://')) {
+            if (params.mode == 'train' && !checkpoints.contains('://')) {
                 faults << "checkpoint directory: found '${checkpoints}', expected a URI that every task can reach: give --outdir or --checkpoint_dir as s3://…".toString()
             }
         }
@@ -23,7 +23,8 @@ class ClusterCheck {
             if (!params.k8s_claim) {
                 faults << 'parameter --k8s_claim: missing, -profile k8s needs the volume claim that every task mounts'
             }
-            ['work directory': workDir, 'checkpoint directory': checkpoints].each { name, place ->
+            Map places = ['work directory': workDir] + (params.mode == 'train' ? ['checkpoint directory': checkpoints] : [:])
+            places.each { name, place ->
                 if (!place.contains('://') && !place.startsWith("${params.k8s_mount}/")) {
                     faults << "${name}: found '${place}', expected a place below --k8s_mount ${params.k8s_mount}".toString()
                 }
