@@ -1,6 +1,7 @@
 """Small cases and settings for the tests of training: a made-up anatomy that a small network learns within seconds."""
 
 import contextlib
+import functools
 import importlib
 import json
 import multiprocessing
@@ -9,6 +10,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from synthct import settings as presets
 from synthct.cases import write_case
 from synthct.volume import Grid, Volume
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = (  # the test preset made smaller still
     "training.patch=[32, 32]",
     "training.batch=2",
@@ -83,8 +86,18 @@ def cohort(directory, count: int = 4, modality: str = "mr") -> tuple:
     return directory / "cases", directory / "folds.json"
 
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["small_training"])
+@functools.cache
+def _server():
+    """A process that has imported all of training and computed nothing; every tool starts as a fork of it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["small_training"])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "bin")])  # all it looks at to preload
+    forkserver.ensure_running()
+    del os.environ["PYTHONPATH"]
+    if before is not None:
+        os.environ["PYTHONPATH"] = before
+    return context
 
 
 @dataclass
@@ -105,7 +118,7 @@ class Tool:
         self.out, self.err = directory / f"{stamp}.out", directory / f"{stamp}.err"
         self.out.touch()
         told = (tool, list(map(str, arguments)), str(self.out), str(self.err), environment)
-        self.process = _SERVER.Process(target=_main, args=told)
+        self.process = _server().Process(target=_main, args=told)
         self.process.start()
 
     def wait_for(self, *starts: str):
@@ -129,7 +142,7 @@ class Tool:
 
 def _main(tool: str, arguments: list[str], out: str, err: str, environment: dict):
     os.environ.update({"OMP_NUM_THREADS": "1"} | environment)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
+    sys.path.insert(0, str(ROOT / "bin"))
     sys.argv = [tool, *arguments]
     with open(out, "w", buffering=1) as stdout, open(err, "w", buffering=1) as stderr:
         sys.stdout, sys.stderr = stdout, stderr
