@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -167,5 +168,12 @@ def _digest(settings: dict, training: list[Case], validation: list[Case], init: 
         "validation": [(case.patient, case.digest) for case in validation],
         "init": hashlib.sha256(Path(init).read_bytes()).hexdigest() if init else None,
         "run": [about[key] for key in ("version", "fold", "arm", "group")],
+        "code": _code(),
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _code() -> dict[str, str]:
+    """Every module of the package that is loaded, with its digest: a state is not for a run of other code."""
+    loaded = {name: module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "synthct"}
+    return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in sorted(loaded.items()) if file}

@@ -1,0 +1,159 @@
+"""The study on the real engine: real patients in, report out; resumed, edited, killed."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+pytestmark = pytest.mark.xdist_group("engine")
+
+# the three simulated-CBCT pairs, as short as a study can be
+SHORT = "training.max_steps=6;training.validate_every=2;finetuning.max_steps=2;finetuning.validate_every=1"
+CBCT = ["-profile", "test", "--modality", "cbct", "--registration", "impact,none", "--region_groups", "AB,HN", "--set", SHORT]
+
+
+def events(done) -> dict[str, set[str]]:
+    """What the engine says it did: {"Submitted": {"STUDY:TRAIN (…)", …}, "Cached": {…}}."""
+    said = done if isinstance(done, str) else done.stdout
+    return {
+        kind: set(re.findall(rf"{kind} process > (.+)", said)) for kind in ("Submitted", "Cached")
+    }
+
+
+def steps(names) -> set[str]:
+    return {name.split(" ")[0].split(":")[-1] for name in names}
+
+
+def fingerprints(outdir) -> dict[str, str]:
+    """SHA-256 of the voxels' file for each sCT."""
+    files = sorted((outdir / "sct").rglob("*.mha"))
+    return {str(path.relative_to(outdir)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def table(path) -> list[dict[str, str]]:
+    with open(path, newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.fixture(scope="session")
+def demo(nextflow, root, tmp_path_factory):
+    """The demo, once: real MR/CT patients, both registrations."""
+    place = tmp_path_factory.mktemp("demo")
+    done = nextflow(place, "run", root / "main.nf", "-profile", "test", "--outdir", place / "results")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place, done
+
+
+@pytest.fixture(scope="session")
+def cbct(nextflow, root, tmp_path_factory):
+    """A short study of simulated CBCT, uninterrupted."""
+    place = tmp_path_factory.mktemp("cbct")
+    arguments = [*CBCT, "--input", root / "assets" / "demo" / "samplesheet_cbct.csv", "--outdir", place / "results"]
+    done = nextflow(place, "run", root / "main.nf", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place, done
+
+
+def test_the_demo_leaves_what_is_promised(demo, root):
+    results = demo[0] / "results"
+    sheet = table(root / "assets" / "demo" / "samplesheet_mr.csv")
+    held_out = {row["patient"] for row in sheet if row["split"] == "test"}
+    for arm in ("elastix", "impact"):
+        for row in sheet:
+            place = results / "registration" / arm / row["patient"]
+            names = {"image.mha", "ct.mha", "mask.mha", "displacement.mha", "qc.json", "preview.npz"}
+            assert names <= {path.name for path in place.iterdir()}, place
+        bundle = json.loads((results / "models" / arm / "bundle.json").read_text())
+        assert bundle["modality"] == "mr" and {"AB-TH", "EX"} <= {name.replace("+", "-") for name in bundle["groups"]}
+        for patient in held_out:
+            sct = sitk.ReadImage(str(results / "sct" / arm / f"{patient}.mha"))
+            image = sitk.ReadImage(str(root / "assets" / "demo" / "mr" / patient / "mr.mha"))
+            assert sct.GetPixelID() == sitk.sitkInt16
+            assert sct.GetSize() == image.GetSize() and sct.GetOrigin() == image.GetOrigin()
+            assert sct.GetSpacing() == image.GetSpacing() and sct.GetDirection() == image.GetDirection()
+    patients = table(results / "evaluation" / "patients.csv")
+    combinations = {(row["trained_on"], row["tested_on"], row["patient"]) for row in patients}
+    assert combinations == {(a, b, p) for a in ("elastix", "impact") for b in ("elastix", "impact") for p in held_out}
+    html = (results / "report" / "report.html").read_text()
+    assert not re.search(r"(src|href)=[\"']https?:", html), "the report must open offline"
+    assert len(html) < 10e6
+    assert json.loads((results / "pipeline_info" / "settings.json").read_text())["preset"] == "test"
+
+
+def test_the_demo_beats_the_best_constant(demo):
+    """On the pairs that its own registration made, each arm must do better than one HU value for all voxels."""
+    rows = table(demo[0] / "results" / "evaluation" / "patients.csv")
+    for row in (row for row in rows if row["trained_on"] == row["tested_on"]):
+        assert float(row["mae"]) < float(row["mae_constant_predictor"]), row
+
+
+def test_registration_brings_the_pairs_together(demo):
+    """In the demo's misaligned pairs the similarity that was optimised has grown, and nothing folds."""
+    for path in (demo[0] / "results" / "registration").glob("*/STS_0*/qc.json"):
+        qc = json.loads(path.read_text())
+        assert qc["folding_fraction"] == 0, path
+        assert qc["mutual_information_after"] > qc["mutual_information_before"], path
+
+
+def test_once_more_with_resume_everything_is_cached(demo, nextflow, root):
+    place, first = demo
+    again = nextflow(place, "run", root / "main.nf", "-profile", "test", "--outdir", place / "results", "-resume")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert events(again)["Submitted"] == set()
+    assert events(again)["Cached"] == events(first)["Submitted"]
+
+
+def test_cbct_goes_through_the_same_code(cbct):
+    results = cbct[0] / "results"
+    sct = sitk.GetArrayFromImage(sitk.ReadImage(str(results / "sct" / "impact" / "SIM_HN_034.mha")))
+    assert np.unique(sct).size > 100
+    assert {row["tested_on"] for row in table(results / "evaluation" / "matrix.csv")} == {"impact", "none"}
+    bundle = json.loads((results / "models" / "impact" / "bundle.json").read_text())
+    assert (bundle["modality"], bundle["channels"]) == ("cbct", 3)
+
+
+def test_an_edit_reruns_what_uses_it(cbct, nextflow, root, checkout, tmp_path):
+    """A line in the loss: training again, and what follows from it; registration and preprocessing stay."""
+    losses = checkout / "bin" / "synthct" / "losses.py"
+    losses.write_text(losses.read_text() + "\n# a line more\n")
+    place, first = cbct
+    arguments = [*CBCT, "--input", root / "assets" / "demo" / "samplesheet_cbct.csv", "--outdir", tmp_path / "results"]
+    again = nextflow(place, "run", checkout / "main.nf", *arguments, "-resume")
+    assert again.returncode == 0, again.stdout + again.stderr
+    told = events(again)
+    # the same weights come out of the same loss, so what reads the bundle's content alone may be cached as well
+    assert {"TRAIN", "FINETUNE"} <= steps(told["Submitted"])
+    assert not steps(told["Submitted"]) & {"CHECK", "REGISTER", "CURATE", "PREPROCESS", "FOLDS", "BASELINES"}
+    assert {"CHECK", "REGISTER", "CURATE", "PREPROCESS", "FOLDS", "BASELINES"} <= steps(told["Cached"])
+
+
+def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow, tmp_path):
+    arguments = [*CBCT, "--input", root / "assets" / "demo" / "samplesheet_cbct.csv", "--outdir", tmp_path / "results"]
+    log = tmp_path / "out.txt"
+    with open(log, "w") as out:
+        driver = subprocess.Popen(
+            [str(root / "nextflow"), "run", str(root / "main.nf"), *map(str, arguments)], cwd=tmp_path, stdout=out,
+            stderr=subprocess.STDOUT, env=os.environ | {"NXF_ANSI_LOG": "false"}, start_new_session=True,
+        )
+        try:
+            # in the middle of a training: its first state is on the disk, its result is not
+            deadline = time.monotonic() + 600
+            while not list((tmp_path / "results" / "checkpoints").rglob("*.pt")) and driver.poll() is None:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+            assert driver.poll() is None, log.read_text()
+        finally:
+            os.killpg(driver.pid, signal.SIGKILL)
+            driver.wait()
+    again = nextflow(tmp_path, "run", root / "main.nf", *arguments, "-resume")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "REGISTER" in steps(events(again)["Cached"]) and "TRAIN" in steps(events(again)["Submitted"])
+    assert fingerprints(tmp_path / "results") == fingerprints(cbct[0] / "results")
