@@ -1,158 +1,193 @@
-"""The study on the real engine: real patients in, report out; resumed, edited, killed."""
+"""Aggregation, the matrix, selection, paired tests and the sentences made of them."""
 
-import csv
-import hashlib
-import json
-import os
-import re
-import signal
-import subprocess
-import time
+import math
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
+from scipy import stats
 
-pytestmark = pytest.mark.xdist_group("engine")
+from synthct import study
+from synthct.comparison import comparisons, holm, paired
+from synthct.files import plain, write_json
+from synthct.verdict import cautions, verdict
 
-# the three simulated-CBCT pairs, as short as a study can be
-SHORT = "training.max_steps=6;training.validate_every=2;finetuning.max_steps=2;finetuning.validate_every=1"
-CBCT = ["-profile", "test", "--modality", "cbct", "--registration", "impact,none", "--region_groups", "AB,HN", "--set", SHORT]
+# Tables 1 and 2 of the paper: MAE (HU) by region (AB, HN, TH) and the row "Aggregated" as printed.
+PAPER = {
+    "MR, baseline": ((64.89, 65.15, 60.07), 63.37),
+    "MR, IMPACT": ((54.80, 70.07, 55.97), 60.28),
+    "CBCT, baseline": ((58.46, 60.97, 50.40), 56.61),
+    "CBCT, IMPACT": ((49.70, 51.97, 44.04), 48.57),
+}
 
 
-def events(done) -> dict[str, set[str]]:
-    """What the engine says it did: {"Submitted": {"STUDY:TRAIN (…)", …}, "Cached": {…}}."""
-    said = done if isinstance(done, str) else done.stdout
+def row(patient, mae, region="AB", trained="impact", tested="impact", checkpoint="", **more):
     return {
-        kind: set(re.findall(rf"{kind} process > (.+)", said)) for kind in ("Submitted", "Cached")
+        "patient": patient,
+        "region": region,
+        "trained_on": trained,
+        "tested_on": tested,
+        "checkpoint": checkpoint,
+        "mae": mae,
+        "psnr": 40 - mae / 10,
+        "ms_ssim": 1 - mae / 1000,
+        "dice": math.nan,
+        "hd95": math.nan,
+    } | more
+
+
+def entry(entries, **wanted):
+    found = [one for one in entries if all(one[key] == value for key, value in wanted.items())]
+    assert len(found) == 1, wanted
+    return found[0]
+
+
+@pytest.mark.parametrize("table", PAPER)
+def test_papers_aggregated_rows_follow_from_its_region_rows(table):
+    regions, printed = PAPER[table]
+    means = dict(zip(("AB", "HN", "TH"), regions, strict=True))
+    assert round(study.aggregate(means), 2) == printed
+    # and through the rows of patients: three patients a region around its mean, of unequal number over regions
+    rows = [
+        row(f"{region}{i}", mean + offset, region)
+        for i, offset in enumerate((-5, 0, 5))
+        for region, mean in means.items()
+    ]
+    rows += [row(f"AB{i}", means["AB"]) for i in range(10, 20)]
+    aggregated = entry(study.summary(rows), region=study.AGGREGATED, metric="mae")
+    assert round(aggregated["mean"], 2) == printed
+    assert round(entry(study.summary(rows), region=study.POOLED, metric="mae")["mean"], 2) != printed
+
+
+def test_pooled_statistics_are_the_challenges():
+    rows = [row(f"P{i}", value) for i, value in enumerate((1.0, 2.0, 4.0, 9.0))]
+    pooled = entry(study.summary(rows), region=study.POOLED, metric="mae")
+    assert (pooled["mean"], pooled["min"], pooled["max"], pooled["n"]) == (4, 1, 9, 4)
+    assert pooled["sd"] == pytest.approx(math.sqrt(9.5))  # population, not sample
+    assert (pooled["q25"], pooled["median"], pooled["q75"]) == (1.75, 3, 5.25)
+
+
+def test_values_that_are_no_number_are_counted_and_named_and_never_reach_a_mean():
+    rows = [row("A", 10.0), row("B", math.nan), row("C", 30.0, psnr=math.inf)]
+    entries = study.summary(rows)
+    mae = entry(entries, region=study.POOLED, metric="mae")
+    assert (mae["mean"], mae["n"], mae["left_out"], mae["left_out_patients"]) == (20, 2, 1, "B (nan)")
+    psnr = entry(entries, region=study.POOLED, metric="psnr")
+    assert math.isfinite(psnr["mean"]) and psnr["left_out"] == 2 and "C (inf)" in psnr["left_out_patients"]
+    assert entry(study.matrix(rows), trained_on="impact")["n"] == 3
+
+
+def test_hd95_zeros_that_mean_nothing_was_found_are_not_averaged(tmp_path):
+    score = {"mae": 1, "psnr": "inf", "ms_ssim": "nan", "patient": "A", "dice": 0.0, "hd95": 0.0}
+    write_json(tmp_path / "missing.json", plain(score | {"n_classes_scored": 3, "n_classes_missing": 3}))
+    write_json(tmp_path / "unscored.json", plain(score | {"n_classes_scored": 0, "n_classes_missing": 0}))
+    write_json(tmp_path / "perfect.json", plain(score | {"dice": 1.0, "n_classes_scored": 3, "n_classes_missing": 0}))
+    (tmp_path / "other.json").write_text('{"something": "else"}')
+    rows = study.read_rows(tmp_path)
+    assert len(rows) == 3
+    assert sorted((str(r["dice"]), str(r["hd95"])) for r in rows) == [("0.0", "nan"), ("1.0", "0.0"), ("nan", "nan")]
+    assert rows[0]["psnr"] == math.inf and math.isnan(rows[0]["ms_ssim"])
+
+
+def test_selection_takes_the_aggregate_and_says_what_validation_mae_would_choose():
+    rows = [
+        row("A", 50.0, trained="impact", checkpoint="best", psnr=30.0, ms_ssim=0.90),
+        row("A", 52.0, trained="impact", checkpoint="final", psnr=31.0, ms_ssim=0.95),
+    ]
+    chosen = study.selection(rows, {("impact", "best"): 40.0, ("impact", "final"): 45.0})
+    best, final = chosen
+    assert (best["score"], final["score"]) == pytest.approx((1 / 3, 2 / 3))
+    assert final["chosen_by_aggregate"] and not best["chosen_by_aggregate"]
+    assert best["chosen_by_validation_mae"] and not final["chosen_by_validation_mae"]
+    assert (best["mean_rank"], final["mean_rank"]) == pytest.approx((5 / 3, 4 / 3))
+
+
+def test_min_max_is_a_half_when_all_are_equal():
+    assert study.min_max([3, 3], True).tolist() == [0.5, 0.5]
+    assert study.min_max([1, 2, 3], True).tolist() == [1, 0.5, 0]
+    assert study.min_max([1, 2, 3], False).tolist() == [0, 0.5, 1]
+
+
+def test_paired_test_equals_scipys_and_its_effect_size_has_a_sign():
+    a, b = [1.0, 2, 3, 4, 5, 6, 7, 8], [2.0, 4, 6, 8, 10, 12, 14, 15]
+    result = paired(a, b, lower_is_better=True)
+    assert result["p"] == pytest.approx(stats.wilcoxon(a, b).pvalue)
+    assert (result["rank_biserial"], result["a_better"], result["b_better"]) == (-1, 8, 0)
+    assert result["mean_difference"] == pytest.approx(-4.375)
+    assert paired(a, b, lower_is_better=False)["a_better"] == 0
+    same = paired(a, a, lower_is_better=True)
+    assert (same["p"], same["rank_biserial"], same["a_better"], same["b_better"]) == (1, 0, 0, 0)
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([]) == []
+
+
+def cells(values, n=10):
+    """Rows of a matrix with a fixed MAE by cell and a patient effect; "same" patients in all cells."""
+    return [
+        row(f"P{i:02}", mae + i + 0.1 * i * (trained != tested), trained=trained, tested=tested)
+        for (trained, tested), mae in values.items()
+        for i in range(n)
+    ]
+
+
+FOUR = {
+    ("impact", "impact"): 63.55,
+    ("impact", "elastix"): 72.47,
+    ("elastix", "impact"): 68.31,
+    ("elastix", "elastix"): 66.98,
+}
+
+
+def test_both_questions_are_asked_and_pairs_are_by_patient():
+    rows = [r for r in cells(FOUR) if not (r["patient"] == "P03" and r["tested_on"] == "elastix")]
+    tests = [test for test in comparisons(rows) if test["metric"] == "mae"]
+    assert {(t["question"], t["fixed"]) for t in tests} == {
+        ("model", "impact"),
+        ("model", "elastix"),
+        ("images", "impact"),
+        ("images", "elastix"),
     }
+    test = entry(tests, question="images", fixed="impact")
+    assert (test["a"], test["b"], test["n"]) == ("impact", "elastix", 9)
+    assert test["mean_difference"] < 0 and test["rank_biserial"] == -1
+    assert test["p_holm"] == pytest.approx(2 * test["p"])
 
 
-def steps(names) -> set[str]:
-    return {name.split(" ")[0].split(":")[-1] for name in names}
+def test_verdict_says_what_the_matrix_says():
+    rows = cells(FOUR)
+    said = verdict(rows, comparisons(rows))
+    assert said[0].startswith(
+        "Changing only the registration of the test images moves a model's mean absolute error by up to 9.4 HU"
+    )
+    assert said[0].endswith("changing only the registration it was trained on, by up to 5.9 HU.")
+    assert "trained on IMPACT pairs: 68.0 ± 2.9 HU" in said[1]
+    assert any(
+        "IMPACT test images" in sentence and "10 of 10 patients" in sentence and "Holm" in sentence for sentence in said
+    )
 
 
-def fingerprints(outdir) -> dict[str, str]:
-    """SHA-256 of the voxels' file for each sCT."""
-    files = sorted((outdir / "sct").rglob("*.mha"))
-    return {str(path.relative_to(outdir)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def test_too_few_patients_are_said_to_be_too_few():
+    rows = cells(FOUR, n=4)
+    tests = comparisons(rows)
+    assert "too few patients" in " ".join(verdict(rows, tests))
+    assert "not proven" in " ".join(cautions(tests))
+    enough = comparisons(cells(FOUR, n=20))
+    assert "too few" not in " ".join(verdict(cells(FOUR, n=20), enough)) and "not proven" not in " ".join(
+        cautions(enough)
+    )
 
 
-def table(path) -> list[dict[str, str]]:
-    with open(path, newline="") as handle:
-        return list(csv.DictReader(handle))
+def test_verdict_without_arms_names_no_model():
+    rows = [row("A", 30.0, trained="given", tested="given"), row("B", 40.0, trained="given", tested="given")]
+    assert verdict(rows, comparisons(rows)) == [
+        "The synthetic CT reaches a mean absolute error of 35.0 ± 5.0 HU, over 2 patients."
+    ]
+    assert verdict([], []) == [] and verdict([row("A", math.nan)], []) == []
 
 
-@pytest.fixture(scope="session")
-def demo(nextflow, root, tmp_path_factory):
-    """The demo, once: real MR/CT patients, both registrations."""
-    place = tmp_path_factory.mktemp("demo")
-    done = nextflow(place, "run", root / "main.nf", "-profile", "test", "--outdir", place / "results")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return place, done
-
-
-@pytest.fixture(scope="session")
-def cbct(nextflow, root, tmp_path_factory):
-    """A short study of simulated CBCT, uninterrupted."""
-    place = tmp_path_factory.mktemp("cbct")
-    arguments = [*CBCT, "--input", root / "assets" / "demo" / "samplesheet_cbct.csv", "--outdir", place / "results"]
-    done = nextflow(place, "run", root / "main.nf", *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return place, done
-
-
-def test_the_demo_leaves_what_is_promised(demo, root):
-    results = demo[0] / "results"
-    sheet = table(root / "assets" / "demo" / "samplesheet_mr.csv")
-    held_out = {row["patient"] for row in sheet if row["split"] == "test"}
-    for arm in ("elastix", "impact"):
-        for row in sheet:
-            place = results / "registration" / arm / row["patient"]
-            names = {"image.mha", "ct.mha", "mask.mha", "displacement.mha", "qc.json", "preview.npz"}
-            assert names <= {path.name for path in place.iterdir()}, place
-        bundle = json.loads((results / "models" / arm / "bundle.json").read_text())
-        assert bundle["modality"] == "mr" and {"AB-TH", "EX"} <= {name.replace("+", "-") for name in bundle["groups"]}
-        for patient in held_out:
-            sct = sitk.ReadImage(str(results / "sct" / arm / f"{patient}.mha"))
-            image = sitk.ReadImage(str(root / "assets" / "demo" / "mr" / patient / "mr.mha"))
-            assert sct.GetPixelID() == sitk.sitkInt16
-            assert sct.GetSize() == image.GetSize() and sct.GetOrigin() == image.GetOrigin()
-            assert sct.GetSpacing() == image.GetSpacing() and sct.GetDirection() == image.GetDirection()
-    patients = table(results / "evaluation" / "patients.csv")
-    combinations = {(row["trained_on"], row["tested_on"], row["patient"]) for row in patients}
-    assert combinations == {(a, b, p) for a in ("elastix", "impact") for b in ("elastix", "impact") for p in held_out}
-    html = (results / "report" / "report.html").read_text()
-    assert not re.search(r"(src|href)=[\"']https?:", html), "the report must open offline"
-    assert len(html) < 10e6
-    assert json.loads((results / "pipeline_info" / "settings.json").read_text())["preset"] == "test"
-
-
-def test_the_demo_beats_the_best_constant(demo):
-    """Every model, on every held-out pair, must do better than one HU value for all voxels."""
-    for row in table(demo[0] / "results" / "evaluation" / "patients.csv"):
-        assert float(row["mae"]) < 0.85 * float(row["baseline_constant_mae"]), row
-
-
-def test_registration_brings_the_pairs_together(demo):
-    """In the demo's misaligned pairs the similarity that was optimised has grown, and nothing folds."""
-    for path in (demo[0] / "results" / "registration").glob("*/STS_0*/qc.json"):
-        qc = json.loads(path.read_text())
-        assert qc["folding_fraction"] == 0, path
-        assert qc["mutual_information"]["after"] > qc["mutual_information"]["before"], path
-
-
-def test_once_more_with_resume_everything_is_cached(demo, nextflow, root):
-    place, first = demo
-    again = nextflow(place, "run", root / "main.nf", "-profile", "test", "--outdir", place / "results", "-resume")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert events(again)["Submitted"] == set()
-    assert events(again)["Cached"] == events(first)["Submitted"]
-
-
-def test_cbct_goes_through_the_same_code(cbct):
-    results = cbct[0] / "results"
-    sct = sitk.GetArrayFromImage(sitk.ReadImage(str(results / "sct" / "impact" / "SIM_HN_034.mha")))
-    assert np.unique(sct).size > 100
-    assert {row["tested_on"] for row in table(results / "evaluation" / "matrix.csv")} == {"impact", "none"}
-    bundle = json.loads((results / "models" / "impact" / "bundle.json").read_text())
-    assert (bundle["modality"], bundle["channels"]) == ("cbct", 3)
-
-
-def test_an_edit_reruns_what_uses_it(cbct, nextflow, root, checkout, tmp_path):
-    """A line in the loss: training again, and what follows from it; registration and preprocessing stay."""
-    losses = checkout / "bin" / "synthct" / "losses.py"
-    losses.write_text(losses.read_text() + "\n# a line more\n")
-    place, first = cbct
-    arguments = [*CBCT, "--input", root / "assets" / "demo" / "samplesheet_cbct.csv", "--outdir", tmp_path / "results"]
-    again = nextflow(place, "run", checkout / "main.nf", *arguments, "-resume")
-    assert again.returncode == 0, again.stdout + again.stderr
-    told = events(again)
-    # the same weights come out of the same loss, so what reads the bundle's content alone may be cached as well
-    assert {"TRAIN", "FINETUNE"} <= steps(told["Submitted"])
-    assert not steps(told["Submitted"]) & {"CHECK", "REGISTER", "CURATE", "PREPROCESS", "FOLDS", "BASELINES"}
-    assert {"CHECK", "REGISTER", "CURATE", "PREPROCESS", "FOLDS", "BASELINES"} <= steps(told["Cached"])
-
-
-def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow, tmp_path):
-    arguments = [*CBCT, "--input", root / "assets" / "demo" / "samplesheet_cbct.csv", "--outdir", tmp_path / "results"]
-    log = tmp_path / "out.txt"
-    with open(log, "w") as out:
-        driver = subprocess.Popen(
-            [str(root / "nextflow"), "run", str(root / "main.nf"), *map(str, arguments)], cwd=tmp_path, stdout=out,
-            stderr=subprocess.STDOUT, env=os.environ | {"NXF_ANSI_LOG": "false"}, start_new_session=True,
-        )
-        try:
-            # in the middle of a training: its first state is on the disk, its result is not
-            deadline = time.monotonic() + 600
-            while not list((tmp_path / "results" / "checkpoints").rglob("*.pt")) and driver.poll() is None:
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
-            assert driver.poll() is None, log.read_text()
-        finally:
-            os.killpg(driver.pid, signal.SIGKILL)
-            driver.wait()
-    again = nextflow(tmp_path, "run", root / "main.nf", *arguments, "-resume")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "REGISTER" in steps(events(again)["Cached"]) and "TRAIN" in steps(events(again)["Submitted"])
-    assert fingerprints(tmp_path / "results") == fingerprints(cbct[0] / "results")
+def test_trivial_predictors_are_counted():
+    scores = {"lookup": {"mae": 50.0}, "constant": {"mae": "90"}}
+    said = verdict([row("A", 30.0, baselines=scores), row("B", 60.0, baselines=scores)], [])
+    assert "of an intensity lookup table in 1 and of the best constant in 2" in said[-1]

@@ -2,8 +2,8 @@
 effect sizes.
 
 Two questions are asked of every metric. "model": on the same test images, do two training registrations differ?
-"images": for the same model, do two registrations of the test images change the score? Holm's correction covers all tests
-of one question and metric.
+"images": for the same model, do two registrations of the test images change the score? Holm's correction covers all
+tests of one question and metric.
 """
 
 import math

@@ -2,7 +2,8 @@
 selection.
 
 A row is one patient scored with one model on one image pair: a dict with "patient", "region", "trained_on" and
-"tested_on" (registration arms), "checkpoint", and the metrics as floats (NaN where there is none). Nothing here draws or tests.
+"tested_on" (registration arms), "checkpoint", and the metrics as floats (NaN where there is none). Nothing here draws
+or tests.
 """
 
 import json

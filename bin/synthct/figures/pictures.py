@@ -1,8 +1,11 @@
 """Pictures of patients: registration before and after, error maps. All panels of a figure share window and slice."""
 
+import zipfile
+
 import numpy as np
 from scipy import ndimage
 
+from synthct.errors import InputError
 from synthct.figures.style import FULL, HALF, SOFT, bare, canvas, png, styled
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -91,15 +94,15 @@ def registration_pair(arrays: dict[str, np.ndarray]) -> bytes:
 
     Arrays of register.py --preview: "fixed", "before", "after" and "mask", each (3, h, w).
     """
+    stretch = _range(arrays["before"][arrays["mask"] > 0]), _range(arrays["fixed"][arrays["mask"] > 0])
     planes = [_window(arrays["mask"][i]) for i in range(3)]
     ratios = [max((w[1].stop - w[1].start) / (w[0].stop - w[0].start), 0.2) for w in planes]
     height = (HALF - 0.25) / sum(ratios)
     figure, axes = canvas(HALF, 2 * min(height, 2.4) + 0.35, 2, 3, width_ratios=ratios)
     for number, (row, moment) in enumerate(zip(axes, ("before", "after"), strict=True)):
         for i, axis in enumerate(row):
-            inside = arrays["mask"][i][planes[i]] > 0
-            picture = _stretched(arrays[moment][i][planes[i]], inside)
-            edges = _edges(_stretched(arrays["fixed"][i][planes[i]], inside))
+            picture = _scaled(arrays[moment][i][planes[i]], *stretch[0])
+            edges = _edges(_scaled(arrays["fixed"][i][planes[i]], *stretch[1]))
             axis.imshow(_painted(picture, edges), interpolation="nearest", aspect="auto" if height > 2.4 else "equal")
             bare(axis)
             if number == 0:
@@ -110,8 +113,11 @@ def registration_pair(arrays: dict[str, np.ndarray]) -> bytes:
 
 def load(path) -> dict[str, np.ndarray]:
     """The arrays of an npz file; nothing in it is ever unpickled."""
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as fault:
+        raise InputError(f"pictures {path}: cannot be read ({fault})") from None
 
 
 def cropped(arrays: dict[str, np.ndarray], plane: str) -> dict[str, np.ndarray]:
@@ -158,10 +164,13 @@ def _window(mask: np.ndarray, margin: int = 6) -> tuple[slice, slice]:
     return tuple(slice(max(int(where.min()) - margin, 0), int(where.max()) + margin + 1) for where in np.nonzero(mask))
 
 
-def _stretched(plane: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    values = plane.astype(np.float32)
-    low, high = np.percentile(values[inside] if inside.any() else values, (1, 99))
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """The values to draw black and white: what lies in the mask, bone at its brightest left out."""
+    return tuple(float(v) for v in np.percentile(values, (1, 98))) if values.size else (0.0, 1.0)
+
+
+def _scaled(plane: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.clip((plane.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
 
 
 def _edges(plane: np.ndarray) -> np.ndarray:

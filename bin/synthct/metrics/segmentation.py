@@ -24,8 +24,8 @@ def segmentation_scores(sct_labels: np.ndarray, ct_labels: np.ndarray, spacing, 
     """Patient values: unweighted means over the classes of `region` that the CT's map has.
 
     `spacing` is (z, y, x) in mm. Returns {"dice" (0…1), "hd95" (mm), "n_classes_scored", "n_classes_missing",
-    "per_class"}. A class that the sCT's map lacks counts as Dice 0 and is left out of the HD95; with nothing to average both are
-    0.0, as on the leaderboard, which is why the counts stand beside them.
+    "per_class"}. A class that the sCT's map lacks counts as Dice 0 and is left out of the HD95; with nothing to average
+    both are 0.0, as on the leaderboard, which is why the counts stand beside them.
     """
     per_class = class_scores(sct_labels, ct_labels, spacing, classes_of(region))
     distances = [score["hd95"] for score in per_class.values() if score["hd95"] == score["hd95"]]

@@ -70,6 +70,7 @@ class Cards:
     """A row of headline numbers: (value, unit, what it is)."""
 
     cards: list[tuple[str, str, str]]
+    title: str = ""
     kind: str = "cards"
 
 

@@ -12,7 +12,7 @@ from synthct.report import context_sections, patient_sections, study_sections, t
 from synthct.report.blocks import Cards, Figure, Panels, Section, Text
 from synthct.report.inputs import Inputs
 from synthct.study import matrix, metrics_in, of_chosen_checkpoint, own_images
-from synthct.verdict import verdict
+from synthct.verdict import arm_name, verdict
 
 LARGEST = 6_500_000  # bytes of pictures in the page, so that it stays below 10 MB once they are written as text
 
@@ -108,4 +108,6 @@ def headline(inputs: Inputs) -> Cards | None:
         for m in metrics_in(rows)
         if math.isfinite(value := best.get(f"{m.key}_pooled", math.nan))
     ]
-    return Cards([*cards, (str(best["n"]), "", "test patients")])
+    named = best["trained_on"] not in ("", "given")
+    title = f"Trained on {arm_name(best['trained_on'])}, tested on {arm_name(best['tested_on'])}; means over patients"
+    return Cards([*cards, (str(best["n"]), "", "test patients")], title if named else "Means over patients")
