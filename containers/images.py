@@ -32,7 +32,7 @@ def chain(image: str) -> list[str]:
 
 
 def tag(image: str) -> str:
-    """First 12 hex digits of the SHA-256 of the parent's tag (an outside parent's name), the Dockerfile and the packages.
+    """First 12 hex digits of the SHA-256 of the parent's tag (or outside name), the Dockerfile and the packages.
 
     lib/ContainerImage.groovy computes the same, so the pipeline asks for the image that this content gives.
     """
@@ -45,7 +45,7 @@ def tag(image: str) -> str:
 
 
 def locked(lock: str) -> tuple[dict[str, str], dict[str, set[str]]]:
-    """A lock file's entries {package: "package==version + hashes"} and, from its `# via` notes, {package: what it needs}."""
+    """A lock file's entries {package: its lines} and, from its `# via` notes, {package: packages that it needs}."""
     entries: dict[str, str] = {}
     needs: dict[str, set[str]] = {}
     package = ""

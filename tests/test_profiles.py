@@ -1,0 +1,192 @@
+"""What each profile asks of its executor or container engine, step by step, as the engine really works it out.
+
+Stub runs of the whole study with commands in the place of Docker, its like and Slurm (tests/profiles/bin), and for AWS
+Batch and Kubernetes with tasks that write down their directives (tests/profiles/probe.config).
+"""
+
+import csv
+import json
+import os
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = set("BASELINES BUNDLE CHECK CURATE EVALUATE FINETUNE FOLDS PREDICT PREPROCESS REGISTER REPORT TRAIN".split())
+NETWORK = {"FINETUNE", "PREDICT", "REGISTER", "TRAIN"}
+QUEUES = "--queue cpu-queue --gpu_queue gpu-queue"
+ROLE = "arn:aws:iam::123456789012:role/tasks"
+RUNS = {
+    "docker": "",
+    "gpu,docker": "",
+    "gpu,podman": "",
+    "gpu,singularity": "",
+    "gpu,slurm,apptainer": f"{QUEUES} --slurm_account lab",
+    "gpu,awsbatch": f"{QUEUES} --aws_region eu-central-1 --aws_job_role {ROLE} --aws_bucket s3://bucket/prefix "
+    "--checkpoint_dir s3://bucket/states",
+    "gpu,k8s": "--k8s_namespace lab --k8s_claim shared --k8s_mount MOUNT --k8s_user 1234",
+}
+
+
+def wants_gpu(task) -> bool:
+    """With -profile gpu: all training and prediction, and of the registrations those by IMPACT."""
+    return task.step in {"TRAIN", "FINETUNE", "PREDICT"} or (task.step == "REGISTER" and task.tag.endswith("impact"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, nextflow):
+    """{profile: tasks of a stub run}, each (step, tag, run: text of .command.run, facts: what the probe wrote)."""
+    base = tmp_path_factory.mktemp("profiles")
+    demo = ROOT / "assets" / "demo" / "samplesheet_mr.csv"
+    with open(demo) as file:
+        rows = list(csv.DictReader(file))[:4]
+    for row in rows:
+        row |= {name: str(demo.parent / row[name]) for name in ("image", "ct", "mask") if row.get(name)}
+    with open(base / "sheet.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    limits = base / "limits.config"
+    limits.write_text("process.resourceLimits = [cpus: 8, memory: 32.GB]\nexecutor { cpus = 64; memory = 512.GB }\n")
+
+    def run(profile: str):
+        directory = base / profile.replace(",", "-")
+        directory.mkdir()
+        configs = [limits] + ([ROOT / "tests/profiles/probe.config"] if re.search("aws|k8s", profile) else [])
+        study = (
+            f"--input {base}/sheet.csv --modality mr --registration elastix,impact --preset test --folds 2 --holdout 1"
+        )
+        study = [*study.split(), *RUNS[profile].replace("MOUNT", str(base)).split(), "--outdir", "out dir"]
+        study += [word for config in configs for word in ("-c", config)]
+        done = nextflow(
+            directory,
+            *("run", ROOT / "main.nf", "-stub-run", "-profile", profile, *study),
+            PATH=f"{ROOT}/tests/profiles/bin:{os.environ['PATH']}",
+            NXF_OPTS="-XX:TieredStopAtLevel=1",
+            NXF_SYNTAX_PARSER="v1",
+        )
+        assert done.returncode == 0, f"{profile}: {done.stdout}\n{done.stderr}"
+        tasks = []
+        with open(directory / "out dir/pipeline_info/trace.txt") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                (work,) = (directory / "work").glob(f"{row['hash']}*")
+                name, _, tag = row["name"].partition(" (")
+                facts = work / ".facts.json"
+                tasks.append(
+                    SimpleNamespace(
+                        step=name.split(":")[-1],
+                        tag=tag.rstrip(")"),
+                        run=(work / ".command.run").read_text(),
+                        facts=json.loads(facts.read_text()) if facts.exists() else {},
+                        directory=directory,
+                    )
+                )
+        assert {task.step for task in tasks} == STEPS
+        return tasks
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(RUNS, pool.map(run, RUNS), strict=True))
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, str]:
+    """{step: name of the image that containers/build gives}."""
+    listed = subprocess.run([ROOT / "containers/build", "--list"], capture_output=True, text=True, check=True)
+    return {name.split("/")[-1].split(":")[0].upper(): name for name in listed.stdout.split()}
+
+
+def engine_line(task, engine: str) -> str:
+    """The line of .command.run that starts the container."""
+    (line,) = re.findall(rf"^\s*.*\b{engine} (?:run|exec) .*$", task.run, re.MULTILINE)
+    return line
+
+
+@pytest.mark.parametrize(
+    "profile, engine, flag",
+    [
+        ("docker", "docker", "--gpus"),
+        ("gpu,docker", "docker", "--gpus all"),
+        ("gpu,podman", "podman", "--device nvidia.com/gpu=all"),
+        ("gpu,singularity", "singularity", "--nv"),
+        ("gpu,slurm,apptainer", "apptainer", "--nv"),
+    ],
+)
+def test_container_engines(runs, images, profile, engine, flag):
+    """Each step runs in its own image, GPU tasks alone get the GPU's flag, and training reaches its checkpoints."""
+    for task in runs[profile]:
+        line = engine_line(task, engine)
+        if engine in ("docker", "podman"):
+            assert f" {images[task.step]} " in line
+        else:
+            assert images[task.step].replace("/", "-").replace(":", "-") + ".img" in line
+        assert (flag in line) == ("gpu" in profile and wants_gpu(task)), line
+        assert ("--shm-size 1g" in line) == (task.step in NETWORK and engine in ("docker", "podman")), line
+        checkpoints = f"{task.directory}/out dir/checkpoints"
+        bind = "-v" if engine in ("docker", "podman") else "-B"
+        assert (f"{bind} '{checkpoints}:{checkpoints}'" in line) == (task.step in {"TRAIN", "FINETUNE"}), line
+        if engine == "docker":
+            assert "-u $(id -u):$(id -g)" in line
+        if engine == "podman":
+            assert "--userns keep-id" in line
+        assert ".venv" not in task.run, "the checkout's own environment is not for containers"
+
+
+def test_slurm(runs):
+    """Partition, account, resources, and a GPU for GPU tasks alone."""
+    for task in runs["gpu,slurm,apptainer"]:
+        asked = re.findall(r"^#SBATCH (.*)$", task.run, re.MULTILINE)
+        assert f"-p {'gpu-queue' if wants_gpu(task) else 'cpu-queue'}" in asked
+        assert any("--account=lab" in line for line in asked)
+        assert any("--gres=gpu:1" in line for line in asked) == wants_gpu(task)
+        cpus = {"TRAIN": 8, "FINETUNE": 8, "PREDICT": 4, "REGISTER": 4, "PREPROCESS": 2, "EVALUATE": 2, "REPORT": 2}
+        expected = cpus.get(task.step, 1)
+        assert f"--mem {expected * 4096 if expected > 1 else 4096}M" in asked, asked
+        if expected > 1:
+            assert f"-c {expected}" in asked
+
+
+def test_aws_batch(runs, images):
+    """Every step has a queue and an image; GPUs by `accelerator` alone; --shm-size in the form that Batch can read."""
+    for task in runs["gpu,awsbatch"]:
+        facts = task.facts
+        assert facts["container"] == images[task.step]
+        assert facts["queue"] == ("gpu-queue" if wants_gpu(task) else "cpu-queue")
+        assert facts["accelerator"] == (1 if wants_gpu(task) else None)
+        assert facts["containerOptions"] == ("--shm-size 1g" if task.step in NETWORK else None)
+        assert facts["aws"]["region"] == "eu-central-1"
+        assert facts["aws"]["batch"]["jobRole"] == ROLE
+        assert facts["aws"]["batch"]["maxSpotAttempts"] > 0
+
+
+def test_kubernetes(runs, images):
+    """GPUs by `accelerator` alone with request equal to limit, shared memory for GPU steps, one claim for all."""
+    for task in runs["gpu,k8s"]:
+        facts = task.facts
+        assert facts["container"] == images[task.step]
+        assert facts["accelerator"] == facts["limit"] == (1 if wants_gpu(task) else None)
+        shared_memory = [option for option in facts["pod"] or [] if option.get("mountPath") == "/dev/shm"]
+        assert bool(shared_memory) == (task.step in NETWORK)
+        assert all(option["emptyDir"]["medium"] == "Memory" for option in shared_memory)
+        mount = str(task.directory.parent)
+        wanted = {"namespace": "lab", "storageClaimName": "shared", "storageMountPath": mount, "runAsUser": 1234}
+        assert (wanted | {"pullPolicy": "IfNotPresent"}).items() <= facts["k8s"].items()
+
+
+def test_faults_of_a_cluster(tmp_path, nextflow):
+    """What a profile cannot do without is said at once and before any task, with the other faults."""
+    wrong = ("--queue", "a queue", "--k8s_claims", "shared")
+    done = nextflow(tmp_path, "run", ROOT / "main.nf", "-profile", "test,awsbatch,k8s", *wrong)
+    assert done.returncode != 0
+    for fault in (
+        "--queue: found 'a queue'",
+        "--k8s_claims: unknown, did you mean 'k8s_claim'",
+        "--k8s_claim: missing",
+        "--aws_bucket: missing",
+        f"checkpoint directory: found '{tmp_path}/results/checkpoints'",
+        f"work directory: found '{tmp_path}/work', expected a place below --k8s_mount /workspace",
+    ):
+        assert fault in done.stdout, done.stdout
