@@ -5,6 +5,7 @@ name and a digest of its settings and data, so runs share a directory and a stat
 """
 
 import os
+import platform
 import re
 import tempfile
 from pathlib import Path
@@ -58,7 +59,7 @@ class StateFile:
     def save(self, state: dict):
         """Write the state so that it is there whole, or the one before it still is."""
         state = {"format": FORMAT, "digest": self.digest, **state}
-        beside = f"{self.path}.{os.getpid()}.writing"
+        beside = f"{self.path}.{platform.node()}.{os.getpid()}.writing"
         if "file" in self.files.protocol:
             try:
                 with open(beside, "wb") as file:
@@ -77,6 +78,10 @@ class StateFile:
                 self.files.mv(beside, self.path)
 
     def remove(self):
-        """The run is done: nothing is left to continue."""
+        """The run is done: nothing is left to continue, nor of a write that a kill cut short on this machine."""
         if self.files.exists(self.path):
             self.files.rm_file(self.path)
+        for beside in self.files.glob(f"{self.path}.{platform.node()}.*.writing"):
+            writer = beside.split(".")[-2]
+            if not Path("/proc", writer).exists():  # a living one is a twin of this run, left by a killed driver
+                self.files.rm_file(beside)
