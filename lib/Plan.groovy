@@ -1,4 +1,4 @@
-import groovy.json.JsonSlurper
+import groovy.json.JsonSlurperClassic
 import java.nio.file.Path
 
 /** What the workflow reads out of an arm's folds.json. */
@@ -28,6 +28,6 @@ class Plan {
     }
 
     private static Map read(Path plan) {
-        return new JsonSlurper().parseText(plan.text) as Map
+        return new JsonSlurperClassic().parseText(plan.text) as Map
     }
 }

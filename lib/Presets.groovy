@@ -1,5 +1,5 @@
 import groovy.json.JsonOutput
-import groovy.json.JsonSlurper
+import groovy.json.JsonSlurperClassic
 import java.nio.file.Path
 import nextflow.Nextflow
 
@@ -40,8 +40,9 @@ class Presets {
         return result.join(';')
     }
 
+    /** The settings as plain maps: those of JsonSlurper fill themselves on first reading, which operators do in parallel. */
     static Map read(Path settings) {
-        return new JsonSlurper().parseText(settings.text) as Map
+        return new JsonSlurperClassic().parseText(settings.text) as Map
     }
 
     /** The sections a step needs (all when none is named), on one line: what changes elsewhere does not re-run the step. */
