@@ -1,7 +1,7 @@
 """What each profile asks of its executor or container engine, step by step, as the engine really works it out.
 
-Stub runs of the whole study with commands in the place of Docker, its like and Slurm (tests/profiles/bin), and for AWS
-Batch and Kubernetes with tasks that write down their directives (tests/profiles/probe.config).
+Stub runs of the whole study with commands in the place of Docker, its like and Slurm (tests/profiles/bin), a server in
+the place of Kubernetes (fake_kubernetes.py), and for AWS Batch tasks that write down their directives (probe.config).
 """
 
 import csv
@@ -9,6 +9,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,11 @@ from types import SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = set("BASELINES BUNDLE CHECK CURATE EVALUATE FINETUNE FOLDS PREDICT PREPROCESS REGISTER REPORT TRAIN".split())
+sys.path.insert(0, str(ROOT / "tests" / "profiles"))
+
+from fake_kubernetes import FakeKubernetes  # noqa: E402
+
+STEPS = {path.parent.name.upper() for path in (ROOT / "modules/local").glob("*/main.nf")}
 NETWORK = {"FINETUNE", "PREDICT", "REGISTER", "TRAIN"}
 QUEUES = "--queue cpu-queue --gpu_queue gpu-queue"
 ROLE = "arn:aws:iam::123456789012:role/tasks"
@@ -38,7 +43,15 @@ def wants_gpu(task) -> bool:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, nextflow):
+def kubernetes():
+    """A server that loses the first training's pod."""
+    fake = FakeKubernetes(tools=ROOT / ".venv" / "bin", lose="TRAIN")
+    yield fake
+    fake.close()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, nextflow, kubernetes):
     """{profile: tasks of a stub run}, each (step, tag, run: text of .command.run, facts: what the probe wrote)."""
     base = tmp_path_factory.mktemp("profiles")
     demo = ROOT / "assets" / "demo" / "samplesheet_mr.csv"
@@ -51,12 +64,15 @@ def runs(tmp_path_factory, nextflow):
         writer.writeheader()
         writer.writerows(rows)
     limits = base / "limits.config"
-    limits.write_text("process.resourceLimits = [cpus: 8, memory: 32.GB]\nexecutor { cpus = 64; memory = 512.GB }\n")
+    limits.write_text(
+        "process.resourceLimits = [cpus: 8, memory: 32.GB]\n"
+        "executor { cpus = 64; memory = 512.GB; pollInterval = '500ms' }\n"
+    )
 
     def run(profile: str):
         directory = base / profile.replace(",", "-")
         directory.mkdir()
-        configs = [limits] + ([ROOT / "tests/profiles/probe.config"] if re.search("aws|k8s", profile) else [])
+        configs = [limits] + ([ROOT / "tests/profiles/probe.config"] if "awsbatch" in profile else [])
         study = (
             f"--input {base}/sheet.csv --modality mr --registration elastix,impact --preset test --folds 2 --holdout 1"
         )
@@ -68,6 +84,7 @@ def runs(tmp_path_factory, nextflow):
             PATH=f"{ROOT}/tests/profiles/bin:{os.environ['PATH']}",
             NXF_OPTS="-XX:TieredStopAtLevel=1",
             NXF_SYNTAX_PARSER="v1",
+            KUBECONFIG=str(kubernetes.kubeconfig(directory / "kubeconfig")),
         )
         assert done.returncode == 0, f"{profile}: {done.stdout}\n{done.stderr}"
         tasks = []
@@ -162,18 +179,41 @@ def test_aws_batch(runs, images):
         assert facts["aws"]["batch"]["maxSpotAttempts"] > 0
 
 
-def test_kubernetes(runs, images):
-    """GPUs by `accelerator` alone with request equal to limit, shared memory for GPU steps, one claim for all."""
-    for task in runs["gpu,k8s"]:
-        facts = task.facts
-        assert facts["container"] == images[task.step]
-        assert facts["accelerator"] == facts["limit"] == (1 if wants_gpu(task) else None)
-        shared_memory = [option for option in facts["pod"] or [] if option.get("mountPath") == "/dev/shm"]
-        assert bool(shared_memory) == (task.step in NETWORK)
-        assert all(option["emptyDir"]["medium"] == "Memory" for option in shared_memory)
-        mount = str(task.directory.parent)
-        wanted = {"namespace": "lab", "storageClaimName": "shared", "storageMountPath": mount, "runAsUser": 1234}
-        assert (wanted | {"pullPolicy": "IfNotPresent"}).items() <= facts["k8s"].items()
+def test_kubernetes(runs, images, kubernetes):
+    """The pods that the server was sent: a GPU for GPU tasks alone, shared memory for GPU steps, one claim."""
+    for pod in kubernetes.specs:
+        labels, spec = pod["metadata"]["labels"], pod["spec"]
+        (container,) = spec["containers"]
+        task = SimpleNamespace(
+            step=labels["nextflow.io/processName"].split("_")[-1], tag=labels["nextflow.io/taskName"].rstrip("_")
+        )
+        assert pod["metadata"]["namespace"] == "lab"
+        assert container["image"] == images[task.step]
+        assert container["imagePullPolicy"] == "IfNotPresent"
+        assert "command" not in container, "the task is in args: an image's entry point would swallow it"
+        gpu = {"nvidia.com/gpu": 1} if wants_gpu(task) else {}
+        for kind in ("requests", "limits"):
+            asked = container["resources"].get(kind, {})
+            assert {name: value for name, value in asked.items() if "gpu" in name} == gpu, task
+        assert container["resources"]["requests"]["memory"].endswith("Mi")
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        (claim,) = [volume for volume in spec["volumes"] if "persistentVolumeClaim" in volume]
+        assert claim["persistentVolumeClaim"]["claimName"] == "shared"
+        assert claim["name"] in mounts.values()
+        assert ("/dev/shm" in mounts) == (task.step in NETWORK)
+        if task.step in NETWORK:
+            assert volumes[mounts["/dev/shm"]]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+            assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        assert spec["securityContext"] == {"runAsUser": 1234}
+
+
+def test_pod_that_vanishes(runs, kubernetes):
+    """The pod of a training is lost, as when its node is taken away: the task runs again and the study completes."""
+    names = [pod["metadata"]["labels"]["nextflow.io/taskName"] for pod in kubernetes.specs]
+    twice = {name for name in names if names.count(name) == 2}
+    assert len(twice) == 1 and "TRAIN" in twice.pop()
+    assert {task.step for task in runs["gpu,k8s"]} == STEPS
 
 
 def test_faults_of_a_cluster(tmp_path, nextflow):
