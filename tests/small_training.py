@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
@@ -146,4 +147,8 @@ def _main(tool: str, arguments: list[str], out: str, err: str, environment: dict
     sys.argv = [tool, *arguments]
     with open(out, "w", buffering=1) as stdout, open(err, "w", buffering=1) as stderr:
         sys.stdout, sys.stderr = stdout, stderr
-        importlib.import_module(tool.removesuffix(".py")).main()
+        try:
+            importlib.import_module(tool.removesuffix(".py")).main()
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)

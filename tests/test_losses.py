@@ -65,7 +65,7 @@ def test_batched_is_sample_by_sample(batch, make):
     loss.backward()
     assert terms["loss"].item() == pytest.approx(loss.item(), rel=1e-4)
     assert (prediction.grad - plain.grad).abs().max() < 1e-2 * plain.grad.abs().max()
-    assert float(terms["perceptual"]) > 0
+    assert terms["perceptual"].item() > 0
 
 
 def test_a_perfect_prediction_costs_nothing(batch):

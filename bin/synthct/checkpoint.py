@@ -6,6 +6,7 @@ Nothing here runs code that a file brings along: safetensors hold numbers only, 
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 
 import torch
@@ -48,7 +49,9 @@ def load_weights(path) -> tuple[dict[str, torch.Tensor], dict]:
 def load_torch(path):
     """A torch file of tensors and plain values, to the CPU; `InputError` when it is damaged or holds code."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a foreign file the verdict counts, not torch's musings on its pickle
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as fault:
         if "weights_only" in str(fault) or "Unsupported" in str(fault):
             raise InputError(f"checkpoint {path}: holds Python objects other than weights, refused unread") from None

@@ -8,6 +8,8 @@ from synthct.errors import InputError
 
 STRIDE = 32  # in-plane sizes must be multiples of this
 
+ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+
 
 def build(settings: dict, channels: int) -> nn.Module:
     """A U-Net++ with a tanh head, weights not yet drawn (see `initialise`).
@@ -17,10 +19,12 @@ def build(settings: dict, channels: int) -> nn.Module:
     multiples of `STRIDE`, output (n, 1, y, x). State-dict keys are those of segmentation-models-pytorch (the head has
     none of its own). Source: Boussot et al. 2025, section 3.3, and the released UNetpp.yml.
     """
-    if settings["encoder"] not in smp.encoders.encoders:
-        raise InputError(f"encoder {settings['encoder']!r}: not one of segmentation-models-pytorch's own")
+    if settings["encoder"] not in ENCODERS:
+        raise InputError(f"training.network.encoder {settings['encoder']!r}: expected one of {', '.join(ENCODERS)}")
     decoder = tuple(settings["decoder_channels"])
-    return smp.UnetPlusPlus(
+    if not 3 <= len(decoder) <= 5:
+        raise InputError(f"training.network.decoder_channels {list(decoder)}: expected 3 to 5 numbers")
+    model = smp.UnetPlusPlus(
         settings["encoder"],
         encoder_depth=len(decoder),
         encoder_weights=None,
@@ -29,6 +33,9 @@ def build(settings: dict, channels: int) -> nn.Module:
         classes=1,
         activation="tanh",
     )
+    for stage in range(len(decoder), 5):  # a shallower encoder has these too, though nothing passes through them
+        setattr(model.encoder, f"layer{stage}", nn.Identity())
+    return model
 
 
 def initialise(model: nn.Module, settings: dict, generator: torch.Generator) -> nn.Module:
