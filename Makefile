@@ -35,7 +35,7 @@ demo: setup
 test: setup lint
 	OMP_NUM_THREADS=2 .venv/bin/python -m pytest tests
 
-test-docker: setup images
+test-docker: setup
 	tests/docker/run
 
 test-k8s: setup
@@ -55,6 +55,7 @@ images:
 
 lock: | $(UV)
 	$(UV) pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --python-version 3.11 requirements.in -o requirements.lock
+	containers/lock
 
 clean:
 	rm -rf .venv demo work results .nextflow*
