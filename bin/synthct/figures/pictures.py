@@ -94,7 +94,7 @@ def registration_pair(arrays: dict[str, np.ndarray]) -> bytes:
 
     Arrays of register.py --preview: "fixed", "before", "after" and "mask", each (3, h, w).
     """
-    stretch = _range(arrays["before"][arrays["mask"] > 0]), _range(arrays["fixed"][arrays["mask"] > 0])
+    stretch = [_range(arrays[name]) for name in ("before", "fixed")]
     planes = [_window(arrays["mask"][i]) for i in range(3)]
     ratios = [max((w[1].stop - w[1].start) / (w[0].stop - w[0].start), 0.2) for w in planes]
     height = (HALF - 0.25) / sum(ratios)
@@ -165,8 +165,12 @@ def _window(mask: np.ndarray, margin: int = 6) -> tuple[slice, slice]:
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """The values to draw black and white: what lies in the mask, bone at its brightest left out."""
-    return tuple(float(v) for v in np.percentile(values, (1, 98))) if values.size else (0.0, 1.0)
+    """What is drawn black and white: the CT window for HU (air below −500), else the values' own range without its
+    ends.
+    """
+    if not values.size or values.min() < -500:
+        return WINDOW
+    return tuple(float(value) for value in np.percentile(values, (1, 98)))
 
 
 def _scaled(plane: np.ndarray, low: float, high: float) -> np.ndarray:

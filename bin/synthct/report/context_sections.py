@@ -80,7 +80,7 @@ def registration(inputs: Inputs) -> Section | None:
                 )
         section.blocks.append(Panels(figures, "Each line a patient: before, left, and after, right.", 3))
     figures = []
-    for arm in arms:
+    for arm in [arm for arm in arms if arm != "none"] or arms:  # without registration, after is before
         for patient in _examples(inputs, arm):
             figures.append(
                 Figure(
