@@ -42,20 +42,25 @@ def nextflow():
     return run
 
 
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """A copy of the pipeline's code that a test may edit; it uses the environment and the images of the checkout."""
-    copy = tmp_path / "synthct"
+def copy_checkout(place: Path) -> Path:
+    """A copy of the pipeline's code that a test may edit; it uses the environment and the patients of the checkout."""
+    copy = place / "synthct"
     copy.mkdir()
-    for name in ("main.nf", "nextflow.config", "nextflow_schema.json"):
-        shutil.copy(ROOT / name, copy)
+    for name in ("main.nf", "nextflow.config", "nextflow_schema.json", "requirements.lock"):
+        shutil.copy2(ROOT / name, copy)
     for name in ("bin", "lib", "modules", "workflows", "conf", "containers"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "assets").mkdir()
-    shutil.copy(ROOT / "assets" / "schema_input.json", copy / "assets")
+    shutil.copy2(ROOT / "assets" / "schema_input.json", copy / "assets")
     (copy / "assets" / "demo").symlink_to(ROOT / "assets" / "demo")
     (copy / ".venv").symlink_to(ROOT / ".venv")
     return copy
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A copy of the pipeline's code, for one test."""
+    return copy_checkout(tmp_path)
 
 
 def bad_input(process: subprocess.CompletedProcess, *expected: str):
