@@ -33,7 +33,7 @@ demo: setup
 # --- check
 .PHONY: test test-docker test-k8s lint bench
 test: setup lint
-	OMP_NUM_THREADS=2 .venv/bin/python -m pytest tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup tests
 
 test-docker: setup
 	tests/docker/run
