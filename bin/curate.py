@@ -7,9 +7,7 @@ import click
 
 from synthct import curation
 from synthct import settings as presets
-from synthct.cli import FILE
-from synthct.cli import OUT
-from synthct.cli import tool
+from synthct.cli import FILE, OUT, tool
 from synthct.files import atomic
 
 

@@ -10,22 +10,12 @@ import SimpleITK as sitk
 import torch
 
 from synthct import settings as presets
-from synthct.cli import FILE
-from synthct.cli import OUT
-from synthct.cli import VOLUME
-from synthct.cli import cpu_threads
-from synthct.cli import tool
+from synthct.cli import FILE, OUT, VOLUME, cpu_threads, tool
 from synthct.errors import InputError
-from synthct.files import atomic
-from synthct.files import plain
-from synthct.files import write_json
+from synthct.files import atomic, plain, write_json
 from synthct.registration import pairwise
 from synthct.registration.preview import write_preview
-from synthct.volume import Volume
-from synthct.volume import read_mask
-from synthct.volume import read_volume
-from synthct.volume import resample
-from synthct.volume import write_volume
+from synthct.volume import Volume, read_mask, read_volume, resample, write_volume
 
 
 @tool("register.py", help=__doc__)

@@ -51,8 +51,10 @@ def read_exclusions(path) -> set[str]:
 def curate(records: dict[str, dict], settings: dict, excluded: set[str] = frozenset()) -> list[dict]:
     """One row {patient, kept, reason, score} a record; `settings` is the section ``curation`` of a preset."""
     scores = {patient: _measures(record, settings["limits"]) for patient, record in records.items()}
-    for key, sign, what in (("mutual_information_after", -1, "mutual information {:.2f}, far below the cohort's {:.2f}"),
-                            ("mind_distance_after", 1, "MIND distance {:.3f}, far above the cohort's {:.3f}")):
+    for key, sign, what in (
+        ("mutual_information_after", -1, "mutual information {:.2f}, far below the cohort's {:.2f}"),
+        ("mind_distance_after", 1, "MIND distance {:.3f}, far above the cohort's {:.3f}"),
+    ):
         values = {patient: float(record[key]) for patient, record in records.items() if key in record}
         if len(values) < SMALLEST_COHORT:
             continue

@@ -1,8 +1,8 @@
 """Cubic B-spline free-form deformation on a regular grid of control points, evaluated with three small matrices.
 
-A displacement is u(x) = Σ c_ijk β((z−z_i)/h) β((y−y_j)/h) β((x−x_k)/h) (Rueckert et al. 1999). On a lattice of points the
-sum separates: one dense basis matrix an axis, three matrix products, exact at any lattice and spacing, differentiable
-by autograd, and equal to ``SimpleITK.BSplineTransform`` (order 3). Axes are ordered (z, y, x) and positions along an
+A displacement is u(x) = Σ c_ijk β((z−z_i)/h) β((y−y_j)/h) β((x−x_k)/h) (Rueckert et al. 1999). On a lattice of points
+the sum separates: one dense basis matrix an axis, three matrix products, exact at any lattice and spacing,
+differentiable by autograd, and equal to ``SimpleITK.BSplineTransform`` (order 3). Axes are ordered (z, y, x) and positions along an
 axis are millimetres from the first voxel centre; displacement components are (x, y, z) in LPS millimetres.
 """
 
@@ -89,8 +89,11 @@ class Lattice:
         return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
-class BendingEnergy:
-    """Mean over the volume of the squared second derivatives of u (1/mm²), exact for the spline (Gram matrices)."""
+class Smoothness:
+    """Mean over the volume of |u|² (mm²), |du|² (1) and |d²u|² (1/mm²), exact for the spline (Gram matrices).
+
+    The last is Rueckert's bending energy, which is zero for any affine displacement.
+    """
 
     def __init__(self, control: ControlGrid, extents: tuple[float, ...], like: torch.Tensor):
         self._gram = []
@@ -99,14 +102,18 @@ class BendingEnergy:
             bases = [control.basis(axis, points, order) for order in range(3)]
             self._gram.append(_tensors([b.T @ b / len(points) for b in bases], like))
 
-    def __call__(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """The energy, a scalar; zero for any affine displacement."""
+    def __call__(self, coefficients: torch.Tensor, weights: tuple[float, float, float]) -> torch.Tensor:
+        """The sum of the three means, weighted by derivative order, a scalar."""
         z, y, x = self._gram
-        total = 0.0
-        for orders, weight in (((2, 0, 0), 1), ((0, 2, 0), 1), ((0, 0, 2), 1),
-                               ((1, 1, 0), 2), ((1, 0, 1), 2), ((0, 1, 1), 2)):
-            applied = evaluate(coefficients, [z[orders[0]], y[orders[1]], x[orders[2]]])
-            total = total + weight * (coefficients * applied).sum()
+        total = coefficients.new_zeros(())
+        for order, weight in enumerate(weights):
+            if weight == 0:
+                continue
+            for orders in np.ndindex(order + 1, order + 1, order + 1):
+                if sum(orders) == order:
+                    twice = 2 if order == 2 and max(orders) == 1 else 1  # mixed derivatives count in both orders
+                    applied = evaluate(coefficients, [z[orders[0]], y[orders[1]], x[orders[2]]])
+                    total = total + weight * twice * (coefficients * applied).sum()
         return total
 
 

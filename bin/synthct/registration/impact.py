@@ -4,7 +4,7 @@ Level after level (coarse to fine): feature maps of the fixed and of the un-warp
 free-form deformation carried over from the level before; Adam on its control points, minimising
 
     sum of weighted distances between fixed features at x and moving features at T(x)
-    + bending x bending energy + folding x barrier on the Jacobian determinant.
+    + prior on the displacement (size, stretching, bending energy) + barrier on the Jacobian determinant.
 
 Every iteration looks at one of the interleaved sub-lattices of the mask, so that a pass sees each voxel once.
 """
@@ -17,9 +17,11 @@ import torch
 
 from synthct.errors import InputError
 from synthct.registration import terms
-from synthct.registration.bspline import BendingEnergy, ControlGrid, Lattice
-from synthct.registration.pyramid import extents, level_image, positions
-from synthct.registration.warp import PointMap, sample
+from synthct.registration.bspline import ControlGrid, Lattice, Smoothness
+from synthct.registration.pyramid import content, extents, level_image, positions
+from synthct.registration.rigid import align
+from synthct.registration.transform import as_composite
+from synthct.registration.warp import PointMap
 from synthct.volume import Volume
 
 
@@ -32,19 +34,24 @@ class Outcome:
 
 
 def register(fixed: Volume, moving: Volume, mask: Volume, settings: dict, *, moving_is: str, seed: int,
-             device: str = "cpu") -> Outcome:
+             rigid: bool | None = None, device: str = "cpu") -> Outcome:
     """Register `moving` to `fixed` inside `mask` (uint8 on the fixed grid).
 
     `settings` is the section ``registration.impact`` of a preset, resolved for modality and region; `moving_is` is
-    "ct" or "image" and says which side gets the CT's smoothing. The same seed gives the same bits on a CPU.
+    "ct" or "image" and says which side gets the CT's smoothing; `rigid` overrides the settings' rigid start. The same
+    seed gives the same bits on a CPU.
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     sides = [_Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
              _Side(moving, settings, moving_is, device)]
     inside = torch.as_tensor(mask.array, device=device).float()
-    point_map = PointMap(fixed.grid, moving.grid, np.eye(3), np.zeros(3), device)
+    matrix, offset = np.eye(3), np.zeros(3)
+    if settings["rigid"]["enabled"] if rigid is None else rigid:
+        matrix, offset = align(sides, inside, settings["rigid"], device)
+    point_map = PointMap(fixed.grid, moving.grid, matrix, offset, sides[1].box, device)
     direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
+    prior = (settings["magnitude"], settings["stretching"], settings["bending"])
     control, coefficients, losses = None, None, []
     for level in range(len(settings["voxel_mm"])):
         voxel = settings["voxel_mm"][level]
@@ -54,7 +61,7 @@ def register(fixed: Volume, moving: Volume, mask: Volume, settings: dict, *, mov
         control = finer
         lattice = _SubLattices(control, fixed, inside, voxel, settings["stride"][level], point_map, generator)
         compared = terms.build(settings, level, sides, lattice.points)
-        bending = BendingEnergy(control, extents(fixed.grid), coefficients)
+        smoothness = Smoothness(control, extents(fixed.grid), coefficients)
         barrier = _FoldingBarrier(control, fixed.grid, direction, coefficients)
         coefficients.requires_grad_()
         steps = settings["iterations"][level]
@@ -67,7 +74,7 @@ def register(fixed: Volume, moving: Volume, mask: Volume, settings: dict, *, mov
             valid = part.weight * point_map.inside(coordinates)
             loss = sum(term.weight * term(part, coordinates, valid) for term in compared)
             first, last = first if first is not None else float(loss.detach()), loss.detach()
-            loss = loss + settings["bending"] * bending(coefficients) + settings["folding"] * barrier(coefficients)
+            loss = loss + smoothness(coefficients, prior) + settings["folding"] * barrier(coefficients)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -75,7 +82,10 @@ def register(fixed: Volume, moving: Volume, mask: Volume, settings: dict, *, mov
         coefficients = coefficients.detach()
         losses.append({"level": level, "voxel_mm": voxel, "first": first, "last": float(last)})
     coefficients = _unfolded(control, coefficients, fixed, direction)
-    return Outcome(control.to_sitk(coefficients, fixed.grid), losses)
+    affine = sitk.AffineTransform(3)
+    affine.SetMatrix(matrix.ravel().tolist())
+    affine.SetTranslation(offset.tolist())
+    return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), affine), losses)
 
 
 def _cooling(part: float) -> float:
@@ -90,9 +100,10 @@ class _Side:
         low, high = settings["clip_ct"] if role == "ct" or settings["image_is_ct_like"] else (-np.inf, np.inf)
         array = np.clip(volume.array.astype(np.float32), low, high)
         self.array, self.grid, self.role = torch.as_tensor(array, device=device), volume.grid, role
+        self.box = content(volume.array)
 
     def at(self, voxel_mm: float, sigma_mm: float) -> torch.Tensor:
-        return level_image(self.array, self.grid, positions(self.grid, voxel_mm), sigma_mm)
+        return level_image(self.array, self.grid, positions(self.grid, voxel_mm), sigma_mm, self.box)
 
 
 @dataclass

@@ -10,14 +10,9 @@ import SimpleITK as sitk
 from synthct import settings as presets
 from synthct.bodymask import body_mask
 from synthct.errors import InputError
-from synthct.registration import elastix
-from synthct.registration import impact
-from synthct.registration import quality
-from synthct.registration.checks import check_pair
-from synthct.registration.checks import moving_role
-from synthct.registration.transform import displacement_field
-from synthct.registration.transform import support
-from synthct.registration.transform import warp
+from synthct.registration import elastix, impact, quality
+from synthct.registration.checks import check_pair, moving_role
+from synthct.registration.transform import displacement_field, support, warp
 from synthct.volume import Volume
 
 METHODS = ("impact", "elastix", "none")
@@ -59,7 +54,7 @@ def register(fixed: Volume, moving: Volume, mask: Volume | None, section: dict, 
         transform = elastix.register(fixed, moving, mask, section["elastix"], seed=seed, rigid=use_rigid)
     elif method == "impact":
         outcome = impact.register(fixed, moving, mask, section["impact"], moving_is=moving_is, seed=seed,
-                                  device=device)
+                                  rigid=rigid, device=device)
         transform, losses = outcome.transform, outcome.losses
     else:
         transform = sitk.CompositeTransform(3)

@@ -5,7 +5,6 @@ import SimpleITK as sitk
 
 from synthct.files import atomic
 from synthct.volume import Volume
-from synthct.volume import to_sitk
 
 LARGEST = 256  # pixels
 

@@ -5,8 +5,7 @@ import torch
 
 from synthct.registration.mind import mind
 from synthct.registration.mutual import MutualInformation
-from synthct.registration.pyramid import level_image
-from synthct.registration.pyramid import positions
+from synthct.registration.pyramid import level_image, positions
 from synthct.volume import Volume
 
 VOXEL_MM = 3.0  # the judged images are brought to this (or their own, if coarser), so that judging stays cheap
@@ -44,7 +43,7 @@ def measures(fixed: Volume, before: Volume, after: Volume, mask: np.ndarray, dis
 
 
 def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, float]:
-    """Mutual information (nats, 48 bins) and mean MIND distance (R2D2, 0..1) of two images on one grid inside a mask."""
+    """Mutual information (nats, 48 bins) and mean MIND distance (R2D2, 0..1) of two images on one grid in a mask."""
     points = positions(fixed.grid, VOXEL_MM)
     weight = level_image(torch.from_numpy(inside.astype(np.float32)), fixed.grid, points, 0.0)
     chosen = weight.reshape(-1) > 0.5

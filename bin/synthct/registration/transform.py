@@ -3,10 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.volume import Grid
-from synthct.volume import Volume
-from synthct.volume import from_sitk
-from synthct.volume import to_sitk
+from synthct.volume import Grid, Volume, to_sitk
 
 
 def displacement_field(transform: sitk.Transform, grid: Grid) -> Volume:

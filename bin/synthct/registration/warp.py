@@ -1,4 +1,4 @@
-"""Looking up the moving side at T(x): where fixed points fall in the moving image, and fast trilinear sampling there."""
+"""The moving side at T(x): where fixed points fall in the moving image, and fast trilinear sampling there."""
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ class PointMap:
     """Fixed points + displacement (mm, LPS) to the moving image's coordinates, -1..1 along (x, y, z).
 
     `matrix` and `offset` (LPS mm) are an affine map applied after the displacement: T(x) = matrix (x + u) + offset.
+    `box` is the moving image's content, index ranges along (z, y, x).
     """
 
-    def __init__(self, fixed: Grid, moving: Grid, matrix: np.ndarray, offset: np.ndarray, device="cpu"):
+    def __init__(self, fixed: Grid, moving: Grid, matrix: np.ndarray, offset: np.ndarray, box, device="cpu"):
         self.fixed = fixed
         inverse = np.linalg.inv(np.array(moving.direction).reshape(3, 3))
         span = np.array(extents(moving)[::-1])
@@ -22,7 +23,9 @@ class PointMap:
         self._shift = self._to_unit @ (np.asarray(offset) - np.array(moving.origin)) - 1
         self._to_unit = self._to_unit @ np.asarray(matrix)
         self.linear = torch.tensor(self._to_unit, dtype=torch.float32, device=device)
-        self.margin = torch.tensor(np.array(moving.spacing) / span, dtype=torch.float32, device=device)
+        ends = np.array([(first - 0.5, past - 0.5) for first, past in box[::-1]]).T * np.array(moving.spacing)
+        self._start = torch.tensor(self._shift, dtype=torch.float32, device=device)
+        self._low, self._high = torch.tensor(2 * ends / span - 1, dtype=torch.float32, device=device)
 
     def base(self, positions: list[np.ndarray]) -> torch.Tensor:
         """Moving coordinates (z, y, x, 3) of undisplaced points, `positions` in mm along the fixed axes (z, y, x)."""
@@ -33,13 +36,18 @@ class PointMap:
         start = torch.tensor(corner, dtype=torch.float32)
         return (start + z[:, None, None] + y[None, :, None] + x[None, None, :]).to(self.linear.device)
 
+    def unit(self, points: torch.Tensor) -> torch.Tensor:
+        """Moving coordinates (N, 3) of points (N, 3) in LPS mm."""
+        return points @ self.linear.T + self._start
+
     def moved(self, base: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
         """Moving coordinates (N, 3) of points with `base` (N, 3) displaced by (3, N) mm."""
         return base + displacement.T @ self.linear.T
 
     def inside(self, coordinates: torch.Tensor) -> torch.Tensor:
-        """1.0 where coordinates (N, 3) lie in the moving image (half a voxel around its voxel centres), else 0.0."""
-        return (coordinates.detach().abs() <= 1 + self.margin).all(-1).to(coordinates.dtype)
+        """1.0 where coordinates (N, 3) lie in the moving image's content (half a voxel around it), else 0.0."""
+        within = (coordinates.detach() >= self._low) & (coordinates.detach() <= self._high)
+        return within.all(-1).to(coordinates.dtype)
 
 
 def sample(maps: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
