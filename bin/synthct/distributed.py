@@ -1,6 +1,8 @@
 """Several GPUs of one node: one process each, started by torchrun; and the same on CPU with gloo."""
 
 import os
+import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -47,18 +49,14 @@ class Place:
 def take_place(device: str) -> Place:
     """Join the run this process belongs to; with several visible GPUs and no torchrun, start again under it.
 
-    `device` is auto, cpu or cuda.
+    `device` is auto, cpu or cuda. Call it when everything else has been checked: it may not return.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda: no GPU that this torch can use")
     cuda = device != "cpu" and torch.cuda.is_available()
     if "LOCAL_RANK" not in os.environ:
         if cuda and torch.cuda.device_count() > 1:
-            count = str(torch.cuda.device_count())
-            os.execv(
-                sys.executable,
-                [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count, *sys.argv],
-            )
+            sys.exit(launch(torch.cuda.device_count(), sys.argv))
         return Place(torch.device("cuda" if cuda else "cpu"))
     local = int(os.environ["LOCAL_RANK"])
     place = torch.device("cuda", local) if cuda else torch.device("cpu")
@@ -67,6 +65,28 @@ def take_place(device: str) -> Place:
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if cuda else "gloo")
     return Place(place, distributed.get_rank(), distributed.get_world_size())
+
+
+def launch(count: int, command: list[str]) -> int:
+    """Run `command` (a script and its arguments) as `count` processes under torchrun; returns the exit status.
+
+    SIGTERM is passed on, so that the state is saved, and comes back as status 143 (torchrun would make it 1).
+    """
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    process = subprocess.Popen([*torchrun, *command])
+    terminated = False
+
+    def pass_on(_signal, _frame):
+        nonlocal terminated
+        terminated = True
+        process.terminate()
+
+    old = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        status = process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, old)
+    return 128 + signal.SIGTERM if terminated and status else status
 
 
 def leave():

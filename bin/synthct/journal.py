@@ -94,15 +94,19 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def gpu(device: torch.device) -> tuple[float | None, float | None]:
-    """The GPU's utilisation now (percent; None without NVIDIA's management library) and peak memory (GiB)."""
+def utilisation(device: torch.device) -> float | None:
+    """How busy the GPU was in the last moment, percent; None without NVIDIA's management library, or without a GPU."""
     if device.type != "cuda":
-        return None, None
-    memory = torch.cuda.max_memory_allocated(device) / 2**30
+        return None
     try:
-        return float(torch.cuda.utilization(device)), memory
+        return float(torch.cuda.utilization(device))
     except (ModuleNotFoundError, RuntimeError):
-        return None, memory
+        return None
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """The most memory that tensors have held on the GPU, GiB."""
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
 
 
 def _short(value):

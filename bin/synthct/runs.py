@@ -89,7 +89,6 @@ def plan(
         raise InputError(f"training.patch {chosen['patch']}: expected multiples of {network.STRIDE}")
     rules = _common_rules(training + held_out)
     chosen["seed"] += number if fold.startswith("all") else 0
-    place = take_place(device)
     encoder = perceptual.encoder(chosen["perceptual"], rules["ct_range"])
     model = network.build(chosen["network"], chosen["channels"])
     network.initialise(model, chosen["network"], torch.Generator().manual_seed(chosen["seed"]))
@@ -97,6 +96,7 @@ def plan(
         fit(model, load_weights(init)[0], init)
     elif section == "finetuning":
         raise InputError("fine-tuning needs --init, the checkpoint to start from")
+    place = take_place(device)
     out = Path(out)
     about = {
         "version": __version__,

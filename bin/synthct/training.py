@@ -20,13 +20,15 @@ from synthct.cases import Case
 from synthct.checkpoint import save_weights
 from synthct.distributed import Place
 from synthct.errors import InputError
-from synthct.journal import Journal, gpu, line
+from synthct.journal import Journal, line, peak_memory, utilisation
 from synthct.losses import Objective
 from synthct.sampling import Batches, loader
 from synthct.state import StateFile
 from synthct.validation import picture, validate
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+UTILISATION_EVERY = 20  # steps
 
 
 @dataclass
@@ -104,6 +106,7 @@ class Trainer:
         self.best = {"mae": math.inf, "step": 0, "weights": None}
         self.rows, self.before = [], 0.0
         self.stopping = False
+        self.busy = []  # samples of the GPU's utilisation since the last validation
 
     def train(self):
         """Run to the last step or an early stop, then write best and final weights."""
@@ -156,6 +159,8 @@ class Trainer:
         self.scaler.update()
         self.sums += torch.stack([terms[key].detach() for key in ("loss", "l1", "perceptual")])
         self.step += 1
+        if self.step % UTILISATION_EVERY == 0 and (busy := utilisation(self.device)) is not None:
+            self.busy.append(busy)
 
     def _due(self) -> bool:
         every = self.settings["validate_every"]
@@ -169,7 +174,6 @@ class Trainer:
             self.best = {"mae": mae, "step": self.step, "weights": self._weights()}
         loss, l1, perceptual = (self.sums / (self.step - self.validated)).tolist()
         elapsed = self.before + time.monotonic() - self.started
-        utilisation, memory = gpu(self.device)
         row = {
             "step": self.step,
             "epoch": self.step * self.settings["batch"] / self.batches.per_epoch,
@@ -181,11 +185,12 @@ class Trainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "patches_per_s": speed,
             "elapsed_s": elapsed,
-            "gpu_utilisation_percent": utilisation,
-            "gpu_memory_gib": memory,
+            "gpu_utilisation_percent": sum(self.busy) / len(self.busy) if self.busy else None,
+            "gpu_memory_gib": peak_memory(self.device),
         }
         self.rows.append(row)
         self.sums.zero_()
+        self.busy.clear()
         self.validated = self.step
         if self.place.first:
             cases = self.run.validation or self.run.training
