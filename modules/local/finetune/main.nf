@@ -4,7 +4,8 @@ process FINETUNE {
     label 'process_high'
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'finetune')}"
-    ext code: { CodeDigest.of(projectDir, 'finetune.py') }
+    ext code: { CodeDigest.of(projectDir, 'finetune.py') },
+        mount: { checkpoint_dir.contains('://') ? null : checkpoint_dir } // what a container must show besides the task's files
 
     input:
     tuple val(meta), path(init), path(cases, stageAs: 'cases/*'), path(folds)

@@ -5,7 +5,8 @@ process TRAIN {
     label 'process_high'
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'train')}"
-    ext code: { CodeDigest.of(projectDir, 'train.py') }
+    ext code: { CodeDigest.of(projectDir, 'train.py') },
+        mount: { checkpoint_dir.contains('://') ? null : checkpoint_dir } // what a container must show besides the task's files
 
     input:
     tuple val(meta), path(cases, stageAs: 'cases/*'), path(folds)
