@@ -27,7 +27,6 @@ $(READY): requirements.lock | $(UV)
 .PHONY: demo
 demo: setup
 	./nextflow run main.nf -profile test --outdir demo -work-dir demo/work -resume
-	@.venv/bin/python bin/summary.py --evaluation demo/evaluation
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 # --- check

@@ -46,7 +46,13 @@ workflow {
     }
 
     workflow.onComplete = {
-        def report = file("${params.outdir}/report/report.html")
-        println(workflow.success ? "synthct: done in ${workflow.duration}; the report is ${report}" : "synthct: stopped; mend the cause above and run the same command with -resume")
+        def verdict = file("${params.outdir}/evaluation/verdict.txt")
+        if (workflow.success) {
+            println(!workflow.stubRun && verdict.exists() ? "\n${verdict.text}" : '')
+            println("synthct: done in ${workflow.duration}; the report is ${params.outdir}/report/report.html")
+        }
+        else {
+            println('synthct: stopped; mend the cause above and run the same command with -resume')
+        }
     }
 }

@@ -38,6 +38,7 @@ def write_report(inputs: Inputs, outdir, evaluation_out=None) -> None:
         tables.write_bytes(outdir / "figures" / f"{name}.png", png)
     tables.write_all(inputs, Path(evaluation_out or outdir / "evaluation"), validation)
     tables.write_multiqc(inputs.rows, figures, outdir / "multiqc")
+    write_text(Path(evaluation_out or outdir / "evaluation") / "verdict.txt", plain_verdict(inputs))
     write_text(outdir / "report.html", render(fitted(parts), sentences(inputs), headline(inputs), inputs.settings))
 
 
@@ -55,6 +56,19 @@ def render(parts: list[Section], verdict_sentences: list[str], cards: Cards | No
         modality=settings.get("modality", ""),
         preset=settings.get("preset", ""),
     )
+
+
+def plain_verdict(inputs: Inputs) -> str:
+    """The verdict for a terminal: its sentences, then each test patient's MAE beside those of the trivial predictors."""
+    lines = sentences(inputs)
+    rows = [row for row in inputs.rows if row["trained_on"] == row["tested_on"] and row.get("baselines")]
+    if rows:
+        form = "{:<16} {:<10} {:>10} {:>14} {:>14}"
+        lines += ["", form.format("MAE (HU)", "arm", "sCT", "lookup table", "best constant")]
+        for row in sorted(rows, key=lambda row: (row["patient"], row["trained_on"])):
+            values = [row["mae"], *(float(row["baselines"][name]["mae"]) for name in ("lookup", "constant"))]
+            lines.append(form.format(row["patient"], row["trained_on"], *(f"{value:.1f}" for value in values)))
+    return "\n".join(lines) + "\n"
 
 
 def fitted(parts: list[Section], largest: int = LARGEST) -> list[Section]:
