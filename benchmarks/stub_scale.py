@@ -38,12 +38,36 @@ def main(counts):
     for count in counts:
         with tempfile.TemporaryDirectory() as scratch:
             place = Path(scratch)
-            command = [ROOT / "nextflow", "run", ROOT / "main.nf", "-stub-run", "-profile", "stub", "--input",
-                       sheet(place, count), "--modality", "mr", "--registration", "elastix,impact", "--folds", "5",
-                       "--holdout", str(min(75, count // 10)), "--outdir", place / "results", "--publish_dir_mode", "symlink"]
+            command = [
+                ROOT / "nextflow",
+                "run",
+                ROOT / "main.nf",
+                "-stub-run",
+                "-profile",
+                "stub",
+                "--input",
+                sheet(place, count),
+                "--modality",
+                "mr",
+                "--registration",
+                "elastix,impact",
+                "--folds",
+                "5",
+                "--holdout",
+                str(min(75, count // 10)),
+                "--outdir",
+                place / "results",
+                "--publish_dir_mode",
+                "symlink",
+            ]
             before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-            done = subprocess.run([str(part) for part in command], cwd=place, capture_output=True, text=True,
-                                  env=os.environ | {"NXF_ANSI_LOG": "false"})
+            done = subprocess.run(
+                [str(part) for part in command],
+                cwd=place,
+                capture_output=True,
+                text=True,
+                env=os.environ | {"NXF_ANSI_LOG": "false"},
+            )
             wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
             if done.returncode:
                 raise SystemExit(done.stdout[-3000:] + done.stderr[-3000:])

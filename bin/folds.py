@@ -13,8 +13,12 @@ from synthct.files import write_json, write_text
 
 @tool("folds.py", help=__doc__)
 @click.option("--sheet", required=True, type=FILE, help="the samplesheet (CSV)")
-@click.option("--excluded", type=FILE, help="CSV with columns patient, reason: not to be trained on (curate.py writes it)")
-@click.option("--list", "lists", multiple=True, type=FILE, help="validation names of a fold, one a line; once for each fold")
+@click.option(
+    "--excluded", type=FILE, help="CSV with columns patient, reason: not to be trained on (curate.py writes it)"
+)
+@click.option(
+    "--list", "lists", multiple=True, type=FILE, help="validation names of a fold, one a line; once for each fold"
+)
 @click.option("--settings", "resolved", type=FILE, help="resolved settings (JSON), instead of --preset and --modality")
 @click.option("--preset", default="paper")
 @click.option("--modality", type=click.Choice(settings.MODALITIES), default="mr")

@@ -25,7 +25,9 @@ def digests(nextflow, root, tmp_path):
     def ask(checkout, name):
         place = tmp_path / name
         place.mkdir()
-        (place / "main.nf").write_text(SCRIPT.replace("import groovy.json.JsonOutput\n", "").replace("JsonOutput", "groovy.json.JsonOutput"))
+        (place / "main.nf").write_text(
+            SCRIPT.replace("import groovy.json.JsonOutput\n", "").replace("JsonOutput", "groovy.json.JsonOutput")
+        )
         (place / "lib").symlink_to(root / "lib")
         done = nextflow(place, "-q", "run", place / "main.nf", "--root", checkout)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -5,9 +5,7 @@ from collections import Counter
 import pytest
 from conftest import bad_input
 
-from synthct.cohort import Patient
-from synthct.cohort import groups_of
-from synthct.cohort import plan
+from synthct.cohort import Patient, groups_of, plan
 from synthct.errors import InputError
 
 REGIONS = {"AB": 60, "HN": 45, "TH": 30}
@@ -72,7 +70,12 @@ def test_the_column_of_the_sheet_decides():
 
 @pytest.mark.parametrize(
     ("folds", "holdout", "said"),
-    [(5, "200", "nothing would be left"), (5, "many", "expected a count"), (200, "2", "folds 200"), (5, "split", "no row")],
+    [
+        (5, "200", "nothing would be left"),
+        (5, "many", "expected a count"),
+        (200, "2", "folds 200"),
+        (5, "split", "no row"),
+    ],
 )
 def test_impossible_plans_are_refused(patients, folds, holdout, said):
     with pytest.raises(InputError, match=said):
@@ -87,16 +90,33 @@ def test_region_groups():
 
 def test_fold_lists_given_and_written(run_tool, tmp_path):
     sheet = tmp_path / "sheet.csv"
-    sheet.write_text("patient,region,center,split\n" + "".join(f"p{i},AB,A,{'test' if i > 7 else ''}\n" for i in range(10)))
+    sheet.write_text(
+        "patient,region,center,split\n" + "".join(f"p{i},AB,A,{'test' if i > 7 else ''}\n" for i in range(10))
+    )
     for number, names in enumerate((["p0", "p3"], ["p1", "p2", "p4", "p5", "p6", "p7"])):
         (tmp_path / f"{number}.txt").write_text("\n".join(names))
     out = tmp_path / "folds.json"
-    done = run_tool("folds.py", "--sheet", sheet, "--preset", "test", "--list", tmp_path / "0.txt", "--list",
-                    tmp_path / "1.txt", "--out", out, "--lists-out", tmp_path / "lists")
+    done = run_tool(
+        "folds.py",
+        "--sheet",
+        sheet,
+        "--preset",
+        "test",
+        "--list",
+        tmp_path / "0.txt",
+        "--list",
+        tmp_path / "1.txt",
+        "--out",
+        out,
+        "--lists-out",
+        tmp_path / "lists",
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "lists" / "fold_0_validation.txt").read_text().split() == ["p0", "p3"]
     assert (tmp_path / "lists" / "test.txt").read_text().split() == ["p8", "p9"]
     (tmp_path / "0.txt").write_text("p0\np9\n")
     out.unlink()
-    bad_input(run_tool("folds.py", "--sheet", sheet, "--preset", "test", "--list", tmp_path / "0.txt", "--out", out), "p9")
+    bad_input(
+        run_tool("folds.py", "--sheet", sheet, "--preset", "test", "--list", tmp_path / "0.txt", "--out", out), "p9"
+    )
     assert not out.exists()

@@ -9,8 +9,16 @@ pytestmark = pytest.mark.xdist_group("engine")
 
 def test_the_strict_syntax_runs_without_a_warning(nextflow, root, tmp_path):
     done = nextflow(
-        tmp_path, "run", root / "main.nf", "-profile", "test", "-stub-run", "--outdir", tmp_path / "results",
-        version="25.04.4", NXF_SYNTAX_PARSER="v2",
+        tmp_path,
+        "run",
+        root / "main.nf",
+        "-profile",
+        "test",
+        "-stub-run",
+        "--outdir",
+        tmp_path / "results",
+        version="25.04.4",
+        NXF_SYNTAX_PARSER="v2",
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said

@@ -61,8 +61,25 @@ def test_five_mistakes_five_lines(nextflow, root, sheet, tmp_path):
 
 def test_unknown_and_wrong_parameters(nextflow, root, sheet, tmp_path):
     path = sheet(row("P1"), row("P2"), header=HEADER.replace("center", "centre"))
-    said = refuse(nextflow, root, tmp_path, "--input", path, "--modality", "mri", "--regstration", "elastix",
-                  "--registration", "impact,impact", "--folds", "1", "--holdout", "9", "--set", "training.batch")
+    said = refuse(
+        nextflow,
+        root,
+        tmp_path,
+        "--input",
+        path,
+        "--modality",
+        "mri",
+        "--regstration",
+        "elastix",
+        "--registration",
+        "impact,impact",
+        "--folds",
+        "1",
+        "--holdout",
+        "9",
+        "--set",
+        "training.batch",
+    )
     for text in (
         "--modality: found 'mri', expected one of mr, cbct",
         "--regstration: unknown, did you mean 'registration'?",
@@ -77,7 +94,9 @@ def test_unknown_and_wrong_parameters(nextflow, root, sheet, tmp_path):
 
 def test_predict_needs_a_bundle(nextflow, root, sheet, tmp_path):
     path = sheet("P1,mr/STS_018/mr.mha", header="patient,image")
-    said = refuse(nextflow, root, tmp_path, "--mode", "predict", "--input", path, "--modality", "mr", "--model", tmp_path)
+    said = refuse(
+        nextflow, root, tmp_path, "--mode", "predict", "--input", path, "--modality", "mr", "--model", tmp_path
+    )
     assert "--model" in said and "bundle.json" in said
     assert "row" not in said.replace("arrow", ""), "a sheet without region and ct is good enough for predict"
 

@@ -18,15 +18,24 @@ pytestmark = pytest.mark.xdist_group("engine")
 
 # the three simulated-CBCT pairs, as short as a study can be
 SHORT = "training.max_steps=8;training.validate_every=4;training.warmup=0;finetuning.max_steps=2;inference.flips=none"
-CBCT = ["-profile", "test", "--modality", "cbct", "--registration", "impact", "--region_groups", "AB,HN", "--set", SHORT]
+CBCT = [
+    "-profile",
+    "test",
+    "--modality",
+    "cbct",
+    "--registration",
+    "impact",
+    "--region_groups",
+    "AB,HN",
+    "--set",
+    SHORT,
+]
 
 
 def events(done) -> dict[str, set[str]]:
     """What the engine says it did: {"Submitted": {"STUDY:TRAIN (…)", …}, "Cached": {…}}."""
     said = done if isinstance(done, str) else done.stdout
-    return {
-        kind: set(re.findall(rf"{kind} process > (.+)", said)) for kind in ("Submitted", "Cached")
-    }
+    return {kind: set(re.findall(rf"{kind} process > (.+)", said)) for kind in ("Submitted", "Cached")}
 
 
 def steps(names) -> set[str]:
@@ -145,8 +154,12 @@ def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow
     log = tmp_path / "out.txt"
     with open(log, "w") as out:
         driver = subprocess.Popen(
-            [str(root / "nextflow"), "run", str(root / "main.nf"), *map(str, arguments)], cwd=tmp_path, stdout=out,
-            stderr=subprocess.STDOUT, env=os.environ | {"NXF_ANSI_LOG": "false"}, start_new_session=True,
+            [str(root / "nextflow"), "run", str(root / "main.nf"), *map(str, arguments)],
+            cwd=tmp_path,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"NXF_ANSI_LOG": "false"},
+            start_new_session=True,
         )
         try:
             # in the middle of a training: its first state is on the disk, its result is not

@@ -3,8 +3,7 @@
 import pytest
 
 from synthct.errors import InputError
-from synthct.settings import for_region
-from synthct.settings import resolve
+from synthct.settings import for_region, resolve
 
 
 @pytest.mark.parametrize("preset", ["paper", "released", "test"])
@@ -12,7 +11,9 @@ from synthct.settings import resolve
 def test_every_preset_resolves(preset, modality):
     settings = resolve(preset, modality)
     assert settings["training"]["channels"] == {"mr": 5, "cbct": 3}[modality]
-    assert not any(key in ("mr", "cbct") for section in settings.values() if isinstance(section, dict) for key in section)
+    assert not any(
+        key in ("mr", "cbct") for section in settings.values() if isinstance(section, dict) for key in section
+    )
 
 
 def test_the_papers_numbers():
@@ -25,7 +26,9 @@ def test_the_papers_numbers():
 
 
 def test_overrides_keep_the_type():
-    settings = resolve("paper", "mr", ["training.batch=8", "training.patch=[64, 64]", "folds.holdout=0.2", "training.learning_rate=1"])
+    settings = resolve(
+        "paper", "mr", ["training.batch=8", "training.patch=[64, 64]", "folds.holdout=0.2", "training.learning_rate=1"]
+    )
     assert settings["training"]["batch"] == 8 and settings["training"]["patch"] == [64, 64]
     assert settings["folds"]["holdout"] == "0.2" and settings["training"]["learning_rate"] == 1.0
 

@@ -28,7 +28,10 @@ class Tool(click.Command):
         except OSError as fault:
             if fault.errno != 28:  # ENOSPC is the user's to mend; anything else is a bug that deserves its traceback
                 raise
-            _die(name, f"no room left on the disk while writing {fault.filename or 'an output'}; nothing was half-written")
+            _die(
+                name,
+                f"no room left on the disk while writing {fault.filename or 'an output'}; nothing was half-written",
+            )
         sys.exit(0)
 
 

@@ -74,7 +74,9 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
         raise InputError(f"holdout {holdout}: expected a count, a fraction below 1 or 'split'")
     count = round(wanted * len(patients)) if wanted < 1 else int(wanted)
     if count >= len(patients):
-        raise InputError(f"holdout {holdout}: the sheet has {len(patients)} patients, nothing would be left to train on")
+        raise InputError(
+            f"holdout {holdout}: the sheet has {len(patients)} patients, nothing would be left to train on"
+        )
     strata = _strata(patients)
     shares = {key: count * len(members) / len(patients) for key, members in strata.items()}
     taken = {key: int(share) for key, share in shares.items()}
@@ -105,8 +107,15 @@ def stratified_folds(patients: list[Patient], folds: int, seed: int) -> list[lis
     return [sorted(fold) for fold in dealt]
 
 
-def plan(patients: list[Patient], *, folds: int, holdout: str, seed: int, excluded: dict[str, str] | None = None,
-         given: list[list[str]] | None = None) -> dict:
+def plan(
+    patients: list[Patient],
+    *,
+    folds: int,
+    holdout: str,
+    seed: int,
+    excluded: dict[str, str] | None = None,
+    given: list[list[str]] | None = None,
+) -> dict:
     """Everything the later steps need to know of who trains where: the content of ``folds.json``.
 
     The draw never looks at `excluded` (names with reasons, an arm's own), so that all arms of a study share one test

@@ -39,8 +39,11 @@ def resolve(preset: str | Path, modality: str, overrides: list[str] | tuple[str,
 
 def for_region(section: dict, region: str | None) -> dict:
     """`section` with its ``region.<name>`` subtables (at any depth) laid over their parents for `region` and removed."""
-    result = {key: for_region(value, region) if isinstance(value, dict) else value
-              for key, value in section.items() if key != "region"}
+    result = {
+        key: for_region(value, region) if isinstance(value, dict) else value
+        for key, value in section.items()
+        if key != "region"
+    }
     overlay = section.get("region", {}).get(region)
     return _merged(result, for_region(overlay, region)) if overlay else result
 
@@ -101,8 +104,11 @@ def _merged(base: dict, over: dict) -> dict:
 
 
 def _merge_modality(tree: dict, modality: str) -> dict:
-    result = {key: _merge_modality(value, modality) if isinstance(value, dict) else value
-              for key, value in tree.items() if key not in MODALITIES}
+    result = {
+        key: _merge_modality(value, modality) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if key not in MODALITIES
+    }
     overlay = tree.get(modality)
     return _merged(result, _merge_modality(overlay, modality)) if isinstance(overlay, dict) else result
 
