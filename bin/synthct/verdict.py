@@ -56,16 +56,16 @@ def cautions(tests: list[dict]) -> list[str]:
 def _best(cells: list[dict]) -> str:
     own = [cell for cell in cells if cell["trained_on"] == cell["tested_on"]] or cells
     best = min(own, key=lambda cell: cell["mae_pooled"])
-    named = best["trained_on"] not in ("", "given")
-    who = f"The model trained on {_pairs(best['trained_on'])}" if named else "The synthetic CT"
-    where = " on test images registered the same way" if named and best["tested_on"] == best["trained_on"] else ""
-    first = "The lowest error is that of the" if named and len(own) > 1 else ""
-    start = (
-        f"{first} model trained on {_pairs(best['trained_on'])}: "
-        if first
-        else f"{who} reaches a mean absolute error of "
-    )
-    return f"{start}{best['mae_pooled']:.1f} ± {best['mae_sd']:.1f} HU{where}, over {_count(best['n'], 'patient')}."
+    score = f"{best['mae_pooled']:.1f} ± {best['mae_sd']:.1f} HU"
+    over = f"over {_count(best['n'], 'patient')}"
+    if best["trained_on"] in ("", "given"):
+        return f"The synthetic CT reaches a mean absolute error of {score}, {over}."
+    if best["tested_on"] in ("", "given"):
+        return f"The model {arm_name(best['trained_on'])} reaches a mean absolute error of {score}, {over}."
+    where = " on test images registered the same way" if best["tested_on"] == best["trained_on"] else ""
+    if len(own) == 1:
+        return f"The model trained on {_pairs(best['trained_on'])} has a mean absolute error of {score}{where}, {over}."
+    return f"The lowest error is that of the model trained on {_pairs(best['trained_on'])}: {score}{where}, {over}."
 
 
 def _largest(tests: list[dict], question: str) -> dict | None:

@@ -59,7 +59,7 @@ def render(parts: list[Section], verdict_sentences: list[str], cards: Cards | No
 
 
 def plain_verdict(inputs: Inputs) -> str:
-    """The verdict for a terminal: its sentences, then each test patient's MAE beside those of the trivial predictors."""
+    """The verdict for a terminal: its sentences, then each test patient's MAE beside the trivial predictors'."""
     lines = sentences(inputs)
     rows = [row for row in inputs.rows if row["trained_on"] == row["tested_on"] and row.get("baselines")]
     if rows:
@@ -122,6 +122,9 @@ def headline(inputs: Inputs) -> Cards | None:
         for m in metrics_in(rows)
         if math.isfinite(value := best.get(f"{m.key}_pooled", math.nan))
     ]
-    named = best["trained_on"] not in ("", "given")
-    title = f"Trained on {arm_name(best['trained_on'])}, tested on {arm_name(best['tested_on'])}; means over patients"
-    return Cards([*cards, (str(best["n"]), "", "test patients")], title if named else "Means over patients")
+    parts = [
+        f"{word} on {arm_name(best[key])}"
+        for word, key in (("trained", "trained_on"), ("tested", "tested_on"))
+        if best[key] not in ("", "given")
+    ]
+    return Cards([*cards, (str(best["n"]), "", "test patients")], ", ".join(["Means over patients", *parts]))

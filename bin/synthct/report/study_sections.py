@@ -32,12 +32,10 @@ def results(inputs: Inputs) -> Section | None:
     rows = own_images(of_chosen_checkpoint(inputs.rows))
     if not rows:
         return None
-    section = Section(
-        "results",
-        "Image similarity",
-        "Inside the body mask, as the SynthRAD2025 leaderboard computes it. Each "
-        "model is scored on test images registered as its training images were.",
-    )
+    lead = "Inside the body mask, as the SynthRAD2025 leaderboard computes it."
+    if all(row["trained_on"] == row["tested_on"] != "given" for row in rows):
+        lead += " Each model is scored on test images registered as its training images were."
+    section = Section("results", "Image similarity", lead)
     section.blocks.append(_by_region(rows))
     section.blocks += _left_out(rows)
     panels = [
