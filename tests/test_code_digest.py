@@ -12,7 +12,8 @@ workflow {
     def bin = file("${params.root}/bin")
     def tools = bin.list().findAll { it.endsWith('.py') }
     println('RESULT ' + JsonOutput.toJson(tools.collectEntries { tool ->
-        [tool, [digest: CodeDigest.of(params.root, tool), sources: CodeDigest.sources(bin, tool).collect { bin.relativize(it).toString() }]]
+        def sources = CodeDigest.sources(bin, tool).collect { bin.relativize(it).toString() }
+        [tool, [digest: CodeDigest.of(params.root, tool), sources: sources]]
     }))
 }
 """

@@ -57,7 +57,7 @@ def tool(name: str, **kwargs):
 
 
 def cpu_threads(fallback: int | None = None) -> int:
-    """Threads this process may use: OMP_NUM_THREADS (Nextflow hands over task.cpus), else the processors it may run on."""
+    """Threads this process may use: OMP_NUM_THREADS (task.cpus in the pipeline), else the processors it may run on."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given) > 0:
         return int(given)

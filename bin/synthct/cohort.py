@@ -91,7 +91,7 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
 
 
 def stratified_folds(patients: list[Patient], folds: int, seed: int) -> list[list[str]]:
-    """Validation names of each fold: a random order within each region × center, dealt out in turn (released code's way).
+    """Validation names of each fold: a random order within each region × center, dealt out in turn (as released).
 
     Each patient goes to a fold that has the fewest so far, ties in a random order of the stratum's own, so that folds
     differ by one patient at most and small strata do not pile up in one fold.
@@ -125,10 +125,7 @@ def plan(
     excluded = excluded or {}
     test = holdout_test(patients, holdout, seed)
     rest = [p for p in patients if p.name not in set(test)]
-    if given is None:
-        validation = stratified_folds(rest, folds, seed)
-    else:
-        validation = _checked_lists(given, {p.name for p in rest})
+    validation = _checked_lists(given, {p.name for p in rest}) if given else stratified_folds(rest, folds, seed)
     names = [p.name for p in rest if p.name not in excluded]
     result = []
     for number, fold in enumerate(validation):

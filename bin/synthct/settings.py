@@ -38,7 +38,7 @@ def resolve(preset: str | Path, modality: str, overrides: list[str] | tuple[str,
 
 
 def for_region(section: dict, region: str | None) -> dict:
-    """`section` with its ``region.<name>`` subtables (at any depth) laid over their parents for `region` and removed."""
+    """`section` with its ``region.<name>`` subtables (at any depth) laid over their parents, and removed."""
     result = {
         key: for_region(value, region) if isinstance(value, dict) else value
         for key, value in section.items()
