@@ -56,7 +56,7 @@ def verify(directory):
 @click.option("--group", required=True, help="name of the region group, such as AB+TH")
 @click.option("--regions", required=True, help="its regions, separated by commas")
 @click.option("--modality", required=True, type=click.Choice(presets.MODALITIES))
-@click.option("--preset", default="released", show_default=True, help="the preset whose normalisation they were trained under")
+@click.option("--preset", default="released", show_default=True, help="preset they were trained under")
 @click.option("--set", "overrides", multiple=True, help="section.key=value")
 @click.option("--kind", type=click.Choice(bundles.KINDS), default="best", show_default=True)
 @click.option("--append", is_flag=True, help="add the group to the bundle that is there")

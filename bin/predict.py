@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import torch
 
-from synthct import bodymask, dicom, inference
+from synthct import bodymask, inference
 from synthct import settings as presets
 from synthct.bundle import KINDS, Bundle, read_bundle
 from synthct.cli import FILE, OUT, VOLUME, cpu_threads, tool
@@ -30,13 +30,14 @@ from synthct.volume import read_mask, read_volume, write_volume
 @click.option("--out", type=OUT, help="sCT to write, int16 HU")
 @click.option("--uncertainty", type=OUT, help="standard deviation of the ensemble to write, float32 HU")
 @click.option("--mask-out", type=OUT, help="the mask that was used, to write")
-@click.option("--dicom", "dicom_out", type=OUT, help="directory for the sCT as a DICOM CT series; the image must be DICOM "
-              "(with --list: DIR/<patient>, for the patients whose image is)")
+@click.option("--dicom", "dicom_out", type=OUT, help="directory for the sCT as a DICOM CT series "
+              "(with --list: DIR/<patient>); for images that are DICOM")
 @click.option("--list", "sheet", type=FILE, help="CSV with columns patient, image, mask, region: many patients at once")
 @click.option("--outdir", type=OUT, help="with --list: <patient>.mha, <patient>_uncertainty.mha, patients.json, and "
               "masks/<patient>.mha where one was made")
 @click.option("--summary", type=OUT, help="JSON summary to write  [with --list: OUTDIR/patients.json]")
-@click.option("--modality", type=click.Choice(presets.MODALITIES), help="modality of the images, checked against the bundle")
+@click.option("--modality", type=click.Choice(presets.MODALITIES),
+              help="the images' modality, checked against the bundle")
 @click.option("--settings", type=FILE, help="resolved settings (JSON) whose inference section replaces the bundle's")
 @click.option("--set", "overrides", multiple=True, help="inference.key=value, such as inference.flips=none")
 @click.option("--checkpoint", type=click.Choice(KINDS), help="which checkpoints  [default: the bundle's setting]")
@@ -58,8 +59,8 @@ def main(model, image, mask, region, out, uncertainty, mask_out, dicom_out, shee
     else:
         if not image or not out:
             raise InputError("give --image and --out, or --list and --outdir")
-        patients = [{"patient": Path(out).name.split(".")[0], "image": image, "mask": mask, "region": region, "out": out,
-                     "uncertainty": uncertainty, "mask_out": mask_out, "dicom": dicom_out}]
+        patients = [{"patient": Path(out).name.split(".")[0], "image": image, "mask": mask, "region": region,
+                     "out": out, "uncertainty": uncertainty, "mask_out": mask_out, "dicom": dicom_out}]
     for patient in patients:
         _check_modality(patient, bundle.about["modality"])
     where = _device(device)
@@ -80,8 +81,10 @@ def _predict_all(bundle: Bundle, patients: list[dict], chosen: dict, device: tor
             loaded = group
         warnings = [warning] if warning else []
         report = _predict_one(bundle, patient, networks, chosen, warnings)
-        reports[patient["patient"]] = {"patient": patient["patient"], "region": patient["region"] or None, "group": group,
-                                       "checkpoint": chosen["checkpoint"], **report, "warnings": warnings}
+        reports[patient["patient"]] = {
+            "patient": patient["patient"], "region": patient["region"] or None, "group": group,
+            "checkpoint": chosen["checkpoint"], **report, "warnings": warnings,
+        }
         for line in warnings:
             click.echo(f"predict.py: warning: {patient['patient']}: {line}", err=True)
         click.echo(f"{patient['patient']}: uncertainty {report['mean_uncertainty_hu']:.1f} HU on average in the mask, "
@@ -107,6 +110,8 @@ def _predict_one(bundle: Bundle, patient: dict, networks: list, chosen: dict, wa
         views=inference.parse_views(chosen["flips"]), batch=chosen["batch"], margin=chosen["margin"],
     )
     if patient.get("dicom"):
+        from synthct import dicom  # pydicom is only imported where there is DICOM
+
         dicom.write_series(result.sct, patient["image"], patient["dicom"], model=bundle.digest)
     if patient.get("mask_out"):
         write_volume(mask, patient["mask_out"])
@@ -161,6 +166,8 @@ def _check_modality(patient: dict, modality: str):
         if patient.get("dicom"):
             raise InputError(f"--dicom: the image {patient['image']} is no DICOM series to take patient and study from")
         return
+    from synthct import dicom
+
     found = dicom.modality_of(patient["image"])
     if (found == "MR") != (modality == "mr") and found in ("MR", "CT"):
         raise InputError(f"image {patient['image']}: DICOM modality {found}, the bundle is for {modality}")

@@ -187,7 +187,7 @@ def test_a_list_with_a_fault_is_refused_before_anything_is_computed(model, here)
 
 @pytest.mark.parametrize("suffix", [".mha", ".nii.gz"])
 def test_no_room_on_the_disk(model, here, suffix):
-    """On a file system of 8 KiB (mounted here when the user may, else skipped): the old file stays, nothing is half-written."""
+    """On a file system of 8 KiB (where the user may mount one): the old file stays, nothing is half-written."""
     full = here / "full"
     full.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "none", str(full)], capture_output=True)

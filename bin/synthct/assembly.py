@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from synthct.bundle import GLOBAL, KINDS, Bundle, read_bundle, write_bundle
+from synthct.bundle import GLOBAL, KINDS, Bundle, network_for, read_bundle, write_bundle
 from synthct.checkpoint import fit, load_weights, save_weights
 from synthct.errors import InputError
-from synthct.network import build
 
 
 def from_training(directories: list[Path], tree: dict, arm: str, out, cohort: dict | None = None,
@@ -20,8 +19,8 @@ def from_training(directories: list[Path], tree: dict, arm: str, out, cohort: di
     """A bundle of the output directories of train and finetune (best.safetensors, final.safetensors) of one arm.
 
     `tree` is the whole settings tree; `cohort` is folds.json. The default region is that of most training patients. A
-    group with networks retrained on all patients (fold "all", "all-1", ...) is made of these alone: as in the paper, the
-    folds' networks then only served to choose the settings.
+    group with networks retrained on all patients (fold "all", "all-1", ...) is made of these alone: as in the paper,
+    the folds' networks then only served to choose the settings.
     """
     found = []
     for directory in map(Path, directories):
@@ -35,7 +34,8 @@ def from_training(directories: list[Path], tree: dict, arm: str, out, cohort: di
     sources, groups, metrics, common = {}, {}, {}, {}
     for path, kind, about in found:
         trained = about.get("settings", {}).get("training", tree["training"])
-        _agree(common, {key: about.get(key) for key in ("modality", "channels")} | {"network": trained["network"]}, path)
+        same = {"modality": about.get("modality"), "channels": about.get("channels"), "network": trained["network"]}
+        _agree(common, same, path)
         group, fold = _group(about), about.get("fold", 0)
         if group in on_all and not _on_all(about):
             continue
@@ -86,7 +86,7 @@ def from_published(files: list[Path], group: str, regions: list[str], tree: dict
             weights, _ = load_weights(path)
             channels = channels or _channels(weights, path)
             with torch.device("meta"):
-                model = build(network, channels)
+                model = network_for(network, channels)
             fit(model.to_empty(device="cpu"), weights, path)
             name = f"{group}_fold{fold}_{kind}.safetensors"
             about = {"group": group, "regions": regions, "fold": fold, "channels": channels,
@@ -156,7 +156,7 @@ def _agree(common: dict, found: dict, path):
 def _check_shapes(sources: dict[str, Path], network: dict, channels: int):
     """Names and shapes of every file against the network, from the headers alone."""
     with torch.device("meta"):
-        expected = {key: list(value.shape) for key, value in build(network, channels).state_dict().items()}
+        expected = {key: list(value.shape) for key, value in network_for(network, channels).state_dict().items()}
     for path in sources.values():
         with safe_open(str(path), "pt") as file:
             found = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118, not a dict

@@ -72,14 +72,14 @@ def totalsegmentator_mask(image: Volume, modality: str, device: str = "cpu") -> 
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode or not result.is_file():
             lines = (run.stderr or run.stdout).strip().splitlines() or ["no message"]
-            raise InputError(f"body mask by TotalSegmentator failed ({lines[-1][:160]}); with its weights absent, fetch "
-                             f"them once with `totalseg_download_weights -t {task}` (TOTALSEG_HOME_DIR says where)")
+            raise InputError(f"body mask by TotalSegmentator failed ({lines[-1][:160]}); its weights are fetched once "
+                             f"with `totalseg_download_weights -t {task}` (TOTALSEG_HOME_DIR says where)")
         mask = read_volume(result, "TotalSegmentator body mask")
     return Volume((mask.array > 0).astype(np.uint8), image.grid)
 
 
 def _block_mean(array: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Means of blocks as float32, edge blocks padded with the edge; slab by slab, to hold no float copy of the whole."""
+    """Means of blocks as float32, edge blocks padded with the edge; slab by slab, so that no float copy is held."""
     pad = [(0, int(-n % b)) for n, b in zip(array.shape, block, strict=True)]
     slabs = []
     for z in range(0, array.shape[0], block[0]):

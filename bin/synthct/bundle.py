@@ -22,7 +22,7 @@ from synthct import __version__
 from synthct.checkpoint import fit
 from synthct.errors import InputError
 from synthct.files import atomic_directory, plain, write_json
-from synthct.network import build
+from synthct.unetpp import ENCODERS, UnetPlusPlus
 
 FORMAT = 1
 KINDS = ("best", "final")
@@ -69,7 +69,7 @@ class Bundle:
         networks = []
         for name in self.weight_files(group, kind):
             with torch.device("meta"):  # no random weights are drawn only to be overwritten
-                network = build(self.about["network"], self.about["channels"])
+                network = network_for(self.about["network"], self.about["channels"])
             network.to_empty(device="cpu")
             fit(network, self._tensors(name), self.path / name)
             networks.append(network.eval().requires_grad_(False).to(device))
@@ -111,6 +111,15 @@ def read_bundle(path, modality: str | None = None) -> Bundle:
     if gone := [name for name in about["files"] if not (path / name).is_file()]:
         raise InputError(f"bundle {path}: {gone[0]} is missing ({len(gone)} of {len(about['files'])} files)")
     return Bundle(path, about)
+
+
+def network_for(settings: dict, channels: int) -> torch.nn.Module:
+    """The network that `settings` (``training.network``) describe: the light one, or the training's own."""
+    if settings["encoder"] in ENCODERS:
+        return UnetPlusPlus(settings["encoder"], channels, tuple(settings["decoder_channels"]))
+    from synthct.network import build  # seconds of imports that only other encoders need
+
+    return build(settings, channels)
 
 
 def verify(path) -> Bundle:

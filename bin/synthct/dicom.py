@@ -46,7 +46,7 @@ def read_series(path) -> Volume:
         except InputError:
             raise
         except Exception as fault:  # pydicom and GDCM raise many kinds for damaged pixel data
-            raise InputError(f"DICOM {name}: pixel data cannot be read ({_line(fault)}); is the file truncated?") from None
+            raise InputError(f"DICOM {name}: pixels cannot be read ({_line(fault)}); is the file truncated?") from None
     array = np.stack(planes)
     whole = array.astype(np.int16, copy=True) if np.abs(array).max() <= 32767 else array
     return Volume(whole if np.array_equal(whole, array) else array, grid)
@@ -208,7 +208,7 @@ def _stack(found: list, path) -> tuple[list[tuple[Dataset, Path]], Grid]:
         raise InputError(f"DICOM {path}: slices are not evenly spaced ({gap})")
     sheared = points - points[0] - np.outer(heights - heights[0], normal)
     if np.abs(sheared).max() > 0.1 * float(min(first.PixelSpacing)):
-        raise InputError(f"DICOM {path}: slices are shifted against their normal (gantry tilt), expected a straight stack")
+        raise InputError(f"DICOM {path}: slices are shifted along their plane (gantry tilt), expected a straight stack")
     step = float((heights[-1] - heights[0]) / (len(found) - 1))
     direction = np.stack([row, column, normal], axis=1)
     spacing = (float(first.PixelSpacing[1]), float(first.PixelSpacing[0]), step)

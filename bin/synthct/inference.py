@@ -16,11 +16,14 @@ import torch
 from synthct.cases import prepare, reflect
 from synthct.errors import InputError
 from synthct.intensity import Normalisation, to_hu
-from synthct.network import STRIDE, padded
 from synthct.orientation import orientation_of, to_lps
+from synthct.unetpp import STRIDE, padded
 from synthct.volume import Volume, resample
 
 VIEWS = {"none": (), "x": (-1,), "y": (-2,), "xy": (-2, -1)}  # axes of (batch, channel, y, x) that a view flips
+
+
+AT_ONCE = {"cpu": 40_000, "cuda": 2_000_000}  # pixels that keep the device busy; more only take memory
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,9 @@ def predict(image: Volume, mask: Volume, networks: list[torch.nn.Module], *, mod
     """The synthetic CT of `image` inside `mask` (uint8, same grid), and the ensemble's spread.
 
     `networks` map float32 (batch, channels, y, x) to (batch, 1, y, x) in [-1, 1] and are in evaluation mode on one
-    device; `rules` are the `preprocessing` settings they were trained under. `batch` slices go through at once (0: one
-    on a CPU, eight on a GPU). `margin` pixels around the body are predicted too (see `frame_around`). Outside the mask
-    the sCT is the lower end of `ct_range` and the uncertainty 0.
+    device; `rules` are the `preprocessing` settings they were trained under. `batch` slices go through at once (0: as
+    many as keep the device busy, `AT_ONCE`). `margin` pixels around the body are predicted too (see `frame_around`).
+    Outside the mask the sCT is the lower end of `ct_range` and the uncertainty 0.
     """
     start = time.monotonic()
     orientation = orientation_of(image.grid)
@@ -92,11 +95,11 @@ def predict(image: Volume, mask: Volume, networks: list[torch.nn.Module], *, mod
 
 
 def frame_around(body: np.ndarray, margin: int) -> Frame:
-    """The frame of a mask (z, y, x): its box in the plane, at least `margin` pixels wider on each side within the plane.
+    """The frame of a mask (z, y, x): its box in the plane, at least `margin` pixels wider on each side within it.
 
-    It starts and ends at multiples of 32 counted from the plane's first pixel, so that every pixel keeps its place in the
-    network's strides and the result is that of the whole plane but for the frame's own border; a plane whose size is no
-    such multiple is padded after its end.
+    It starts and ends at multiples of 32 counted from the plane's first pixel, so that every pixel keeps its place in
+    the network's strides and the result is that of the whole plane but for the frame's own border; a plane whose size
+    is no such multiple is padded after its end.
     """
     def span(hit: np.ndarray) -> tuple[int, int]:
         at = np.flatnonzero(hit)
@@ -107,7 +110,8 @@ def frame_around(body: np.ndarray, margin: int) -> Frame:
     return Frame(y0, x0, height, width)
 
 
-def framed(image: np.ndarray, body: np.ndarray, z: int, frame: Frame, rule: Normalisation, padding: float) -> np.ndarray:
+def framed(image: np.ndarray, body: np.ndarray, z: int, frame: Frame, rule: Normalisation,
+           padding: float) -> np.ndarray:
     """Slice `z` of the raw `image`, normalised inside `body`, in the frame: float32 (height, width)."""
     rows = slice(frame.y0, min(frame.y0 + frame.height, image.shape[1]))
     columns = slice(frame.x0, min(frame.x0 + frame.width, image.shape[2]))
@@ -119,7 +123,7 @@ def framed(image: np.ndarray, body: np.ndarray, z: int, frame: Frame, rule: Norm
 
 def slab(image: np.ndarray, body: np.ndarray, zs: list[int], frame: Frame, rule: Normalisation, padding: float,
          channels: int) -> torch.Tensor:
-    """Network input of slices `zs`: (len(zs), channels, height, width), each between its neighbours (ends reflected)."""
+    """Network input of slices `zs`: (len(zs), channels, height, width), each between its neighbours, ends reflected."""
     half = channels // 2
     wanted = [[reflect(z + k - half, image.shape[0]) for k in range(channels)] for z in zs]
     planes = {z: framed(image, body, z, frame, rule, padding) for z in sorted({z for row in wanted for z in row})}
@@ -150,8 +154,8 @@ def mean_and_spread(x: torch.Tensor, networks, views) -> tuple[torch.Tensor, tor
 def _through(image, body, rule, networks, padding, channels, views, batch, margin):
     """Mean and standard deviation for the whole volume, float32 (z, y, x); -1 and 0 where no slice was predicted."""
     device = next(networks[0].parameters()).device
-    batch = batch or (8 if device.type == "cuda" else 1)
     frame = frame_around(body, margin)
+    batch = batch or max(1, AT_ONCE[device.type] // (frame.height * frame.width))
     height = min(frame.height, image.shape[1] - frame.y0)
     width = min(frame.width, image.shape[2] - frame.x0)
     rows, columns = slice(frame.y0, frame.y0 + height), slice(frame.x0, frame.x0 + width)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def shortfall(path) -> str:
-    """What a .nii or .nii.gz file lacks ("401234 of 1200352 bytes"), or "" when it holds all the bytes its header asks for.
+    """What a .nii or .nii.gz file lacks ("401234 of 1200352 bytes"), or "" when it holds all that its header asks for.
 
     A compressed file is unpacked only when the size noted at its end does not fit.
     """
@@ -49,7 +49,7 @@ def _expected(header: bytes) -> int | None:
 
 
 def _noted(path: Path) -> int:
-    """The unpacked size modulo 2^32 that gzip notes in its last four bytes (of the last member, where there are more)."""
+    """The unpacked size modulo 2^32 that gzip notes in its last four bytes (of its last member)."""
     with open(path, "rb") as file:
         file.seek(-4, os.SEEK_END)
         return struct.unpack("<I", file.read(4))[0]

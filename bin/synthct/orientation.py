@@ -1,4 +1,4 @@
-"""Axis order and signs: any volume turned, without interpolation, so that its axes run nearest to left, posterior, superior.
+"""Axis order and signs: volumes turned, without interpolation, so that their axes run left, posterior, superior.
 
 Networks see slices. A volume whose file stores its axes in another order, or runs them the other way, is the same
 volume; turned to LPS order it gives the network the same slices. An oblique direction stays oblique: only the 48
@@ -15,7 +15,10 @@ from synthct.volume import Grid, Volume
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a file's axes lie: `axes[i]` is the file's index axis (x, y, z = 0, 1, 2) nearest to world axis i, `flip[i]` if it runs against it."""
+    """How a file's axes lie: `axes[i]` is its index axis (x, y, z = 0, 1, 2) nearest to world axis i.
+
+    `flip[i]` says whether that axis runs against the world's.
+    """
 
     axes: tuple[int, int, int]
     flip: tuple[bool, bool, bool]
