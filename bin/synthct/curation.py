@@ -19,7 +19,7 @@ SMALLEST_COHORT = 8  # pairs: fewer give no meaningful median and spread
 def read_records(paths) -> dict[str, dict]:
     """Quality records by patient from files or directories.
 
-    A record lies in ``<patient>/qc.json``, ``<patient>.json`` or, as the pipeline names it, ``<method>__<patient>.json``.
+    A record lies in ``<patient>/qc.json``, ``<patient>.json`` or, from the pipeline, ``<method>__<patient>.json``.
     """
     records = {}
     for path in map(Path, paths):

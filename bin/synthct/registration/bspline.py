@@ -2,8 +2,9 @@
 
 A displacement is u(x) = Σ c_ijk β((z−z_i)/h) β((y−y_j)/h) β((x−x_k)/h) (Rueckert et al. 1999). On a lattice of points
 the sum separates: one dense basis matrix an axis, three matrix products, exact at any lattice and spacing,
-differentiable by autograd, and equal to ``SimpleITK.BSplineTransform`` (order 3). Axes are ordered (z, y, x) and positions along an
-axis are millimetres from the first voxel centre; displacement components are (x, y, z) in LPS millimetres.
+differentiable by autograd, and equal to ``SimpleITK.BSplineTransform`` (order 3). Axes are ordered (z, y, x) and
+positions along an axis are millimetres from the first voxel centre; displacement components are (x, y, z) in LPS
+millimetres.
 """
 
 from dataclasses import dataclass

@@ -87,7 +87,8 @@ def deformable_map(settings: dict, seed: int, extent_mm: list[float]) -> dict[st
         result["SampleGridSpacing"] = [step for factor in settings["sample_step"] for step in (factor,) * 3]
     else:
         result |= {"NumberOfSpatialSamples": [settings["samples"]], "NewSamplesEveryIteration": ["true"],
-                   "UseRandomSampleRegion": ["true"], "SampleRegionSize": [min(settings["sample_region_mm"], size) for size in extent_mm]}
+                   "UseRandomSampleRegion": ["true"],
+                   "SampleRegionSize": [min(settings["sample_region_mm"], size) for size in extent_mm]}
     return _strings(result)
 
 

@@ -41,7 +41,7 @@ def align(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[np.nd
 
 
 class _Level:
-    """Negative mutual information of a rigid move: six parameters in mm (rotations as arc length at the mask's edge)."""
+    """Negative mutual information of a rigid move: six parameters in mm (rotations: arc length at the mask's edge)."""
 
     def __init__(self, fixed, moving, mask: torch.Tensor, voxel_mm: float, device: str):
         points = positions(fixed.grid, voxel_mm)

@@ -1,4 +1,4 @@
-"""What is compared at a level: feature maps under a distance, and mutual information, as a weighted sum."""
+"""The dense recipe's terms: MIND maps under a mean absolute difference, and mutual information, as a weighted sum."""
 
 import torch
 
@@ -7,7 +7,7 @@ from synthct.registration.mutual import MutualInformation
 from synthct.registration.warp import sample
 
 
-def build(settings: dict, level: int, sides, points) -> list:
+def build(settings: dict, level: int, sides) -> list:
     """The level's terms with a positive weight; `sides` are the fixed and the moving image."""
     voxel = settings["voxel_mm"][level]
     result = []

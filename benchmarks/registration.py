@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Registration against known truth: target registration error, folding, time and memory for every method and case.
+
+A case is a directory with ``mr.mha`` or ``cbct.mha`` (fixed), ``ct.mha`` (moving), ``mask.mha`` (fixed mask) and
+``truth/landmarks.csv``; cases are found as CASES/mr/* and CASES/cbct/*. Each registration is a process of its own
+(``bin/register.py``), so that time and memory are its own; the landmarks are read afterwards. Results are kept in
+--out and reused, so that a long baseline runs once. Errors are in mm: mean, median and 95th percentile over the
+landmarks, and the mean over the tenth of them where the CT's gradient is strongest.
+"""
+
+import csv
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import matplotlib
+import numpy as np
+import SimpleITK as sitk
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+TOOL = Path(__file__).resolve().parents[1] / "bin" / "register.py"
+COLUMNS = ("modality", "case", "method", "mean", "median", "p95", "edges", "folding", "seconds", "cpu_seconds", "mib")
+
+
+@click.command(help=__doc__)
+@click.argument("cases", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--methods", default="none,elastix,impact", help="comma list")
+@click.option("--only", default="", help="comma list of parts of case names")
+@click.option("--preset", default="paper")
+@click.option("--set", "overrides", multiple=True, help="section.key=value, handed to register.py")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="directory of results, tables and figure")
+def main(cases, methods, only, preset, overrides, out):
+    rows = []
+    for directory in sorted([*cases.glob("mr/*"), *cases.glob("cbct/*")]):
+        if only and not any(part in directory.name for part in only.split(",")):
+            continue
+        for method in methods.split(","):
+            rows.append(_measure(directory, method, preset, overrides, out))
+            print(_line(rows[-1]), flush=True)
+    if not rows:
+        raise click.ClickException(f"{cases}: no case in it (expected mr/* or cbct/*)")
+    with open(out / "registration.csv", "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(_summary(rows))
+    _figure(rows, out / "registration.png")
+
+
+def _measure(directory: Path, method: str, preset: str, overrides, out: Path) -> dict:
+    modality = directory.parent.name
+    place = out / method / f"{modality}_{directory.name}"
+    place.mkdir(parents=True, exist_ok=True)
+    fixed, moving, mask = (directory / f"{name}.mha" for name in (modality, "ct", "mask"))
+    if not (place / "run.json").is_file():
+        command = [sys.executable, TOOL, "--method", method, "--modality", modality, "--fixed", fixed,
+                   "--moving", moving, "--fixed-mask", mask, "--moving-is", "ct", "--preset", preset, "--out-image", place / "image.mha",
+                   "--out-displacement", place / "displacement.mha", "--qc", place / "qc.json"]
+        command += [part for override in overrides for part in ("--set", override)]
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(list(map(str, command)), check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        (place / "run.json").write_text(json.dumps({"seconds": time.perf_counter() - start, "cpu_seconds": cpu}))
+    run = json.loads((place / "run.json").read_text())
+    quality = json.loads((place / "qc.json").read_text())
+    field = sitk.ReadImage(str(place / "displacement.mha"), sitk.sitkVectorFloat64)
+    landmarks = np.loadtxt(directory / "truth" / "landmarks.csv", delimiter=",", skiprows=1)
+    transform = sitk.DisplacementFieldTransform(field)
+    mapped = np.array([transform.TransformPoint(point) for point in landmarks[:, :3].tolist()])
+    error = np.linalg.norm(mapped - landmarks[:, 3:], axis=1)
+    edges = _gradient(moving, landmarks[:, 3:])
+    return {"modality": modality, "case": directory.name, "method": method, "mean": error.mean(),
+            "median": np.median(error), "p95": np.percentile(error, 95),
+            "edges": error[edges >= np.quantile(edges, 0.9)].mean(), "folding": quality["folding_fraction"],
+            "seconds": run["seconds"], "cpu_seconds": run["cpu_seconds"], "mib": quality["memory_mib"]}
+
+
+def _gradient(path: Path, points: np.ndarray) -> np.ndarray:
+    """Gradient magnitude (HU/mm) of the CT, smoothed by 2 mm, at points."""
+    image = sitk.GradientMagnitudeRecursiveGaussian(sitk.ReadImage(str(path), sitk.sitkFloat32), 2.0)
+    index = [image.TransformPhysicalPointToIndex(point) for point in points.tolist()]
+    high = np.array(image.GetSize()) - 1
+    return np.array([image[np.clip(i, 0, high).tolist()] for i in index])
+
+
+def _line(row: dict) -> str:
+    return (f"| {row['case']} | {row['method']} | {row['mean']:.2f} / {row['median']:.2f} / {row['p95']:.2f} "
+            f"| {row['edges']:.2f} | {100 * row['folding']:.3f} % | {row['seconds']:.0f} | {row['cpu_seconds']:.0f} "
+            f"| {row['mib']} |")
+
+
+def _summary(rows: list[dict]) -> str:
+    lines = []
+    for modality in sorted({row["modality"] for row in rows}):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            own = [row for row in rows if row["modality"] == modality and row["method"] == method]
+            if own:
+                mean = {key: float(np.mean([row[key] for row in own])) for key in COLUMNS[3:]}
+                lines.append(_line({"case": f"**{modality}, mean of {len(own)}**", "method": method, **mean,
+                                    "mib": round(mean["mib"])}))
+    return "\n".join(lines)
+
+
+def _figure(rows: list[dict], path: Path):
+    names = list(dict.fromkeys(row["case"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    figure, axis = plt.subplots(figsize=(max(6, 0.6 * len(names) + 2), 4))
+    for number, method in enumerate(methods):
+        own = {row["case"]: row["mean"] for row in rows if row["method"] == method}
+        places = [k + (number - (len(methods) - 1) / 2) * 0.8 / len(methods) for k, n in enumerate(names) if n in own]
+        axis.bar(places, list(own.values()), 0.8 / len(methods), label=method)
+    axis.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    axis.set_ylabel("mean landmark error (mm)")
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

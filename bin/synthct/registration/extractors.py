@@ -1,0 +1,152 @@
+"""Feature extractors for the published recipe: MIND, TorchScript modules as IMPACT calls them, TotalSegmentator.
+
+An extractor takes raw intensities (n, 1, z, y, x), the whole image's statistics [min, max, mean, sigma] and the 3×3
+direction cosines, and returns the maps (n, c, z, y, x) of its kept layers. It normalises intensities itself.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from synthct.errors import InputError
+from synthct.registration.mind import mind
+
+
+def extractor(settings: dict, device: str = "cpu") -> nn.Module:
+    """The extractor that ``registration.impact.published.extractor`` names.
+
+    "MIND R1D2" (radius, dilation), "TS<number>" (TotalSegmentator data set, e.g. TS730) or the path of a TorchScript
+    file. `settings["layers"]` is IMPACT's bit string, one character an output. Raises `InputError` where weights are
+    absent or the module does not fit.
+    """
+    name, layers, channels = settings["extractor"], settings["layers"], settings["channels"]
+    if not set(layers) <= {"0", "1"} or "1" not in layers:
+        raise InputError(f"layers {layers!r}: expected 0s and 1s, at least one 1 (a character an output)")
+    if name.startswith("MIND"):
+        return Descriptors(name, layers)
+    if name.startswith("TS") and name[2:].isdigit():
+        return TotalSegmentator(_weights(name[2:], settings["weights"]), layers, name[2:]).to(device).eval()
+    return Scripted(Path(name), layers, channels, device)
+
+
+class Descriptors(nn.Module):
+    """MIND as an extractor with one layer of 12 channels; no weights."""
+
+    def __init__(self, name: str, layers: str):
+        super().__init__()
+        try:
+            radius, dilation = name.removeprefix("MIND").strip().removeprefix("R").split("D")
+            self._radius, self._dilation = int(radius), int(dilation)
+        except ValueError:
+            raise InputError(f"extractor {name!r}: expected MIND R<radius>D<dilation>") from None
+        if len(layers) != 1:
+            raise InputError(f"layers {layers!r}: {name} has one output, found {len(layers)} characters")
+
+    def forward(self, x: torch.Tensor, _stats: torch.Tensor, _direction: torch.Tensor) -> list[torch.Tensor]:
+        """Descriptors (n, 12, z, y, x) of every image of the batch."""
+        return [torch.stack([mind(image[0], self._radius, self._dilation) for image in x])]
+
+
+class Scripted(nn.Module):
+    """A TorchScript module with IMPACT's call signature: (x[, number of layers[, statistics, direction]])."""
+
+    def __init__(self, path: Path, layers: str, channels: int, device: str):
+        super().__init__()
+        if not path.is_file():
+            raise InputError(f"extractor {path}: no such TorchScript file")
+        try:
+            self.module = torch.jit.load(str(path), map_location=device).eval()
+        except RuntimeError as fault:
+            raise InputError(f"extractor {path}: not a TorchScript module ({_line(fault)})") from None
+        self._path, self._layers, self._channels = path, layers, channels
+        self._arguments = len(self.module.forward.schema.arguments) - 1  # "self" is the first
+
+    def forward(self, x: torch.Tensor, stats: torch.Tensor, direction: torch.Tensor) -> list[torch.Tensor]:
+        """The kept layers' maps."""
+        rest = (torch.tensor(len(self._layers), device=x.device), stats, direction.round().to(torch.int16))
+        arguments = (x.repeat(1, self._channels, 1, 1, 1), *rest)[: self._arguments]
+        try:
+            maps = self.module(*arguments)
+        except RuntimeError as fault:
+            raise InputError(f"extractor {self._path}: fails on {self._channels} channels of "
+                             f"{'×'.join(map(str, x.shape[2:]))} voxels ({_line(fault)})") from None
+        maps = [maps] if isinstance(maps, torch.Tensor) else list(maps)
+        if len(maps) != len(self._layers):
+            raise InputError(f"extractor {self._path}: {len(maps)} outputs, layers {self._layers!r} names "
+                             f"{len(self._layers)}")
+        return [feature for feature, keep in zip(maps, self._layers, strict=True) if keep == "1"]
+
+
+class TotalSegmentator(nn.Module):
+    """Layers of a TotalSegmentator nnU-Net: 1 to 6 the encoder's blocks, 7 the last block of the decoder.
+
+    CT networks standardise with their data set's fingerprint (unclipped, as the authors' export), MR networks with
+    the image's own mean and sigma. The networks know RAS axes: x and y of an LPS array are flipped on the way in and
+    out.
+    """
+
+    MR = ("730", "731", "732", "733", "850", "851", "852", "853")
+
+    def __init__(self, place: Path, layers: str, number: str):
+        super().__init__()
+        self.network, properties = _nnunet(place)
+        self._mr, self._mean, self._sigma = number in self.MR, properties["mean"], properties["std"]
+        self._encoder_layers = len(self.network.encoder.stages)
+        if len(layers) > self._encoder_layers + 1:
+            raise InputError(f"layers {layers!r}: TS{number} has {self._encoder_layers + 1} layers to compare")
+        self._keep = [k for k, bit in enumerate(layers) if bit == "1"]
+
+    def forward(self, x: torch.Tensor, stats: torch.Tensor, direction: torch.Tensor) -> list[torch.Tensor]:
+        """The kept layers' maps, each at its own resolution."""
+        axes = [4 - a for a in range(2) if direction[a, a] >= 0]  # RAS networks, LPS arrays
+        mean, sigma = (stats[2], stats[3]) if self._mr else (self._mean, self._sigma)
+        x = ((x - mean) / (sigma + 1e-6)).flip(axes)
+        skips = self.network.encoder(x)
+        maps = [*skips[: self._encoder_layers]]
+        if max(self._keep) >= self._encoder_layers:
+            decoder, low = self.network.decoder, skips[-1]
+            for k, (up, stage) in enumerate(zip(decoder.transpconvs, decoder.stages, strict=True)):
+                low = stage(torch.cat((up(low), skips[-(k + 2)]), 1))
+            maps.append(low)
+        return [maps[k].flip(axes) for k in self._keep]
+
+
+def _weights(number: str, given: str) -> Path:
+    """The fold directory of a TotalSegmentator network: under `given`, else where its package keeps weights."""
+    from totalsegmentator.config import get_weights_dir  # heavy, and only wanted for this extractor
+
+    root = Path(given or os.environ.get("TOTALSEG_WEIGHTS_PATH") or get_weights_dir())
+    for place in sorted(root.glob(f"Dataset{number}_*/*/fold_0")):
+        if (place / "checkpoint_final.pth").is_file():
+            return place
+    task = "total_mr" if number in TotalSegmentator.MR else "total"
+    raise InputError(f"extractor TS{number}: no Dataset{number}_*/*/fold_0/checkpoint_final.pth under {root}; run "
+                     f"`totalseg_download_weights -t {task}` (github.com/wasserth/TotalSegmentator releases), or set "
+                     "TOTALSEG_WEIGHTS_PATH, or use registration.impact.recipe=dense, which needs no weights")
+
+
+def _nnunet(place: Path) -> tuple[nn.Module, dict]:
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = PlansManager(json.loads((place.parent / "plans.json").read_text(encoding="utf-8")))
+    labels = json.loads((place.parent / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    configuration = plans.get_configuration(place.parent.name.split("__")[-1])
+    network = get_network_from_plans(
+        configuration.network_arch_class_name, configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import, 1, len(labels), allow_init=False, deep_supervision=False)
+    numbers = [np.dtype, np.ndarray, np._core.multiarray.scalar, np._core.multiarray._reconstruct,
+               *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64))]
+    with torch.serialization.safe_globals(numbers):  # nnU-Net logs numpy numbers beside the weights
+        network.load_state_dict(torch.load(place / "checkpoint_final.pth", map_location="cpu",
+                                           weights_only=True)["network_weights"])
+    return network, plans.foreground_intensity_properties_per_channel["0"]
+
+
+def _line(fault: Exception) -> str:
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return lines[-1][:160] if lines else type(fault).__name__
