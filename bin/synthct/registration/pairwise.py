@@ -13,7 +13,7 @@ from synthct.errors import InputError
 from synthct.registration import elastix, impact, quality
 from synthct.registration.checks import check_pair, moving_role
 from synthct.registration.transform import displacement_field, support, warp
-from synthct.volume import Volume
+from synthct.volume import Volume, resample
 
 METHODS = ("impact", "elastix", "none")
 OUTSIDE = {"ct": -1024.0, "cbct": -1024.0, "mr": 0.0}  # HU or arbitrary units, beyond the moving image
@@ -48,18 +48,15 @@ def register(fixed: Volume, moving: Volume, mask: Volume | None, section: dict, 
     kinds = (modality, "ct") if moving_is == "ct" else ("ct", modality)
     mask = body_mask(fixed, kinds[0]) if mask is None else mask
     check_pair(fixed, moving, mask)
-    start, losses = time.perf_counter(), []
-    if method == "elastix":
-        use_rigid = section["elastix"]["rigid_stage"] if rigid is None else rigid
-        transform = elastix.register(fixed, moving, mask, section["elastix"], seed=seed, rigid=use_rigid)
-    elif method == "impact":
-        outcome = impact.register(fixed, moving, mask, section["impact"], moving_is=moving_is, seed=seed,
-                                  rigid=rigid, device=device)
-        transform, losses = outcome.transform, outcome.losses
-    else:
-        transform = sitk.CompositeTransform(3)
+    start = time.perf_counter()
+    run = {"method": method, "section": section, "seed": seed, "rigid": rigid, "device": device}
+    transform, losses = _found(fixed, moving, mask, moving_is, **run)
     seconds = time.perf_counter() - start
     outside = OUTSIDE[kinds[1]]
+    back = None
+    if section["inverse_consistency"]:
+        other = resample(mask, moving.grid, order=0)
+        back, _ = _found(moving, fixed, other, "image" if moving_is == "ct" else "ct", **run)
     image = warp(moving, transform, fixed.grid, outside=outside)
     before = warp(moving, sitk.Transform(), fixed.grid, outside=outside, order=1)
     displacement = displacement_field(transform, fixed.grid)
@@ -72,4 +69,19 @@ def register(fixed: Volume, moving: Volume, mask: Volume | None, section: dict, 
               "device": device, "seconds": round(seconds, 2),
               "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
               **quality.measures(fixed, before, image, covered, displacement, bodies), "levels": losses}
+    if back is not None:
+        record["inverse_consistency_mm"] = quality.inverse_consistency(transform, back, covered, fixed.grid)
     return Registered(image, before, Volume(covered.astype(np.uint8), fixed.grid), displacement, transform, record)
+
+
+def _found(fixed: Volume, moving: Volume, mask: Volume, moving_is: str, *, method: str, section: dict, seed: int,
+           rigid: bool | None, device: str) -> tuple[sitk.Transform, list[dict]]:
+    """The transform of one method, and its losses level by level where it has levels of its own."""
+    if method == "elastix":
+        use_rigid = section["elastix"]["rigid_stage"] if rigid is None else rigid
+        return elastix.register(fixed, moving, mask, section["elastix"], seed=seed, rigid=use_rigid), []
+    if method == "impact":
+        outcome = impact.register(fixed, moving, mask, section["impact"], moving_is=moving_is, seed=seed, rigid=rigid,
+                                  device=device)
+        return outcome.transform, outcome.losses
+    return sitk.CompositeTransform(3), []

@@ -1,12 +1,13 @@
 """Judging a registration without truth: folding, Jacobian, similarity before and after, overlap of the bodies."""
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 
 from synthct.registration.mind import mind
 from synthct.registration.mutual import MutualInformation
 from synthct.registration.pyramid import level_image, positions
-from synthct.volume import Volume
+from synthct.volume import Grid, Volume
 
 VOXEL_MM = 3.0  # the judged images are brought to this (or their own, if coarser), so that judging stays cheap
 
@@ -40,6 +41,16 @@ def measures(fixed: Volume, before: Volume, after: Volume, mask: np.ndarray, dis
     body_fixed = bodies[0] & inside
     result["body_dice_before"], result["body_dice_after"] = (_dice(body_fixed, body & inside) for body in bodies[1:])
     return result
+
+
+def inverse_consistency(there: sitk.Transform, back: sitk.Transform, mask: np.ndarray, grid: Grid) -> dict[str, float]:
+    """How far (mm) a point of the mask lands from itself after `there` and `back`, over 2000 points."""
+    index = np.argwhere(mask)
+    index = index[np.linspace(0, len(index) - 1, min(2000, len(index))).astype(int)]
+    points = index[:, ::-1] @ grid.matrix.T + np.array(grid.origin)
+    again = np.array([back.TransformPoint(there.TransformPoint(p)) for p in points.tolist()])
+    error = np.linalg.norm(again - points, axis=1)
+    return {"mean": float(error.mean()), "p95": float(np.percentile(error, 95))}
 
 
 def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, float]:

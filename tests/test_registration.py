@@ -1,0 +1,274 @@
+"""Registration finds a known deformation, never folds, says what it means, and refuses what it cannot do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "bin"))
+
+from synthct import settings  # noqa: E402
+from synthct.registration import pairwise, quality  # noqa: E402
+from synthct.registration.bspline import ControlGrid, Lattice, Smoothness  # noqa: E402
+from synthct.registration.mind import mind  # noqa: E402
+from synthct.registration.mutual import MutualInformation  # noqa: E402
+from synthct.registration.pyramid import extents, positions  # noqa: E402
+from synthct.registration.similarity import DISTANCES, Distance  # noqa: E402
+from synthct.volume import Grid, Volume, write_volume  # noqa: E402
+
+GRID = Grid((44, 40, 30), (2.5, 2.5, 3.0), (-50.0, 12.0, 7.0))
+
+
+def _phantom(grid: Grid, seed: int = 3) -> np.ndarray:
+    """A body with bones and soft texture, HU, air around it."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in grid.shape], indexing="ij")
+    texture = sitk.GetArrayFromImage(sitk.DiscreteGaussian(sitk.GetImageFromArray(rng.normal(size=grid.shape)), 2.0))
+    body = 40 + 60 * texture / texture.std()
+    for cz, cy, cx, r in rng.uniform(-0.6, 0.6, (12, 4)):
+        body[(z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < (0.1 + 0.15 * abs(r)) ** 2] += 500 * np.sign(r)
+    return np.where((y**2 + x**2) < 0.8, body, -1000).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def case():
+    """(fixed, moving, mask, transform fixed -> moving): the moving image and what a known spline makes of it."""
+    moving = Volume(_phantom(GRID), GRID)
+    control = ControlGrid.covering(GRID, 45.0)
+    coefficients = torch.tensor(np.random.default_rng(5).uniform(-14, 14, (3, *control.size)), dtype=torch.float32)
+    transform = control.to_sitk(coefficients, GRID)
+    fixed = pairwise.warp(moving, transform, GRID, outside=-1024)
+    mask = np.zeros(GRID.shape, np.uint8)
+    mask[3:-3, 4:-4, 4:-4] = 1
+    return fixed, moving, Volume(mask, GRID), transform
+
+
+def _error(found: sitk.Transform, truth: sitk.Transform, mask: Volume) -> float:
+    index = np.argwhere(mask.array > 0)[::37]
+    points = (index[:, ::-1] @ GRID.matrix.T + GRID.origin).tolist()
+    return float(np.mean([np.linalg.norm(np.subtract(found.TransformPoint(p), truth.TransformPoint(p)))
+                          for p in points]))
+
+
+def _section(modality: str, *overrides: str) -> dict:
+    return settings.resolve("test", modality, overrides)["registration"]
+
+
+@pytest.fixture(scope="module")
+def found(case):
+    fixed, moving, mask, _ = case
+    section = _section("cbct", "registration.impact.voxel_mm=[6.0, 3.0, 2.0]",
+                       "registration.impact.iterations=[40, 30, 20]")
+    return pairwise.register(fixed, moving, mask, section, method="impact", modality="cbct", moving_is="ct")
+
+
+def test_impact_recovers_a_known_deformation_below_a_voxel(case, found):
+    _, _, mask, truth = case
+    before = _error(sitk.Transform(), truth, mask)
+    after = _error(found.transform, truth, mask)
+    assert before > 2.0
+    assert after < 1.0 and after < 0.35 * before
+
+
+def test_nothing_folds_and_the_record_says_so(found):
+    assert found.quality["folding_fraction"] == 0
+    assert quality.jacobian(found.displacement).min() > 0
+    assert found.quality["mutual_information_after"] > found.quality["mutual_information_before"]
+    assert found.quality["mind_distance_after"] < found.quality["mind_distance_before"]
+
+
+def test_displacement_maps_fixed_points_to_moving_points(case, found):
+    """SimpleITK's own reading of the field warps the moving image to what was written."""
+    _, moving, mask, _ = case
+    from synthct.volume import to_sitk
+    field = sitk.Cast(to_sitk(found.displacement), sitk.sitkVectorFloat64)
+    warped = sitk.Resample(sitk.Cast(to_sitk(moving), sitk.sitkFloat32), to_sitk(found.image),
+                           sitk.DisplacementFieldTransform(field), sitk.sitkBSpline, -1024.0)
+    values = np.clip(sitk.GetArrayFromImage(warped), moving.array.min(), moving.array.max())  # splines overshoot
+    assert np.percentile(np.abs(values - found.image.array)[mask.array > 0], 99) < 2
+
+
+def test_mr_contrast_is_aligned_by_mutual_information(case):
+    fixed, moving, mask, truth = case
+    mr = fixed.with_array(np.where(fixed.array < -500, 0, 900 - 0.5 * fixed.array).astype(np.int16))
+    result = pairwise.register(mr, moving, mask, _section("mr"), method="impact", modality="mr")
+    assert result.quality["moving_is"] == "ct"
+    assert _error(result.transform, truth, mask) < 0.6 * _error(sitk.Transform(), truth, mask)
+
+
+def test_elastix_beats_doing_nothing(case):
+    fixed, moving, mask, truth = case
+    result = pairwise.register(fixed, moving, mask, _section("cbct"), method="elastix", modality="cbct")
+    assert _error(result.transform, truth, mask) < 0.9 * _error(sitk.Transform(), truth, mask)
+
+
+def test_none_leaves_the_image_where_it_is(case):
+    _, moving, mask, _ = case
+    result = pairwise.register(moving, moving, mask, _section("cbct"), method="none", modality="cbct")
+    assert np.array_equal(result.image.array, moving.array)
+    assert not result.displacement.array.any()
+
+
+def test_a_rigid_start_finds_a_large_shift(case):
+    fixed, moving, mask, truth = case
+    away = Grid(moving.grid.size, moving.grid.spacing, tuple(np.array(moving.grid.origin) + (16.0, -9.0, 6.0)))
+    section = _section("cbct")
+    result = pairwise.register(fixed, Volume(moving.array, away), mask, section, method="impact", modality="cbct",
+                               moving_is="ct", rigid=True)
+    shifted = sitk.CompositeTransform([sitk.TranslationTransform(3, (16.0, -9.0, 6.0)), truth])
+    assert _error(result.transform, shifted, mask) < 2.5
+
+
+def test_published_recipe_runs_static_and_jacobian(case, tmp_path):
+    """A TorchScript extractor with IMPACT's signature, both modes, every distance: the distance falls."""
+    fixed, moving, mask, truth = case
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv = torch.nn.Conv3d(1, 8, 3, padding=1)
+
+        def forward(self, x, layers: torch.Tensor, stats: torch.Tensor, direction: torch.Tensor) -> list[torch.Tensor]:
+            return [torch.tanh(self.conv((x - stats[2]) / stats[3]))]
+
+    path = tmp_path / "net.pt"
+    torch.jit.script(Net()).save(str(path))
+    before = _error(sitk.Transform(), truth, mask)
+    for mode, distance in (("static", "L1"), ("static", "NCC"), ("jacobian", "L2")):
+        section = _section("cbct", "registration.impact.recipe=published", f"registration.impact.published.mode={mode}",
+                           f"registration.impact.published.distance={distance}",
+                           "registration.impact.published.layers=1", "registration.impact.published.patch=5",
+                           "registration.impact.published.iterations=[60, 40, 20]",
+                           "registration.impact.published.samples=1000", "registration.impact.rigid.enabled=false")
+        section["impact"]["published"]["extractor"] = str(path)
+        result = pairwise.register(fixed, moving, mask, section, method="impact", modality="cbct", moving_is="ct")
+        assert _error(result.transform, truth, mask) < 0.9 * before, (mode, distance)
+
+
+def test_same_seed_same_bits(case):
+    fixed, moving, mask, _ = case
+    first, second = (pairwise.register(fixed, moving, mask, _section("mr"), method="impact", modality="cbct",
+                                       moving_is="ct").displacement.array for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_spline_equals_simpleitk_at_any_direction():
+    turned = Grid((20, 22, 18), (2.0, 1.5, 3.0), (5.0, -8.0, 30.0),
+                  tuple(sitk.Euler3DTransform((0, 0, 0), 0.1, -0.2, 0.3).GetMatrix()))
+    control = ControlGrid.covering(turned, 12.0)
+    coefficients = torch.tensor(np.random.default_rng(0).normal(size=(3, *control.size)))
+    lattice = Lattice(control, positions(turned, 0.0), coefficients)
+    ours = lattice.displacement(coefficients).permute(1, 2, 3, 0).numpy()
+    theirs = pairwise.displacement_field(control.to_sitk(coefficients, turned), turned).array
+    assert np.abs(ours - theirs).max() < 1e-4
+    ours = lattice.jacobian(coefficients, torch.tensor(turned.direction).double().view(3, 3)).numpy()
+    assert np.abs(ours - quality.jacobian(Volume(theirs, turned)))[2:-2, 2:-2, 2:-2].max() < 0.1
+
+
+def test_refining_the_grid_keeps_the_deformation_and_affine_bends_nothing():
+    coarse, fine = ControlGrid.covering(GRID, 20.0), ControlGrid.covering(GRID, 10.0)
+    coefficients = torch.tensor(np.random.default_rng(1).normal(size=(3, *coarse.size)))
+    refined = coarse.refined(coefficients, fine, extents(GRID))
+    at = positions(GRID, 0.0)
+    change = Lattice(coarse, at, coefficients).displacement(coefficients) - Lattice(fine, at, refined).displacement(
+        refined)
+    assert change.abs().max() < 0.15  # the grids' cells need not share edges
+    ramp = torch.stack(torch.meshgrid(*[torch.arange(float(n)) for n in fine.size], indexing="ij")).double()
+    smoothness = Smoothness(fine, extents(GRID), ramp)
+    assert abs(float(smoothness(ramp, (0, 0, 1.0)))) < 1e-8 < float(smoothness(ramp, (0, 1.0, 0)))
+
+
+def test_mind_ignores_gain_and_offset():
+    image = torch.tensor(_phantom(GRID), dtype=torch.float32)
+    assert (mind(image) - mind(3 * image + 200)).abs().max() < 1e-3
+    assert mind(image).shape == (12, *GRID.shape)
+
+
+def test_mutual_information_of_independent_and_equal_values():
+    values = torch.rand(20000, generator=torch.Generator().manual_seed(0))
+    other = torch.rand(20000, generator=torch.Generator().manual_seed(1))
+    joint, ones = MutualInformation(16, (0, 1), (0, 1)), torch.ones(20000)
+    assert -float(joint(values, values, ones)) > 1.2
+    assert -float(joint(values, other, ones)) < 0.02
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_distances_are_least_for_equal_features(name):
+    features = torch.rand((6, 500), generator=torch.Generator().manual_seed(0)) + 0.1
+    features = features / features.norm(dim=0)
+    other = features[:, torch.randperm(500, generator=torch.Generator().manual_seed(1))]
+    ones, distance = torch.ones(500), Distance(name)
+    apart = float(distance(features, other, ones))
+    assert float(distance(features, features, ones)) < apart
+    if name in ("L1", "L2"):
+        assert apart == pytest.approx(1.0)
+
+
+def _tool(tmp_path: Path, fixed: Volume, moving: Volume, mask: Volume | None = None, *more: str):
+    write_volume(fixed, tmp_path / "fixed.mha")
+    write_volume(moving, tmp_path / "moving.mha")
+    command = [sys.executable, ROOT / "bin/register.py", "--method", "impact", "--modality", "cbct", "--preset", "test",
+               "--fixed", tmp_path / "fixed.mha", "--moving", tmp_path / "moving.mha", "--out-image",
+               tmp_path / "o.mha", "--out-displacement", tmp_path / "d.mha", "--qc", tmp_path / "qc.json", *more]
+    if mask is not None:
+        write_volume(mask, tmp_path / "mask.mha")
+        command += ["--fixed-mask", tmp_path / "mask.mha"]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True)
+
+
+def _bad(case):
+    fixed, moving, mask, _ = case
+    small = Grid((8, 8, 8), GRID.spacing, GRID.origin)
+    flat = Grid(GRID.size, (1.0, 1.0, 10.0), GRID.origin)
+    far = Grid(GRID.size, GRID.spacing, (5000.0, 0.0, 0.0))
+    one = np.zeros_like(mask.array)
+    one[10, 10, 10] = 1
+    nan = moving.array.astype(np.float32)
+    nan[5, 5, 5] = np.nan
+    return {
+        "overlap": (fixed, Volume(moving.array, far), mask),
+        "no voxel above 0": (fixed, moving, mask.with_array(np.zeros_like(one))),
+        "1 voxels inside": (fixed, moving, mask.with_array(one)),
+        "anisotropic": (Volume(fixed.array, flat), Volume(moving.array, flat), Volume(mask.array, flat)),
+        "8×8×8": (Volume(fixed.array[:8, :8, :8].copy(), small), moving, Volume(mask.array[9:17, 9:17, 9:17], small)),
+        "constant": (fixed, moving.with_array(np.zeros_like(moving.array)), mask),
+        "NaN": (fixed, moving.with_array(nan), mask),
+    }
+
+
+@pytest.mark.parametrize("word", ["overlap", "no voxel above 0", "1 voxels inside", "anisotropic", "8×8×8",
+                                  "constant", "NaN"])
+def test_bad_input_is_one_line(case, tmp_path, word):
+    result = _tool(tmp_path, *_bad(case)[word])
+    assert result.returncode == 2 and word in result.stderr, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "o.mha").exists()
+
+
+def test_absent_weights_are_one_line_that_says_where_they_go(case, tmp_path):
+    fixed, moving, mask, _ = case
+    result = _tool(tmp_path, fixed, moving, mask, "--set", "registration.impact.recipe=published", "--set",
+                   "registration.impact.published.weights=nowhere")
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
+    assert "Dataset730" in result.stderr and "totalseg_download_weights" in result.stderr
+
+
+def test_tool_writes_what_it_says(case, tmp_path):
+    fixed, moving, mask, truth = case
+    extra = ("--out-mask", "m.mha", "--out-fixed", "f.mha", "--out-transform", "t.h5", "--preview", "p.npz")
+    extra = [str(tmp_path / part) if "." in part else part for part in extra]
+    result = _tool(tmp_path, fixed, moving, mask, *extra)
+    assert result.returncode == 0, result.stderr
+    assert _error(sitk.ReadTransform(str(tmp_path / "t.h5")), truth, mask) < _error(sitk.Transform(), truth, mask)
+    record = json.loads((tmp_path / "qc.json").read_text())
+    assert record["method"] == "impact" and record["folding_fraction"] == 0
+    with np.load(tmp_path / "p.npz") as pictures:
+        assert pictures["fixed"].shape == pictures["after"].shape == pictures["mask"].shape
+        assert pictures["fixed"].dtype == np.int16 and max(pictures["fixed"].shape) <= 256
