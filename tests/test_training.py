@@ -15,7 +15,7 @@ import torch
 from conftest import bad_input
 
 from synthct.cases import find_cases
-from synthct.checkpoint import load_weights
+from synthct.checkpoint import load_torch, load_weights
 from synthct.network import build
 from synthct.settings import resolve
 from synthct.state import StateFile
@@ -305,30 +305,34 @@ def test_weights_of_another_network_are_named(trained, data, tmp_path):
     bad_input(done, "encoder.conv1.weight", "best.safetensors")
 
 
-def test_two_processes_learn_together(data, tmp_path):
-    """Started as torchrun starts them (gloo, CPU): one output, both processes' gradients in it."""
+def start_both(data, out, *more) -> list[small.Tool]:
+    """Two processes of one run, as torchrun starts them (gloo, CPU)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    both = [
-        start(
-            data,
-            tmp_path / "out",
-            "--set",
-            "training.max_steps=2",
-            RANK=rank,
-            LOCAL_RANK=rank,
-            WORLD_SIZE="2",
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=port,
-        )
-        for rank in "01"
-    ]
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    return [start(data, out, *more, RANK=rank, LOCAL_RANK=rank, **shared) for rank in "01"]
+
+
+def test_two_processes_learn_together(data, tmp_path):
+    """One output, and SIGTERM, which torchrun passes to both, ends both with the state saved."""
+    both = start_both(data, tmp_path / "out", "--set", "training.max_steps=400")
+    both[0].wait_for("step")
+    for process in both:
+        process.send(signal.SIGTERM)
     first, second = (process.finish() for process in both)
-    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert "2 × cpu" in first.stdout and first.stdout.count("validation MAE") == 1
-    assert second.stdout == ""
-    assert load_weights(tmp_path / "out" / "final.safetensors")[1]["step"] == 2
+    assert (first.returncode, second.returncode) == (143, 143), first.stderr + second.stderr
+    assert "2 × cpu" in first.stdout and second.stdout == ""
+    (state,) = (tmp_path / "out" / "state").iterdir()
+    at = load_torch(state)["step"]
+    both = start_both(data, tmp_path / "out", "--set", "training.max_steps=400")
+    both[0].wait_for("continuing")
+    for process in both:
+        process.send(signal.SIGTERM)
+    assert f"continuing at step {at} of 400" in both[0].finish().stdout
+    both[1].finish()
+    both = start_both(data, tmp_path / "whole", "--set", "training.max_steps=2")
+    assert [process.finish().returncode for process in both] == [0, 0]
+    assert load_weights(tmp_path / "whole" / "final.safetensors")[1]["step"] == 2
 
 
 def test_the_state_goes_to_any_place_fsspec_knows(data, tmp_path):
