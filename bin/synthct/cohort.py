@@ -153,6 +153,8 @@ def groups_of(text: str) -> dict[str, list[str]]:
         if not all(re.fullmatch(r"[A-Za-z0-9_]+", region) for region in regions):
             raise InputError(f"region group {part!r}: expected region names joined by '+', groups separated by ','")
         groups["-".join(regions)] = regions
+    if "global" in groups:
+        raise InputError(f"region groups {text!r}: 'global' is the name of the model of all regions")
     flat = [region for regions in groups.values() for region in regions]
     doubled = sorted({region for region in flat if flat.count(region) > 1})
     if doubled:

@@ -7,7 +7,7 @@ process PREDICT {
     ext code: { CodeDigest.of(projectDir, 'predict.py') }
 
     input:
-    tuple val(meta), path(bundle), val(patients), path(images, stageAs: 'images/?/*'), path(masks, stageAs: 'masks/?/*')
+    tuple val(meta), path(bundle, stageAs: 'model/*'), val(patients), path(images, stageAs: 'images/?/*'), path(masks, stageAs: 'masks/?/*')
     val settings
     val dicom
 
