@@ -23,6 +23,7 @@ from synthct.volume import Volume, resample
 VIEWS = {"none": (), "x": (-1,), "y": (-2,), "xy": (-2, -1)}  # axes of (batch, channel, y, x) that a view flips
 
 
+RIM = 4  # pixels around the body that are kept, for resampling at its edge
 AT_ONCE = {"cpu": 40_000, "cuda": 2_000_000}  # pixels that keep the device busy; more only take memory
 
 
@@ -130,41 +131,80 @@ def slab(image: np.ndarray, body: np.ndarray, zs: list[int], frame: Frame, rule:
     return torch.from_numpy(np.stack([np.stack([planes[z] for z in row]) for row in wanted]))
 
 
+class Spread:
+    """Running mean and standard deviation of equally shaped arrays or tensors (Welford), in the order they come."""
+
+    def __init__(self):
+        self.count, self.mean, self._squares = 0, None, None
+
+    def add(self, y: torch.Tensor):
+        """Take one more."""
+        self.count += 1
+        if self.mean is None:
+            self.mean, self._squares = y.clone(), torch.zeros_like(y)
+            return
+        delta = y - self.mean
+        self.mean += delta / self.count
+        self._squares += delta * (y - self.mean)
+
+    @property
+    def deviation(self) -> torch.Tensor:
+        """The standard deviation, divided by N."""
+        return (self._squares / self.count).sqrt()
+
+
+@dataclass(frozen=True)
+class View:
+    """The volume as one view sees it: flipped as a whole before it is framed and padded, as the released code does."""
+
+    axes: tuple[int, ...]
+    image: np.ndarray
+    body: np.ndarray
+    frame: Frame
+
+    @staticmethod
+    def of(image: np.ndarray, body: np.ndarray, axes: tuple[int, ...], margin: int) -> "View":
+        """Flip (without a copy) and frame."""
+        image, body = np.flip(image, axes), np.flip(body, axes)
+        return View(axes, image, body, frame_around(body, margin))
+
+    def unflipped(self, y: torch.Tensor, box: Frame) -> torch.Tensor:
+        """The part of a prediction in the frame (batch, y, x) that covers `box` of the plane, turned back."""
+        height, width = self.image.shape[1:]
+        y0 = height - box.y0 - box.height if -2 in self.axes else box.y0
+        x0 = width - box.x0 - box.width if -1 in self.axes else box.x0
+        y0, x0 = y0 - self.frame.y0, x0 - self.frame.x0
+        return y[:, y0:y0 + box.height, x0:x0 + box.width].flip(self.axes)
+
+
 @torch.inference_mode()
-def mean_and_spread(x: torch.Tensor, networks, views) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and (population) standard deviation over networks × views of the outputs for `x`: (batch, y, x) each.
-
-    Welford's running update; the order is fixed, so the result does not depend on who asks.
-    """
-    count, mean, squares = 0, None, None
-    for network in networks:
-        for axes in views:
-            y = network(x.flip(axes) if axes else x)
-            y = (y.flip(axes) if axes else y)[:, 0].float()
-            count += 1
-            if mean is None:
-                mean, squares = y.clone(), torch.zeros_like(y)
-            else:
-                delta = y - mean
-                mean += delta / count
-                squares += delta * (y - mean)
-    return mean, (squares / count).sqrt_()
-
-
 def _through(image, body, rule, networks, padding, channels, views, batch, margin):
-    """Mean and standard deviation for the whole volume, float32 (z, y, x); -1 and 0 where no slice was predicted."""
+    """Mean and standard deviation for the whole volume, float32 (z, y, x); -1 and 0 where nothing was predicted."""
     device = next(networks[0].parameters()).device
-    frame = frame_around(body, margin)
-    batch = batch or max(1, AT_ONCE[device.type] // (frame.height * frame.width))
-    height = min(frame.height, image.shape[1] - frame.y0)
-    width = min(frame.width, image.shape[2] - frame.x0)
-    rows, columns = slice(frame.y0, frame.y0 + height), slice(frame.x0, frame.x0 + width)
-    mean, spread = np.full(image.shape, -1, np.float32), np.zeros(image.shape, np.float32)
+    seen = [View.of(image, body, axes, margin) for axes in views]
+    box = _box(body, min(margin, RIM))
+    batch = batch or max(1, AT_ONCE[device.type] // (seen[0].frame.height * seen[0].frame.width))
+    mean, deviation = np.full(image.shape, -1, np.float32), np.zeros(image.shape, np.float32)
     slices = np.flatnonzero(body.any((1, 2))).tolist()
     for first in range(0, len(slices), batch):
         zs = slices[first:first + batch]
-        x = slab(image, body, zs, frame, rule, padding, channels).to(device)
-        centre, deviation = mean_and_spread(x.contiguous(memory_format=torch.channels_last), networks, views)
-        mean[zs, rows, columns] = centre[:, :height, :width].cpu().numpy()
-        spread[zs, rows, columns] = deviation[:, :height, :width].cpu().numpy()
-    return mean, spread
+        spread = Spread()
+        inputs = [slab(view.image, view.body, zs, view.frame, rule, padding, channels) for view in seen]
+        inputs = [x.to(device).contiguous(memory_format=torch.channels_last) for x in inputs]
+        for network in networks:
+            for view, x in zip(seen, inputs, strict=True):
+                spread.add(view.unflipped(network(x)[:, 0].float(), box))
+        part = (zs, slice(box.y0, box.y0 + box.height), slice(box.x0, box.x0 + box.width))
+        mean[part], deviation[part] = spread.mean.cpu().numpy(), spread.deviation.cpu().numpy()
+    return mean, deviation
+
+
+def _box(body: np.ndarray, rim: int) -> Frame:
+    """The box of a mask in the plane, `rim` pixels wider on each side within the plane."""
+    spans = []
+    for hit in (body.any((0, 2)), body.any((0, 1))):
+        at = np.flatnonzero(hit)
+        start, stop = max(0, int(at[0]) - rim), min(hit.size, int(at[-1]) + 1 + rim)
+        spans.append((start, stop - start))
+    (y0, height), (x0, width) = spans
+    return Frame(y0, x0, height, width)
