@@ -38,7 +38,7 @@ CHANNELS = 5
 NETWORK = presets.resolve("paper", "mr")["training"]["network"] | {"init": "kaiming"}
 VIEWS = inference.parse_views("none,x,y")
 
-KONFAI_MODEL = '''
+KONFAI_MODEL = """
 import segmentation_models_pytorch as smp
 import torch
 from konfai.network import network
@@ -60,9 +60,9 @@ class UNetpp5(network.Network):
         self.add_module("model", smp.UnetPlusPlus("resnet34", encoder_weights=None, in_channels=5, classes=1,
                                                   decoder_channels=(256, 128, 64, 32, 16), activation=None))
         self.add_module("Head", Head())
-'''
+"""
 
-KONFAI_HU = '''
+KONFAI_HU = """
 import torch
 from konfai.data.transform import Transform
 
@@ -73,7 +73,7 @@ class ToHU(Transform):
 
     def __call__(self, name, tensor, cache_attribute):
         return (tensor + 1) / 2 * 4095 - 1024
-'''
+"""
 
 KONFAI_CONFIG = """
 Predictor:
@@ -131,7 +131,7 @@ Predictor:
 
 def volume(shape, seed: int = 0) -> tuple[Volume, Volume]:
     """A body with texture in air, int16, and its mask: an ellipse that fills four fifths of the plane's width."""
-    z, y, x = np.ogrid[:shape[0], :shape[1], :shape[2]]
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
     inside = ((y / shape[1] - 0.5) ** 2 + (x / shape[2] - 0.5) ** 2 < 0.16) & (z >= 0)
     values = np.random.default_rng(seed).integers(0, 400, shape, np.int16)
     values += (300 + 200 * np.sin(y / 9) * np.cos(x / 11) + 4 * z).astype(np.int16)
@@ -188,10 +188,29 @@ def konfai(args):
         patch = args.patch or args.plane
         (work / "Prediction.yml").write_text(KONFAI_CONFIG.format(height=patch, width=patch, batch=args.batch))
         tool = [sys.executable, str(ROOT / "bin" / "bundle.py"), "import", "--checkpoints", *names, "--group", "ALL"]
-        subprocess.run([*tool, "--regions", "AB", "--modality", "mr", "--preset", "paper", "--out", "model"],
-                       cwd=work, env=environment, check=True, capture_output=True)
-        ours = [sys.executable, str(ROOT / "bin" / "predict.py"), "--model", "model", "--image", "Dataset/P1/MR.mha",
-                "--mask", "Dataset/P1/MASK.mha", "--region", "AB", "--out", "sct.mha", "--device", "cpu"]
+        subprocess.run(
+            [*tool, "--regions", "AB", "--modality", "mr", "--preset", "paper", "--out", "model"],
+            cwd=work,
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+        ours = [
+            sys.executable,
+            str(ROOT / "bin" / "predict.py"),
+            "--model",
+            "model",
+            "--image",
+            "Dataset/P1/MR.mha",
+            "--mask",
+            "Dataset/P1/MASK.mha",
+            "--region",
+            "AB",
+            "--out",
+            "sct.mha",
+            "--device",
+            "cpu",
+        ]
         theirs = [str(Path(args.konfai).with_name("konfai")), "PREDICTION", "-y", "-q", "--models", *names]
         pairs, walls = [], []
         for turn in range(args.pairs):
@@ -206,8 +225,10 @@ def konfai(args):
         made = read_volume(work / "sct.mha").array.astype(int)
         their = read_volume(work / "Predictions" / "Out" / "Dataset" / "P1" / "sCT.mha").array
         difference = np.abs(made - their)
-        print(f"sCT against KonfAI's: max {difference.max()} HU, mean {difference[body].mean():.2f} HU in the mask "
-              f"(sCT's own spread {made[body].std():.0f} HU), outside equal: {bool((made == their)[~body].all())}")
+        print(
+            f"sCT against KonfAI's: max {difference.max()} HU, mean {difference[body].mean():.2f} HU in the mask "
+            f"(sCT's own spread {made[body].std():.0f} HU), outside equal: {bool((made == their)[~body].all())}"
+        )
 
 
 def memory(args):
@@ -224,8 +245,11 @@ def memory(args):
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         peaks[part] = json.loads(output.splitlines()[-1])["peak_gb"]
     bound = peaks["networks"] + peaks["arrays"] - peaks["idle"]
-    print("peak memory 512×512×400 (GB): " + ", ".join(f"{part} {peak:.2f}" for part, peak in peaks.items())
-          + f"; five networks and body everywhere at most {bound:.2f} (wanted below 6)")
+    print(
+        "peak memory 512×512×400 (GB): "
+        + ", ".join(f"{part} {peak:.2f}" for part, peak in peaks.items())
+        + f"; five networks and body everywhere at most {bound:.2f} (wanted below 6)"
+    )
 
 
 def memory_part(part: str, args):
@@ -267,8 +291,10 @@ def report(what: str, pairs: list[tuple[float, float]], wanted: float):
     """One line: the median of the paired ratios, their range, and what was wanted."""
     ratios = sorted(mine / other for mine, other in pairs)
     mine, other = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"{what}: {mine:.2f} / {other:.2f}, ratio {statistics.median(ratios):.3f} "
-          f"({ratios[0]:.3f} to {ratios[-1]:.3f}, {len(pairs)} pairs), wanted at most {wanted}")
+    print(
+        f"{what}: {mine:.2f} / {other:.2f}, ratio {statistics.median(ratios):.3f} "
+        f"({ratios[0]:.3f} to {ratios[-1]:.3f}, {len(pairs)} pairs), wanted at most {wanted}"
+    )
 
 
 def main():

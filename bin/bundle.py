@@ -73,8 +73,10 @@ def import_(checkpoints, more, group, regions, modality, preset, overrides, kind
 
 def _line(bundle: bundles.Bundle) -> str:
     about = bundle.about
-    groups = ", ".join(f"{name} ({'+'.join(group['regions']) or 'any'}: {len(group['best'])} best, "
-                       f"{len(group['final'])} final)" for name, group in about["groups"].items())
+    groups = ", ".join(
+        f"{name} ({'+'.join(group['regions']) or 'any'}: {len(group['best'])} best, {len(group['final'])} final)"
+        for name, group in about["groups"].items()
+    )
     return f"{bundle.path}: {about['modality']}, {about['channels']} channels, preset {about['preset']}, {groups}"
 
 

@@ -30,21 +30,47 @@ from synthct.volume import read_mask, read_volume, write_volume
 @click.option("--out", type=OUT, help="sCT to write, int16 HU")
 @click.option("--uncertainty", type=OUT, help="standard deviation of the ensemble to write, float32 HU")
 @click.option("--mask-out", type=OUT, help="the mask that was used, to write")
-@click.option("--dicom", "dicom_out", type=OUT, help="directory for the sCT as a DICOM CT series "
-              "(with --list: DIR/<patient>); for images that are DICOM")
+@click.option(
+    "--dicom",
+    "dicom_out",
+    type=OUT,
+    help="directory for the sCT as a DICOM CT series (with --list: DIR/<patient>); for images that are DICOM",
+)
 @click.option("--list", "sheet", type=FILE, help="CSV with columns patient, image, mask, region: many patients at once")
-@click.option("--outdir", type=OUT, help="with --list: <patient>.mha, <patient>_uncertainty.mha, patients.json, and "
-              "masks/<patient>.mha where one was made")
+@click.option(
+    "--outdir",
+    type=OUT,
+    help="with --list: <patient>.mha, <patient>_uncertainty.mha, patients.json, and "
+    "masks/<patient>.mha where one was made",
+)
 @click.option("--summary", type=OUT, help="JSON summary to write  [with --list: OUTDIR/patients.json]")
-@click.option("--modality", type=click.Choice(presets.MODALITIES),
-              help="the images' modality, checked against the bundle")
+@click.option(
+    "--modality", type=click.Choice(presets.MODALITIES), help="the images' modality, checked against the bundle"
+)
 @click.option("--settings", type=FILE, help="resolved settings (JSON) whose inference section replaces the bundle's")
 @click.option("--set", "overrides", multiple=True, help="inference.key=value, such as inference.flips=none")
 @click.option("--checkpoint", type=click.Choice(KINDS), help="which checkpoints  [default: the bundle's setting]")
 @click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", help="where the networks run")
 @click.option("--batch", type=click.IntRange(0), help="slices at once; 0 chooses by the device")
-def main(model, image, mask, region, out, uncertainty, mask_out, dicom_out, sheet, outdir, summary, modality, settings,
-         overrides, checkpoint, device, batch):
+def main(
+    model,
+    image,
+    mask,
+    region,
+    out,
+    uncertainty,
+    mask_out,
+    dicom_out,
+    sheet,
+    outdir,
+    summary,
+    modality,
+    settings,
+    overrides,
+    checkpoint,
+    device,
+    batch,
+):
     bundle = read_bundle(model, modality)
     chosen = _settings(bundle, settings, overrides)
     if checkpoint:
@@ -59,15 +85,34 @@ def main(model, image, mask, region, out, uncertainty, mask_out, dicom_out, shee
     else:
         if not image or not out:
             raise InputError("give --image and --out, or --list and --outdir")
-        patients = [{"patient": Path(out).name.split(".")[0], "image": image, "mask": mask, "region": region,
-                     "out": out, "uncertainty": uncertainty, "mask_out": mask_out, "dicom": dicom_out}]
+        patients = [
+            {
+                "patient": Path(out).name.split(".")[0],
+                "image": image,
+                "mask": mask,
+                "region": region,
+                "out": out,
+                "uncertainty": uncertainty,
+                "mask_out": mask_out,
+                "dicom": dicom_out,
+            }
+        ]
     for patient in patients:
         _check_modality(patient, bundle.about["modality"])
     where = _device(device)
     reports = _predict_all(bundle, patients, chosen, where)
     if summary:
-        write_json(summary, plain({"model": {key: bundle.about[key] for key in ("preset", "modality", "arm", "digest")},
-                                   "inference": chosen, "device": str(where), "patients": reports}))
+        write_json(
+            summary,
+            plain(
+                {
+                    "model": {key: bundle.about[key] for key in ("preset", "modality", "arm", "digest")},
+                    "inference": chosen,
+                    "device": str(where),
+                    "patients": reports,
+                }
+            ),
+        )
 
 
 def _predict_all(bundle: Bundle, patients: list[dict], chosen: dict, device: torch.device) -> list[dict]:
@@ -82,13 +127,19 @@ def _predict_all(bundle: Bundle, patients: list[dict], chosen: dict, device: tor
         warnings = [warning] if warning else []
         report = _predict_one(bundle, patient, networks, chosen, warnings)
         reports[patient["patient"]] = {
-            "patient": patient["patient"], "region": patient["region"] or None, "group": group,
-            "checkpoint": chosen["checkpoint"], **report, "warnings": warnings,
+            "patient": patient["patient"],
+            "region": patient["region"] or None,
+            "group": group,
+            "checkpoint": chosen["checkpoint"],
+            **report,
+            "warnings": warnings,
         }
         for line in warnings:
             click.echo(f"predict.py: warning: {patient['patient']}: {line}", err=True)
-        click.echo(f"{patient['patient']}: uncertainty {report['mean_uncertainty_hu']:.1f} HU on average in the mask, "
-                   f"{report['slices']} slices × {report['views']} views in {report['seconds']:.1f} s")
+        click.echo(
+            f"{patient['patient']}: uncertainty {report['mean_uncertainty_hu']:.1f} HU on average in the mask, "
+            f"{report['slices']} slices × {report['views']} views in {report['seconds']:.1f} s"
+        )
     return [reports[patient["patient"]] for patient in patients]
 
 
@@ -106,8 +157,15 @@ def _predict_one(bundle: Bundle, patient: dict, networks: list, chosen: dict, wa
         warnings.append("no mask given, a body mask was made by threshold")
     rules = presets.for_region(about["preprocessing"], patient["region"] or about["default_region"])
     result = inference.predict(
-        image, mask, networks, modality=about["modality"], rules=rules, channels=about["channels"],
-        views=inference.parse_views(chosen["flips"]), batch=chosen["batch"], margin=chosen["margin"],
+        image,
+        mask,
+        networks,
+        modality=about["modality"],
+        rules=rules,
+        channels=about["channels"],
+        views=inference.parse_views(chosen["flips"]),
+        batch=chosen["batch"],
+        margin=chosen["margin"],
     )
     if patient.get("dicom"):
         from synthct import dicom  # pydicom is only imported where there is DICOM
@@ -148,13 +206,18 @@ def _listed(sheet: str, outdir: str, dicom_out: str | None) -> list[dict]:
         for path in filter(None, (image, mask)):
             if not (base / path).exists():
                 raise InputError(f"list {sheet}, line {number}: {path}: no such file")
-        patients.append({
-            "patient": name, "image": str(base / image), "mask": str(base / mask) if mask else None,
-            "region": (row.get("region") or "").strip(), "out": Path(outdir, f"{name}.mha"),
-            "uncertainty": Path(outdir, f"{name}_uncertainty.mha"),
-            "mask_out": None if mask else Path(outdir, "masks", f"{name}.mha"),
-            "dicom": Path(dicom_out, name) if dicom_out and (base / image).is_dir() else None,
-        })
+        patients.append(
+            {
+                "patient": name,
+                "image": str(base / image),
+                "mask": str(base / mask) if mask else None,
+                "region": (row.get("region") or "").strip(),
+                "out": Path(outdir, f"{name}.mha"),
+                "uncertainty": Path(outdir, f"{name}_uncertainty.mha"),
+                "mask_out": None if mask else Path(outdir, "masks", f"{name}.mha"),
+                "dicom": Path(dicom_out, name) if dicom_out and (base / image).is_dir() else None,
+            }
+        )
     if not patients:
         raise InputError(f"list {sheet}: no patients")
     return patients

@@ -255,9 +255,7 @@ def test_final_checkpoints_and_fewer_views_are_other_results(bundle, patient, tm
     common = ["--model", bundle, "--image", tmp_path / "i.mha", "--mask", tmp_path / "m.mha", "--region", "AB"]
     found = []
     for extra in ([], ["--checkpoint", "final"], ["--set", "inference.flips=none"]):
-        process = call(
-            "predict.py", *common, "--out", tmp_path / "s.mha", "--uncertainty", tmp_path / "u.mha", *extra
-        )
+        process = call("predict.py", *common, "--out", tmp_path / "s.mha", "--uncertainty", tmp_path / "u.mha", *extra)
         assert process.returncode == 0, process.stderr
         found.append((read_volume(tmp_path / "s.mha").array, read_volume(tmp_path / "u.mha").array))
     assert not np.array_equal(found[0][0], found[1][0]) and not np.array_equal(found[0][0], found[2][0])

@@ -14,8 +14,9 @@ from synthct.checkpoint import fit, load_weights, save_weights
 from synthct.errors import InputError
 
 
-def from_training(directories: list[Path], tree: dict, arm: str, out, cohort: dict | None = None,
-                  default_region: str | None = None) -> Bundle:
+def from_training(
+    directories: list[Path], tree: dict, arm: str, out, cohort: dict | None = None, default_region: str | None = None
+) -> Bundle:
     """A bundle of the output directories of train and finetune (best.safetensors, final.safetensors) of one arm.
 
     `tree` is the whole settings tree; `cohort` is folds.json. The default region is that of most training patients. A
@@ -62,8 +63,18 @@ def from_training(directories: list[Path], tree: dict, arm: str, out, cohort: di
     return write_bundle(out, about=about, sources=sources, groups=groups)
 
 
-def from_published(files: list[Path], group: str, regions: list[str], tree: dict, out, *, kind: str = "best",
-                   channels: int | None = None, append: bool = False, arm: str = "published") -> Bundle:
+def from_published(
+    files: list[Path],
+    group: str,
+    regions: list[str],
+    tree: dict,
+    out,
+    *,
+    kind: str = "best",
+    channels: int | None = None,
+    append: bool = False,
+    arm: str = "published",
+) -> Bundle:
     """A bundle of the authors' published checkpoints (CV_0.pt ...), or one group more in a bundle that is there.
 
     The network's channels follow from its first convolution. Optimiser states are left behind. Raises `InputError` for
@@ -89,8 +100,14 @@ def from_published(files: list[Path], group: str, regions: list[str], tree: dict
                 model = network_for(network, channels)
             fit(model.to_empty(device="cpu"), weights, path)
             name = f"{group}_fold{fold}_{kind}.safetensors"
-            about = {"group": group, "regions": regions, "fold": fold, "channels": channels,
-                     "modality": tree["modality"], "source": path.name}
+            about = {
+                "group": group,
+                "regions": regions,
+                "fold": fold,
+                "channels": channels,
+                "modality": tree["modality"],
+                "source": path.name,
+            }
             save_weights(Path(work) / name, weights, about)
             sources[name] = Path(work) / name
             metrics[name] = {"source": path.name, "source_sha256": _sha256(path)}
@@ -125,15 +142,28 @@ def training_summary(cohort: dict) -> dict:
     """Numbers of patients from folds.json; no names, so that a bundle can be handed on."""
     trained = {name for fold in cohort["folds"] for part in ("train", "validation") for name in fold[part]}
     regions = Counter(cohort.get("regions", {}).get(name, "") for name in trained)
-    return {"patients": len(trained), "regions": dict(sorted(regions.items())), "held_out": len(cohort.get("test", [])),
-            "excluded": len(cohort.get("excluded", {})), "folds": len(cohort["folds"])}
+    return {
+        "patients": len(trained),
+        "regions": dict(sorted(regions.items())),
+        "held_out": len(cohort.get("test", [])),
+        "excluded": len(cohort.get("excluded", {})),
+        "folds": len(cohort["folds"]),
+    }
 
 
 def _about(tree, arm, channels, network, default_region, summary, metrics) -> dict:
     return {
-        "preset": tree["preset"], "modality": tree["modality"], "arm": arm, "channels": channels, "network": network,
-        "spacing": tree["preprocessing"]["spacing"], "preprocessing": tree["preprocessing"],
-        "inference": tree["inference"], "default_region": default_region, "training": summary, "metrics": metrics,
+        "preset": tree["preset"],
+        "modality": tree["modality"],
+        "arm": arm,
+        "channels": channels,
+        "network": network,
+        "spacing": tree["preprocessing"]["spacing"],
+        "preprocessing": tree["preprocessing"],
+        "inference": tree["inference"],
+        "default_region": default_region,
+        "training": summary,
+        "metrics": metrics,
     }
 
 
@@ -162,8 +192,9 @@ def _check_shapes(sources: dict[str, Path], network: dict, channels: int):
             found = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118, not a dict
         if found != expected:
             key = next(key for key in [*expected, *found] if found.get(key) != expected.get(key))
-            raise InputError(f"checkpoint {path}: {key} is {found.get(key)}, expected {expected.get(key)} for "
-                             f"{channels} channels")
+            raise InputError(
+                f"checkpoint {path}: {key} is {found.get(key)}, expected {expected.get(key)} for {channels} channels"
+            )
 
 
 def _channels(weights: dict, path) -> int:

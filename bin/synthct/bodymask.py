@@ -21,8 +21,8 @@ from synthct.volume import Volume, read_volume, write_volume
 
 PERCENTILES = (2.5, 97.5)
 THRESHOLD = {"mr": 0.2, "cbct": 0.4, "ct": 0.4}  # part of the percentile range; organisers: MR 0.2, CBCT 0.2 to 0.6
-WORKING = (2.0, 2.0, 3.0)                        # mm (x, y, z) of the blocks that the mask is made of
-OPENING, CLOSING, RIM = 10.0, 8.0, 10.0          # mm: width of the opening, radius of the closing, width of the rim
+WORKING = (2.0, 2.0, 3.0)  # mm (x, y, z) of the blocks that the mask is made of
+OPENING, CLOSING, RIM = 10.0, 8.0, 10.0  # mm: width of the opening, radius of the closing, width of the rim
 
 
 def body_mask(image: Volume, modality: str, threshold: float | None = None) -> Volume:
@@ -50,7 +50,7 @@ def body_mask(image: Volume, modality: str, threshold: float | None = None) -> V
         raise InputError("no body found in the image by threshold: give a mask")
     body = ndimage.binary_dilation(body, _disc(RIM, step))
     fine = body.repeat(block[0], 0).repeat(block[1], 1).repeat(block[2], 2)
-    fine = fine[:array.shape[0], :array.shape[1], :array.shape[2]]
+    fine = fine[: array.shape[0], : array.shape[1], : array.shape[2]]
     return Volume(orientation.turn_back(np.ascontiguousarray(fine).astype(np.uint8)), image.grid)
 
 
@@ -67,13 +67,25 @@ def totalsegmentator_mask(image: Volume, modality: str, device: str = "cpu") -> 
     with tempfile.TemporaryDirectory() as work:
         source, result = Path(work, "image.nii.gz"), Path(work, "body.nii.gz")
         write_volume(image, source)
-        command = [program, "-i", str(source), "-o", str(result), "--ml", "--task", task,
-                   "--device", "gpu" if device == "cuda" else "cpu"]
+        command = [
+            program,
+            "-i",
+            str(source),
+            "-o",
+            str(result),
+            "--ml",
+            "--task",
+            task,
+            "--device",
+            "gpu" if device == "cuda" else "cpu",
+        ]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode or not result.is_file():
             lines = (run.stderr or run.stdout).strip().splitlines() or ["no message"]
-            raise InputError(f"body mask by TotalSegmentator failed ({lines[-1][:160]}); its weights are fetched once "
-                             f"with `totalseg_download_weights -t {task}` (TOTALSEG_HOME_DIR says where)")
+            raise InputError(
+                f"body mask by TotalSegmentator failed ({lines[-1][:160]}); its weights are fetched once "
+                f"with `totalseg_download_weights -t {task}` (TOTALSEG_HOME_DIR says where)"
+            )
         mask = read_volume(result, "TotalSegmentator body mask")
     return Volume((mask.array > 0).astype(np.uint8), image.grid)
 
@@ -83,7 +95,7 @@ def _block_mean(array: np.ndarray, block: np.ndarray) -> np.ndarray:
     pad = [(0, int(-n % b)) for n, b in zip(array.shape, block, strict=True)]
     slabs = []
     for z in range(0, array.shape[0], block[0]):
-        slab = array[z:z + block[0]].astype(np.float32)
+        slab = array[z : z + block[0]].astype(np.float32)
         slab = np.pad(slab.mean(0), pad[1:], mode="edge")
         slabs.append(slab.reshape(slab.shape[0] // block[1], block[1], -1, block[2]).mean((1, 3)))
     return np.stack(slabs)
@@ -92,7 +104,7 @@ def _block_mean(array: np.ndarray, block: np.ndarray) -> np.ndarray:
 def _disc(radius: float, step: np.ndarray) -> np.ndarray:
     """A flat structuring element of `radius` mm within slices: (1, h, w)."""
     reach = [max(1, int(np.rint(radius / s))) for s in step[1:]]
-    y, x = np.ogrid[-reach[0]:reach[0] + 1, -reach[1]:reach[1] + 1]
+    y, x = np.ogrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1]
     return ((y / reach[0]) ** 2 + (x / reach[1]) ** 2 <= 1.0)[None]
 
 

@@ -82,8 +82,10 @@ class Bundle:
             raise InputError(f"bundle {self.path}: {name} cannot be read ({fault.strerror})") from None
         found = hashlib.sha256(data).hexdigest()
         if found != self.about["files"][name]:
-            raise InputError(f"bundle {self.path}: {name} is not the file that was bundled (SHA-256 {found[:12]}…, "
-                             f"expected {self.about['files'][name][:12]}…)")
+            raise InputError(
+                f"bundle {self.path}: {name} is not the file that was bundled (SHA-256 {found[:12]}…, "
+                f"expected {self.about['files'][name][:12]}…)"
+            )
         try:
             return tensors_of(data)
         except SafetensorError as fault:

@@ -20,14 +20,36 @@ from synthct.errors import InputError
 from synthct.files import atomic_directory
 from synthct.volume import Grid, Volume
 
-PARALLEL = 1e-4        # largest difference of direction cosines between slices of one series
-SPACING = 0.01         # largest deviation of a slice step from the median step, as a part of it
-KEPT = (               # patient, study, equipment-independent tags of the source that the new series carries
-    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
-    "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod",
-    "StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "StudyDescription", "AccessionNumber",
-    "ReferringPhysicianName", "FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition",
-    "BodyPartExamined", "Laterality", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime",
+PARALLEL = 1e-4  # largest difference of direction cosines between slices of one series
+SPACING = 0.01  # largest deviation of a slice step from the median step, as a part of it
+KEPT = (  # patient, study, equipment-independent tags of the source that the new series carries
+    "SpecificCharacterSet",
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "StudyInstanceUID",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "StudyDescription",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+    "PatientPosition",
+    "BodyPartExamined",
+    "Laterality",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "ContentDate",
+    "ContentTime",
 )
 
 
@@ -93,8 +115,18 @@ def _slice(origin: Dataset, plane: np.ndarray, number: int, uid, series, grid: G
     for keyword in KEPT:
         if keyword in origin:
             dataset[keyword] = origin[keyword]
-    for keyword in ("PatientName", "PatientID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName",
-                    "StudyID", "PatientBirthDate", "PatientSex", "PositionReferenceIndicator"):
+    for keyword in (
+        "PatientName",
+        "PatientID",
+        "StudyDate",
+        "StudyTime",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+        "StudyID",
+        "PatientBirthDate",
+        "PatientSex",
+        "PositionReferenceIndicator",
+    ):
         if keyword not in dataset:
             setattr(dataset, keyword, None)  # required by the standard, allowed to be empty
     if "FrameOfReferenceUID" not in dataset:
@@ -114,8 +146,10 @@ def _slice(origin: Dataset, plane: np.ndarray, number: int, uid, series, grid: G
     dataset.KVP = None
     dataset.RescaleType = "HU"
     dataset.RescaleIntercept, dataset.RescaleSlope = "-1024", "1"
-    dataset.DerivationDescription = (f"Synthetic CT predicted from a {origin.get('Modality', '')} series by a neural "
-                                     "network (synthct); not acquired, for research use.")
+    dataset.DerivationDescription = (
+        f"Synthetic CT predicted from a {origin.get('Modality', '')} series by a neural "
+        "network (synthct); not acquired, for research use."
+    )
     source = Dataset()
     source.ReferencedSOPClassUID = origin.get("SOPClassUID", "1.2.840.10008.5.1.4.1.1.4")
     source.ReferencedSOPInstanceUID = origin.get("SOPInstanceUID", uid)
@@ -163,8 +197,9 @@ def _ordered(path) -> tuple[list[tuple[Dataset, Path]], Grid]:
     first, name = found[0]
     for dataset, other in found:
         if (dataset.Rows, dataset.Columns) != (first.Rows, first.Columns):
-            raise InputError(f"DICOM {other}: {dataset.Columns}×{dataset.Rows} pixels, {name.name} has "
-                             f"{first.Columns}×{first.Rows}")
+            raise InputError(
+                f"DICOM {other}: {dataset.Columns}×{dataset.Rows} pixels, {name.name} has {first.Columns}×{first.Rows}"
+            )
         if np.abs(np.subtract(dataset.ImageOrientationPatient, first.ImageOrientationPatient)).max() > PARALLEL:
             raise InputError(f"DICOM {other}: not parallel to {name.name}, expected one stack of slices")
         if np.abs(np.subtract(dataset.PixelSpacing, first.PixelSpacing)).max() > 1e-4:
@@ -212,8 +247,12 @@ def _stack(found: list, path) -> tuple[list[tuple[Dataset, Path]], Grid]:
     step = float((heights[-1] - heights[0]) / (len(found) - 1))
     direction = np.stack([row, column, normal], axis=1)
     spacing = (float(first.PixelSpacing[1]), float(first.PixelSpacing[0]), step)
-    grid = Grid((int(first.Columns), int(first.Rows), len(found)), spacing, tuple(map(float, points[0])),
-                tuple(map(float, direction.ravel() + 0.0)))
+    grid = Grid(
+        (int(first.Columns), int(first.Rows), len(found)),
+        spacing,
+        tuple(map(float, points[0])),
+        tuple(map(float, direction.ravel() + 0.0)),
+    )
     return found, grid
 
 

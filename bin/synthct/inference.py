@@ -60,8 +60,18 @@ def parse_views(flips: str) -> list[tuple[int, ...]]:
     return [VIEWS[name] for name in names]
 
 
-def predict(image: Volume, mask: Volume, networks: list[torch.nn.Module], *, modality: str, rules: dict,
-            channels: int, views: list[tuple[int, ...]], batch: int = 0, margin: int = STRIDE) -> Prediction:
+def predict(
+    image: Volume,
+    mask: Volume,
+    networks: list[torch.nn.Module],
+    *,
+    modality: str,
+    rules: dict,
+    channels: int,
+    views: list[tuple[int, ...]],
+    batch: int = 0,
+    margin: int = STRIDE,
+) -> Prediction:
     """The synthetic CT of `image` inside `mask` (uint8, same grid), and the ensemble's spread.
 
     `networks` map float32 (batch, channels, y, x) to (batch, 1, y, x) in [-1, 1] and are in evaluation mode on one
@@ -85,10 +95,13 @@ def predict(image: Volume, mask: Volume, networks: list[torch.nn.Module], *, mod
     sct = np.clip(np.rint(mean), low, high).astype(np.int16)
     certain = spread[~outside]
     summary = {
-        "views": len(views) * len(networks), "slices": int(body.any((1, 2)).sum()),
-        "voxels_in_mask": int(certain.size), "mean_uncertainty_hu": round(float(certain.mean(dtype=np.float64)), 3),
+        "views": len(views) * len(networks),
+        "slices": int(body.any((1, 2)).sum()),
+        "voxels_in_mask": int(certain.size),
+        "mean_uncertainty_hu": round(float(certain.mean(dtype=np.float64)), 3),
         "p95_uncertainty_hu": round(float(np.percentile(certain, 95)), 3),
-        "working_size": list(work.grid.size), "working_spacing": list(work.grid.spacing),
+        "working_size": list(work.grid.size),
+        "working_spacing": list(work.grid.spacing),
         "seconds": round(time.monotonic() - start, 2),
     }
     back = orientation.turn_back
@@ -102,6 +115,7 @@ def frame_around(body: np.ndarray, margin: int) -> Frame:
     the network's strides and the result is that of the whole plane but for the frame's own border; a plane whose size
     is no such multiple is padded after its end.
     """
+
     def span(hit: np.ndarray) -> tuple[int, int]:
         at = np.flatnonzero(hit)
         start = max(0, int(at[0]) - margin) // STRIDE * STRIDE
@@ -111,19 +125,21 @@ def frame_around(body: np.ndarray, margin: int) -> Frame:
     return Frame(y0, x0, height, width)
 
 
-def framed(image: np.ndarray, body: np.ndarray, z: int, frame: Frame, rule: Normalisation,
-           padding: float) -> np.ndarray:
+def framed(
+    image: np.ndarray, body: np.ndarray, z: int, frame: Frame, rule: Normalisation, padding: float
+) -> np.ndarray:
     """Slice `z` of the raw `image`, normalised inside `body`, in the frame: float32 (height, width)."""
     rows = slice(frame.y0, min(frame.y0 + frame.height, image.shape[1]))
     columns = slice(frame.x0, min(frame.x0 + frame.width, image.shape[2]))
     x = np.full((frame.height, frame.width), padding, np.float32)
     part = rule(image[z, rows, columns], body[z, rows, columns])
-    x[:part.shape[0], :part.shape[1]] = part
+    x[: part.shape[0], : part.shape[1]] = part
     return x
 
 
-def slab(image: np.ndarray, body: np.ndarray, zs: list[int], frame: Frame, rule: Normalisation, padding: float,
-         channels: int) -> torch.Tensor:
+def slab(
+    image: np.ndarray, body: np.ndarray, zs: list[int], frame: Frame, rule: Normalisation, padding: float, channels: int
+) -> torch.Tensor:
     """Network input of slices `zs`: (len(zs), channels, height, width), each between its neighbours, ends reflected."""
     half = channels // 2
     wanted = [[reflect(z + k - half, image.shape[0]) for k in range(channels)] for z in zs]
@@ -174,7 +190,7 @@ class View:
         y0 = height - box.y0 - box.height if -2 in self.axes else box.y0
         x0 = width - box.x0 - box.width if -1 in self.axes else box.x0
         y0, x0 = y0 - self.frame.y0, x0 - self.frame.x0
-        return y[:, y0:y0 + box.height, x0:x0 + box.width].flip(self.axes)
+        return y[:, y0 : y0 + box.height, x0 : x0 + box.width].flip(self.axes)
 
 
 @torch.inference_mode()
@@ -187,7 +203,7 @@ def _through(image, body, rule, networks, padding, channels, views, batch, margi
     mean, deviation = np.full(image.shape, -1, np.float32), np.zeros(image.shape, np.float32)
     slices = np.flatnonzero(body.any((1, 2))).tolist()
     for first in range(0, len(slices), batch):
-        zs = slices[first:first + batch]
+        zs = slices[first : first + batch]
         spread = Spread()
         inputs = [slab(view.image, view.body, zs, view.frame, rule, padding, channels) for view in seen]
         inputs = [x.to(device).contiguous(memory_format=torch.channels_last) for x in inputs]

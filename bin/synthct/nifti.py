@@ -43,7 +43,7 @@ def _expected(header: bytes) -> int | None:
     else:
         return None
     count = 1
-    for size in dims[1:1 + max(0, min(7, dims[0]))]:
+    for size in dims[1 : 1 + max(0, min(7, dims[0]))]:
         count *= max(1, size)
     return int(offset) + count * bits // 8
 

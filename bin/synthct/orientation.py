@@ -52,8 +52,12 @@ class Orientation:
             index[axis] = grid.size[axis] - 1.0 if self.flip[i] else 0.0
             turned[:, i] = -direction[:, axis] if self.flip[i] else direction[:, axis]
         origin = np.array(grid.origin) + grid.matrix @ index
-        return Grid(tuple(grid.size[a] for a in self.axes), tuple(grid.spacing[a] for a in self.axes),
-                    tuple(map(float, origin)), tuple(map(float, turned.ravel() + 0.0)))
+        return Grid(
+            tuple(grid.size[a] for a in self.axes),
+            tuple(grid.spacing[a] for a in self.axes),
+            tuple(map(float, origin)),
+            tuple(map(float, turned.ravel() + 0.0)),
+        )
 
 
 def orientation_of(grid: Grid) -> Orientation:

@@ -30,7 +30,7 @@ class UnetPlusPlus(nn.Module):
     def __init__(self, encoder: str, channels: int, decoder: tuple[int, ...]):
         super().__init__()
         self.encoder = Encoder(ENCODERS[encoder], channels, len(decoder))
-        self.decoder = Decoder(STAGES[:len(decoder)][::-1], decoder)
+        self.decoder = Decoder(STAGES[: len(decoder)][::-1], decoder)
         self.segmentation_head = nn.Sequential(nn.Conv2d(decoder[-1], 1, 3, padding=1), nn.Tanh())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
