@@ -106,3 +106,9 @@ def test_tag_follows_content(tmp_path, monkeypatch):
         file.write("more==1\n")
     after = {image: images.tag(image) for image in before}
     assert [image for image in before if before[image] != after[image]] == ["train"]
+
+
+def test_bundle_image_knows_the_versions_it_records():
+    from synthct.bundle import versions
+
+    assert {name.lower() for name in versions()} - {"synthct", "python"} <= set(packages("bundle"))

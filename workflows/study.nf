@@ -18,6 +18,7 @@ workflow STUDY {
 
     main:
     arms = params.registration.tokenize(',')
+    weights = params.weights ? file(params.weights) : []
     sheet = file(params.input)
 
     CHECK(sheet, Presets.directory(projectDir, params), Presets.name(params), params.modality, Presets.overrides(params), true)
@@ -30,7 +31,7 @@ workflow STUDY {
         .map { meta, image, ct, mask, _sct, arm, chosen ->
             [meta + [arm: arm, direction: chosen.registration.direction[arm]], image, ct, mask]
         }
-    REGISTER(pairs, settings.map { chosen -> Presets.json(chosen, 'registration') })
+    REGISTER(pairs, settings.map { chosen -> Presets.json(chosen, 'registration') }, weights)
 
     // ---- curate: which pairs of an arm may be trained on (lists sorted, so that a resumed run sees the same input)
     CURATE(
@@ -75,7 +76,6 @@ workflow STUDY {
     if (!checkpoints.contains('://')) {
         file(checkpoints).mkdirs() // containers mount it, so it must be there, and this user's
     }
-    weights = params.weights ? file(params.weights) : []
     TRAIN(
         training.flatMap { arm, dirs, plan ->
             Plan.folds(plan).collect { fold -> [[arm: arm, fold: fold], dirs, plan] }

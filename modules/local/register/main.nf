@@ -10,6 +10,7 @@ process REGISTER {
     input:
     tuple val(meta), path(image, stageAs: 'image/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*')
     val settings
+    path weights // of the networks whose features IMPACT compares, a directory, or []
 
     output:
     tuple val(meta), path("${out}/image.mha"), path("${out}/ct.mha"), path("${out}/mask.mha"), emit: pair
@@ -25,6 +26,7 @@ process REGISTER {
     """
     # code ${task.ext.code}
     export OMP_NUM_THREADS=${task.cpus} ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=${task.cpus}
+    ${weights ? "export SYNTHCT_WEIGHTS=${weights} TOTALSEG_WEIGHTS_PATH=${weights}" : ''}
     cat > settings.json <<'JSON'
     ${settings}
     JSON
