@@ -44,8 +44,11 @@ lint: setup
 	.venv/bin/ruff check bin tests benchmarks
 	.venv/bin/ruff format --check bin tests benchmarks
 
+# KONFAI=<the Python of an environment with konfai 1.8.7> adds the comparison with KonfAI
 bench: setup
-	.venv/bin/python benchmarks/run.py
+	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/training.py
+	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/inference.py compute konfai $(if $(KONFAI),--konfai $(KONFAI))
+	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/metrics.py --size 100 256 256 --repeat 1
 
 # --- build
 .PHONY: images lock clean
