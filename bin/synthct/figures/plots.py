@@ -192,7 +192,9 @@ def _dots(axis, rows: list[dict], places: list[str], value):
                     alpha=0.5,
                     mew=0,
                 )
-                axis.errorbar(x, np.mean(values), np.std(values), color=INK, fmt="_", ms=9, mew=1.6, lw=1, capsize=2.5)
+                if len(values) > 1:  # over a single mark it would hide it
+                    look = {"color": INK, "fmt": "_", "ms": 9, "mew": 1.6, "lw": 1, "capsize": 2.5}
+                    axis.errorbar(x, np.mean(values), np.std(values), **look)
     axis.set_xlim(-0.55, len(places) - 0.45)
     axis.grid(axis="x", visible=False)
 
