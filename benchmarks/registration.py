@@ -59,9 +59,30 @@ def _measure(directory: Path, method: str, preset: str, overrides, out: Path) ->
     place.mkdir(parents=True, exist_ok=True)
     fixed, moving, mask = (directory / f"{name}.mha" for name in (modality, "ct", "mask"))
     if not (place / "run.json").is_file():
-        command = [sys.executable, TOOL, "--method", method, "--modality", modality, "--fixed", fixed,
-                   "--moving", moving, "--fixed-mask", mask, "--moving-is", "ct", "--preset", preset, "--out-image", place / "image.mha",
-                   "--out-displacement", place / "displacement.mha", "--qc", place / "qc.json"]
+        command = [
+            sys.executable,
+            TOOL,
+            "--method",
+            method,
+            "--modality",
+            modality,
+            "--fixed",
+            fixed,
+            "--moving",
+            moving,
+            "--fixed-mask",
+            mask,
+            "--moving-is",
+            "ct",
+            "--preset",
+            preset,
+            "--out-image",
+            place / "image.mha",
+            "--out-displacement",
+            place / "displacement.mha",
+            "--qc",
+            place / "qc.json",
+        ]
         command += [part for override in overrides for part in ("--set", override)]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run(list(map(str, command)), check=True)
@@ -76,10 +97,19 @@ def _measure(directory: Path, method: str, preset: str, overrides, out: Path) ->
     mapped = np.array([transform.TransformPoint(point) for point in landmarks[:, :3].tolist()])
     error = np.linalg.norm(mapped - landmarks[:, 3:], axis=1)
     edges = _gradient(moving, landmarks[:, 3:])
-    return {"modality": modality, "case": directory.name, "method": method, "mean": error.mean(),
-            "median": np.median(error), "p95": np.percentile(error, 95),
-            "edges": error[edges >= np.quantile(edges, 0.9)].mean(), "folding": quality["folding_fraction"],
-            "seconds": run["seconds"], "cpu_seconds": run["cpu_seconds"], "mib": quality["memory_mib"]}
+    return {
+        "modality": modality,
+        "case": directory.name,
+        "method": method,
+        "mean": error.mean(),
+        "median": np.median(error),
+        "p95": np.percentile(error, 95),
+        "edges": error[edges >= np.quantile(edges, 0.9)].mean(),
+        "folding": quality["folding_fraction"],
+        "seconds": run["seconds"],
+        "cpu_seconds": run["cpu_seconds"],
+        "mib": quality["memory_mib"],
+    }
 
 
 def _gradient(path: Path, points: np.ndarray) -> np.ndarray:
@@ -91,9 +121,11 @@ def _gradient(path: Path, points: np.ndarray) -> np.ndarray:
 
 
 def _line(row: dict) -> str:
-    return (f"| {row['case']} | {row['method']} | {row['mean']:.2f} / {row['median']:.2f} / {row['p95']:.2f} "
-            f"| {row['edges']:.2f} | {100 * row['folding']:.3f} % | {row['seconds']:.0f} | {row['cpu_seconds']:.0f} "
-            f"| {row['mib']} |")
+    return (
+        f"| {row['case']} | {row['method']} | {row['mean']:.2f} / {row['median']:.2f} / {row['p95']:.2f} "
+        f"| {row['edges']:.2f} | {100 * row['folding']:.3f} % | {row['seconds']:.0f} | {row['cpu_seconds']:.0f} "
+        f"| {row['mib']} |"
+    )
 
 
 def _summary(rows: list[dict]) -> str:
@@ -103,8 +135,16 @@ def _summary(rows: list[dict]) -> str:
             own = [row for row in rows if row["modality"] == modality and row["method"] == method]
             if own:
                 mean = {key: float(np.mean([row[key] for row in own])) for key in COLUMNS[3:]}
-                lines.append(_line({"case": f"**{modality}, mean of {len(own)}**", "method": method, **mean,
-                                    "mib": round(mean["mib"])}))
+                lines.append(
+                    _line(
+                        {
+                            "case": f"**{modality}, mean of {len(own)}**",
+                            "method": method,
+                            **mean,
+                            "mib": round(mean["mib"]),
+                        }
+                    )
+                )
     return "\n".join(lines)
 
 

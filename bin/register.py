@@ -39,8 +39,28 @@ from synthct.volume import Volume, read_mask, read_volume, resample, write_volum
 @click.option("--out-transform", type=OUT, help="transform for SimpleITK (.h5 or .tfm)")
 @click.option("--qc", type=OUT, help="JSON: folding, Jacobian, similarity before and after, time, memory")
 @click.option("--preview", type=OUT, help="NPZ with small pictures for the report")
-def main(method, modality, fixed, moving, fixed_mask, moving_is, region, preset, settings, overrides, seed, rigid,
-         device, out_image, out_displacement, out_mask, out_fixed, out_transform, qc, preview):
+def main(
+    method,
+    modality,
+    fixed,
+    moving,
+    fixed_mask,
+    moving_is,
+    region,
+    preset,
+    settings,
+    overrides,
+    seed,
+    rigid,
+    device,
+    out_image,
+    out_displacement,
+    out_mask,
+    out_fixed,
+    out_transform,
+    qc,
+    preview,
+):
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: no CUDA device can be used here")
     device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -49,8 +69,19 @@ def main(method, modality, fixed, moving, fixed_mask, moving_is, region, preset,
     section = presets.section("registration", settings=settings, preset=preset, modality=modality, overrides=overrides)
     still, moved = read_volume(fixed, "fixed image"), read_volume(moving, "moving image")
     mask = _mask_on(fixed_mask, still) if fixed_mask else None
-    result = pairwise.register(still, moved, mask, section, method=method, modality=modality, region=region,
-                               moving_is=moving_is, rigid=rigid, seed=seed, device=device)
+    result = pairwise.register(
+        still,
+        moved,
+        mask,
+        section,
+        method=method,
+        modality=modality,
+        region=region,
+        moving_is=moving_is,
+        rigid=rigid,
+        seed=seed,
+        device=device,
+    )
     write_volume(result.image, out_image)
     write_volume(result.displacement, out_displacement)
     if out_mask:

@@ -52,8 +52,9 @@ def case():
 def _error(found: sitk.Transform, truth: sitk.Transform, mask: Volume) -> float:
     index = np.argwhere(mask.array > 0)[::37]
     points = (index[:, ::-1] @ GRID.matrix.T + GRID.origin).tolist()
-    return float(np.mean([np.linalg.norm(np.subtract(found.TransformPoint(p), truth.TransformPoint(p)))
-                          for p in points]))
+    return float(
+        np.mean([np.linalg.norm(np.subtract(found.TransformPoint(p), truth.TransformPoint(p))) for p in points])
+    )
 
 
 def _section(modality: str, *overrides: str) -> dict:
@@ -63,8 +64,9 @@ def _section(modality: str, *overrides: str) -> dict:
 @pytest.fixture(scope="module")
 def found(case):
     fixed, moving, mask, _ = case
-    section = _section("cbct", "registration.impact.voxel_mm=[6.0, 3.0, 2.0]",
-                       "registration.impact.iterations=[40, 30, 20]")
+    section = _section(
+        "cbct", "registration.impact.voxel_mm=[6.0, 3.0, 2.0]", "registration.impact.iterations=[40, 30, 20]"
+    )
     return pairwise.register(fixed, moving, mask, section, method="impact", modality="cbct", moving_is="ct")
 
 
@@ -87,9 +89,15 @@ def test_displacement_maps_fixed_points_to_moving_points(case, found):
     """SimpleITK's own reading of the field warps the moving image to what was written."""
     _, moving, mask, _ = case
     from synthct.volume import to_sitk
+
     field = sitk.Cast(to_sitk(found.displacement), sitk.sitkVectorFloat64)
-    warped = sitk.Resample(sitk.Cast(to_sitk(moving), sitk.sitkFloat32), to_sitk(found.image),
-                           sitk.DisplacementFieldTransform(field), sitk.sitkBSpline, -1024.0)
+    warped = sitk.Resample(
+        sitk.Cast(to_sitk(moving), sitk.sitkFloat32),
+        to_sitk(found.image),
+        sitk.DisplacementFieldTransform(field),
+        sitk.sitkBSpline,
+        -1024.0,
+    )
     values = np.clip(sitk.GetArrayFromImage(warped), moving.array.min(), moving.array.max())  # splines overshoot
     assert np.percentile(np.abs(values - found.image.array)[mask.array > 0], 99) < 2
 
@@ -104,8 +112,11 @@ def test_mr_contrast_is_aligned_by_mutual_information(case):
 
 def test_elastix_beats_doing_nothing(case):
     fixed, moving, mask, truth = case
-    section = _section("cbct", "registration.elastix.erode_mask=false",  # the phantom is too small to erode
-                       "registration.elastix.sample_step=[2, 2, 2]")
+    section = _section(
+        "cbct",
+        "registration.elastix.erode_mask=false",  # the phantom is too small to erode
+        "registration.elastix.sample_step=[2, 2, 2]",
+    )
     result = pairwise.register(fixed, moving, mask, section, method="elastix", modality="cbct")
     assert _error(result.transform, truth, mask) < 0.9 * _error(sitk.Transform(), truth, mask)
 
@@ -121,8 +132,9 @@ def test_a_rigid_start_finds_a_large_shift(case):
     fixed, moving, mask, truth = case
     away = Grid(moving.grid.size, moving.grid.spacing, tuple(np.array(moving.grid.origin) + (16.0, -9.0, 6.0)))
     section = _section("cbct")
-    result = pairwise.register(fixed, Volume(moving.array, away), mask, section, method="impact", modality="cbct",
-                               moving_is="ct", rigid=True)
+    result = pairwise.register(
+        fixed, Volume(moving.array, away), mask, section, method="impact", modality="cbct", moving_is="ct", rigid=True
+    )
     shifted = sitk.CompositeTransform([sitk.TranslationTransform(3, (16.0, -9.0, 6.0)), truth])
     assert _error(result.transform, shifted, mask) < 2.5
 
@@ -144,11 +156,17 @@ def test_published_recipe_runs_static_and_jacobian(case, tmp_path):
     torch.jit.script(Net()).save(str(path))
     before = _error(sitk.Transform(), truth, mask)
     for mode, distance in (("static", "L1"), ("static", "NCC"), ("jacobian", "L2")):
-        section = _section("cbct", "registration.impact.recipe=published", f"registration.impact.published.mode={mode}",
-                           f"registration.impact.published.distance={distance}",
-                           "registration.impact.published.layers=1", "registration.impact.published.patch=5",
-                           "registration.impact.published.iterations=[60, 40, 20]",
-                           "registration.impact.published.samples=1000", "registration.impact.rigid.enabled=false")
+        section = _section(
+            "cbct",
+            "registration.impact.recipe=published",
+            f"registration.impact.published.mode={mode}",
+            f"registration.impact.published.distance={distance}",
+            "registration.impact.published.layers=1",
+            "registration.impact.published.patch=5",
+            "registration.impact.published.iterations=[60, 40, 20]",
+            "registration.impact.published.samples=1000",
+            "registration.impact.rigid.enabled=false",
+        )
         section["impact"]["published"]["extractor"] = str(path)
         result = pairwise.register(fixed, moving, mask, section, method="impact", modality="cbct", moving_is="ct")
         assert _error(result.transform, truth, mask) < 0.9 * before, (mode, distance)
@@ -156,14 +174,22 @@ def test_published_recipe_runs_static_and_jacobian(case, tmp_path):
 
 def test_same_seed_same_bits(case):
     fixed, moving, mask, _ = case
-    first, second = (pairwise.register(fixed, moving, mask, _section("mr"), method="impact", modality="cbct",
-                                       moving_is="ct").displacement.array for _ in range(2))
+    first, second = (
+        pairwise.register(
+            fixed, moving, mask, _section("mr"), method="impact", modality="cbct", moving_is="ct"
+        ).displacement.array
+        for _ in range(2)
+    )
     assert np.array_equal(first, second)
 
 
 def test_spline_equals_simpleitk_at_any_direction():
-    turned = Grid((20, 22, 18), (2.0, 1.5, 3.0), (5.0, -8.0, 30.0),
-                  tuple(sitk.Euler3DTransform((0, 0, 0), 0.1, -0.2, 0.3).GetMatrix()))
+    turned = Grid(
+        (20, 22, 18),
+        (2.0, 1.5, 3.0),
+        (5.0, -8.0, 30.0),
+        tuple(sitk.Euler3DTransform((0, 0, 0), 0.1, -0.2, 0.3).GetMatrix()),
+    )
     control = ControlGrid.covering(turned, 12.0)
     coefficients = torch.tensor(np.random.default_rng(0).normal(size=(3, *control.size)))
     lattice = Lattice(control, positions(turned, 0.0), coefficients)
@@ -180,7 +206,8 @@ def test_refining_the_grid_keeps_the_deformation_and_affine_bends_nothing():
     refined = coarse.refined(coefficients, fine, extents(GRID))
     at = positions(GRID, 0.0)
     change = Lattice(coarse, at, coefficients).displacement(coefficients) - Lattice(fine, at, refined).displacement(
-        refined)
+        refined
+    )
     assert change.abs().max() < 0.15  # the grids' cells need not share edges
     ramp = torch.stack(torch.meshgrid(*[torch.arange(float(n)) for n in fine.size], indexing="ij")).double()
     smoothness = Smoothness(fine, extents(GRID), ramp)
@@ -216,9 +243,27 @@ def test_distances_are_least_for_equal_features(name):
 def _tool(tmp_path: Path, fixed: Volume, moving: Volume, mask: Volume | None = None, *more: str):
     write_volume(fixed, tmp_path / "fixed.mha")
     write_volume(moving, tmp_path / "moving.mha")
-    command = [sys.executable, ROOT / "bin/register.py", "--method", "impact", "--modality", "cbct", "--preset", "test",
-               "--fixed", tmp_path / "fixed.mha", "--moving", tmp_path / "moving.mha", "--out-image",
-               tmp_path / "o.mha", "--out-displacement", tmp_path / "d.mha", "--qc", tmp_path / "qc.json", *more]
+    command = [
+        sys.executable,
+        ROOT / "bin/register.py",
+        "--method",
+        "impact",
+        "--modality",
+        "cbct",
+        "--preset",
+        "test",
+        "--fixed",
+        tmp_path / "fixed.mha",
+        "--moving",
+        tmp_path / "moving.mha",
+        "--out-image",
+        tmp_path / "o.mha",
+        "--out-displacement",
+        tmp_path / "d.mha",
+        "--qc",
+        tmp_path / "qc.json",
+        *more,
+    ]
     if mask is not None:
         write_volume(mask, tmp_path / "mask.mha")
         command += ["--fixed-mask", tmp_path / "mask.mha"]
@@ -245,8 +290,9 @@ def _bad(case):
     }
 
 
-@pytest.mark.parametrize("word", ["overlap", "no voxel above 0", "1 voxels inside", "anisotropic", "8×8×8",
-                                  "constant", "NaN"])
+@pytest.mark.parametrize(
+    "word", ["overlap", "no voxel above 0", "1 voxels inside", "anisotropic", "8×8×8", "constant", "NaN"]
+)
 def test_bad_input_is_one_line(case, tmp_path, word):
     result = _tool(tmp_path, *_bad(case)[word])
     assert result.returncode == 2 and word in result.stderr, result.stderr
@@ -256,8 +302,16 @@ def test_bad_input_is_one_line(case, tmp_path, word):
 
 def test_absent_weights_are_one_line_that_says_where_they_go(case, tmp_path):
     fixed, moving, mask, _ = case
-    result = _tool(tmp_path, fixed, moving, mask, "--set", "registration.impact.recipe=published", "--set",
-                   "registration.impact.published.weights=nowhere")
+    result = _tool(
+        tmp_path,
+        fixed,
+        moving,
+        mask,
+        "--set",
+        "registration.impact.recipe=published",
+        "--set",
+        "registration.impact.published.weights=nowhere",
+    )
     assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
     assert "Dataset730" in result.stderr and "totalseg_download_weights" in result.stderr
 

@@ -30,7 +30,7 @@ def atomic(path):
 
 @contextlib.contextmanager
 def atomic_directory(path):
-    """Yield a temporary directory beside `path`; it takes the name `path` (replacing what was there) when the block ends."""
+    """Yield a temporary directory beside `path`; it takes the name `path`, replacing what was there, at the end."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))

@@ -39,7 +39,7 @@ class Grid:
         return np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
 
     def differs_from(self, other: "Grid", tolerance: float = 1e-3) -> str:
-        """What differs from `other` beyond `tolerance` (a part of a voxel over the whole extent), or "" when they agree."""
+        """What differs from `other` beyond `tolerance` (a part of a voxel over the whole extent), or "" if nothing."""
         if self.size != other.size:
             return f"size {_numbers(self.size)} against {_numbers(other.size)}"
         corner = np.array(self.size) - 1
@@ -56,7 +56,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Volume:
-    """An image: `array` (z, y, x) on `grid`. Displacement fields have a last axis of 3 (x, y, z components, mm, LPS)."""
+    """An image: `array` (z, y, x) on `grid`. Displacement fields have a last axis of 3 (x, y, z in mm, LPS)."""
 
     array: np.ndarray
     grid: Grid
@@ -154,7 +154,9 @@ def write_volume(volume: Volume, path, compress: bool = True):
             with _quiet():
                 sitk.WriteImage(to_sitk(volume), str(temporary), compress)
         except RuntimeError as fault:
-            raise InputError(f"output {path}: cannot be written ({_reason(fault)}); is there room on the disk?") from None
+            raise InputError(
+                f"output {path}: cannot be written ({_reason(fault)}); is there room on the disk?"
+            ) from None
         if temporary.name.endswith((".nii", ".nii.gz")) and (lack := shortfall(temporary)):
             raise InputError(f"output {path}: cannot be written ({lack}); is there room on the disk?")
 
@@ -200,7 +202,9 @@ def _quiet():
 def _checked(volume: Volume, path, what: str) -> Volume:
     array = volume.array
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-        raise InputError(f"{what} {path}: {int((~np.isfinite(array)).sum())} voxels are NaN or infinite, expected numbers")
+        raise InputError(
+            f"{what} {path}: {int((~np.isfinite(array)).sum())} voxels are NaN or infinite, expected numbers"
+        )
     if min(array.shape) < 2:
         raise InputError(f"{what} {path}: size {_numbers(volume.grid.size)}, expected a 3-D volume of several slices")
     return volume

@@ -7,10 +7,10 @@ from synthct.errors import InputError
 from synthct.registration.transform import support
 from synthct.volume import Volume
 
-SMALLEST_SIDE = 10          # voxels: fewer cannot carry descriptors and a control grid
-SMALLEST_MASK = 200         # voxels
-SMALLEST_OVERLAP = 0.05     # part of the fixed mask that lies inside the moving image
-LARGEST_ANISOTROPY = 8.0    # longest over shortest voxel edge
+SMALLEST_SIDE = 10  # voxels: fewer cannot carry descriptors and a control grid
+SMALLEST_MASK = 200  # voxels
+SMALLEST_OVERLAP = 0.05  # part of the fixed mask that lies inside the moving image
+LARGEST_ANISOTROPY = 8.0  # longest over shortest voxel edge
 
 
 def check_pair(fixed: Volume, moving: Volume, mask: Volume):
@@ -18,12 +18,16 @@ def check_pair(fixed: Volume, moving: Volume, mask: Volume):
     for volume, name in ((fixed, "fixed image"), (moving, "moving image")):
         size, spacing = volume.grid.size, volume.grid.spacing
         if min(size) < SMALLEST_SIDE:
-            raise InputError(f"{name}: {'×'.join(map(str, size))} voxels, registration needs at least "
-                             f"{SMALLEST_SIDE} along every axis")
+            raise InputError(
+                f"{name}: {'×'.join(map(str, size))} voxels, registration needs at least "
+                f"{SMALLEST_SIDE} along every axis"
+            )
         if max(spacing) / min(spacing) > LARGEST_ANISOTROPY:
-            raise InputError(f"{name}: voxels of {'×'.join(f'{s:g}' for s in spacing)} mm are "
-                             f"{max(spacing) / min(spacing):.1f}:1 anisotropic, registration takes up to "
-                             f"{LARGEST_ANISOTROPY:g}:1; resample the image first")
+            raise InputError(
+                f"{name}: voxels of {'×'.join(f'{s:g}' for s in spacing)} mm are "
+                f"{max(spacing) / min(spacing):.1f}:1 anisotropic, registration takes up to "
+                f"{LARGEST_ANISOTROPY:g}:1; resample the image first"
+            )
         if volume.array.max() == volume.array.min():
             raise InputError(f"{name}: constant (every voxel is {volume.array.flat[0]}), nothing to align")
     inside = mask.array > 0
@@ -33,12 +37,14 @@ def check_pair(fixed: Volume, moving: Volume, mask: Volume):
         raise InputError("fixed image: constant inside the mask, nothing to align")
     shared = (support(moving.grid, sitk.Transform(), fixed.grid) & inside).sum() / inside.sum()
     if shared < SMALLEST_OVERLAP:
-        raise InputError(f"the images do not overlap: {shared:.1%} of the fixed mask lies inside the moving image "
-                         f"(fixed {_box(fixed)}; moving {_box(moving)})")
+        raise InputError(
+            f"the images do not overlap: {shared:.1%} of the fixed mask lies inside the moving image "
+            f"(fixed {_box(fixed)}; moving {_box(moving)})"
+        )
 
 
 def moving_role(fixed: Volume, moving: Volume, modality: str, direction: str) -> str:
-    """"ct" or "image": what the moving image is. For MR the one with air far below zero is the CT; where that does not
+    """ "ct" or "image": what the moving image is. For MR the one with air far below zero is the CT; where that does not
     tell (CBCT), the arm's `direction` does: "ct_to_image" or "image_to_ct"."""
     if modality == "mr":
         ct_like = [float(np.percentile(v.array[::2, ::4, ::4], 2)) < -300 for v in (fixed, moving)]

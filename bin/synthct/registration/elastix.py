@@ -12,13 +12,16 @@ import SimpleITK as sitk
 from synthct.errors import InputError
 from synthct.volume import Volume
 
-METRICS = {"mi": "AdvancedMattesMutualInformation",
-           "bending": "TransformBendingEnergyPenalty",
-           "rigidity": "TransformRigidityPenalty"}
+METRICS = {
+    "mi": "AdvancedMattesMutualInformation",
+    "bending": "TransformBendingEnergyPenalty",
+    "rigidity": "TransformRigidityPenalty",
+}
 
 
-def register(fixed: Volume, moving: Volume, mask: Volume | None, settings: dict, *, seed: int,
-             rigid: bool = False) -> sitk.Transform:
+def register(
+    fixed: Volume, moving: Volume, mask: Volume | None, settings: dict, *, seed: int, rigid: bool = False
+) -> sitk.Transform:
     """The transform (fixed point to moving point, mm, LPS) that Elastix finds.
 
     `settings` is the section ``registration.elastix`` of a preset, resolved for modality and region. `mask` lies on
@@ -35,8 +38,9 @@ def register(fixed: Volume, moving: Volume, mask: Volume | None, settings: dict,
         arguments["fixed_mask"] = _to_itk(itk, mask, np.uint8)
     try:
         # number_of_threads stays unset: giving it crashes itk-elastix with several metrics (the environment rules).
-        _, found = itk.elastix_registration_method(_to_itk(itk, fixed, np.float32), _to_itk(itk, moving, np.float32),
-                                                   **arguments)
+        _, found = itk.elastix_registration_method(
+            _to_itk(itk, fixed, np.float32), _to_itk(itk, moving, np.float32), **arguments
+        )
     except RuntimeError as fault:
         reasons = [line.strip() for line in str(fault).splitlines() if line.strip()]
         raise InputError(f"elastix gave up: {reasons[-1] if reasons else 'no reason given'}") from None
@@ -62,8 +66,9 @@ def deformable_map(settings: dict, seed: int, extent_mm: list[float]) -> dict[st
     pyramid = {"recursive": "Recursive", "smoothing": "Smoothing"}[settings["pyramid"]] + "ImagePyramid"
     grid_sampler = settings["sampler"] == "Grid"
     result = {
-        "Registration": ["MultiMetricMultiResolutionRegistration" if len(weights) > 1
-                         else "MultiResolutionRegistration"],
+        "Registration": [
+            "MultiMetricMultiResolutionRegistration" if len(weights) > 1 else "MultiResolutionRegistration"
+        ],
         "NumberOfResolutions": [levels],
         "Metric": [METRICS[name] for name in weights],
         **{f"Metric{i}Weight": [value] for i, value in enumerate(weights.values())},
@@ -86,35 +91,40 @@ def deformable_map(settings: dict, seed: int, extent_mm: list[float]) -> dict[st
     if grid_sampler:
         result["SampleGridSpacing"] = [step for factor in settings["sample_step"] for step in (factor,) * 3]
     else:
-        result |= {"NumberOfSpatialSamples": [settings["samples"]], "NewSamplesEveryIteration": ["true"],
-                   "UseRandomSampleRegion": ["true"],
-                   "SampleRegionSize": [min(settings["sample_region_mm"], size) for size in extent_mm]}
+        result |= {
+            "NumberOfSpatialSamples": [settings["samples"]],
+            "NewSamplesEveryIteration": ["true"],
+            "UseRandomSampleRegion": ["true"],
+            "SampleRegionSize": [min(settings["sample_region_mm"], size) for size in extent_mm],
+        }
     return _strings(result)
 
 
 def rigid_map(settings: dict, seed: int) -> dict[str, list[str]]:
     """The organisers' stage 1 ("param_rigid"): Euler, mutual information, four levels, centre-of-gravity start."""
     levels = len(settings["iterations"])
-    return _strings({
-        "Registration": ["MultiResolutionRegistration"],
-        "NumberOfResolutions": [levels],
-        "Metric": [METRICS["mi"]],
-        "FixedImagePyramid": ["FixedRecursiveImagePyramid"],
-        "MovingImagePyramid": ["MovingRecursiveImagePyramid"],
-        "ImagePyramidSchedule": [f for factor in settings["pyramid_schedule"] for f in (factor,) * 3],
-        "Transform": ["EulerTransform"],
-        "AutomaticScalesEstimation": ["false"],
-        "Scales": [settings["rotation_scale"]] * 3 + [1.0] * 3,
-        "AutomaticTransformInitialization": ["true"],
-        "AutomaticTransformInitializationMethod": ["CenterOfGravity"],
-        "HowToCombineTransforms": ["Compose"],
-        "NumberOfHistogramBins": [settings["bins"]],
-        "MaximumNumberOfIterations": settings["iterations"],
-        "ImageSampler": ["Grid"],
-        "SampleGridSpacing": [step for factor in settings["sample_step"] for step in (factor,) * 3],
-        "BSplineInterpolationOrder": [1],
-        **_common(settings, seed),
-    })
+    return _strings(
+        {
+            "Registration": ["MultiResolutionRegistration"],
+            "NumberOfResolutions": [levels],
+            "Metric": [METRICS["mi"]],
+            "FixedImagePyramid": ["FixedRecursiveImagePyramid"],
+            "MovingImagePyramid": ["MovingRecursiveImagePyramid"],
+            "ImagePyramidSchedule": [f for factor in settings["pyramid_schedule"] for f in (factor,) * 3],
+            "Transform": ["EulerTransform"],
+            "AutomaticScalesEstimation": ["false"],
+            "Scales": [settings["rotation_scale"]] * 3 + [1.0] * 3,
+            "AutomaticTransformInitialization": ["true"],
+            "AutomaticTransformInitializationMethod": ["CenterOfGravity"],
+            "HowToCombineTransforms": ["Compose"],
+            "NumberOfHistogramBins": [settings["bins"]],
+            "MaximumNumberOfIterations": settings["iterations"],
+            "ImageSampler": ["Grid"],
+            "SampleGridSpacing": [step for factor in settings["sample_step"] for step in (factor,) * 3],
+            "BSplineInterpolationOrder": [1],
+            **_common(settings, seed),
+        }
+    )
 
 
 def _common(settings: dict, seed: int) -> dict:

@@ -72,12 +72,15 @@ class Scripted(nn.Module):
         try:
             maps = self.module(*arguments)
         except RuntimeError as fault:
-            raise InputError(f"extractor {self._path}: fails on {self._channels} channels of "
-                             f"{'×'.join(map(str, x.shape[2:]))} voxels ({_line(fault)})") from None
+            raise InputError(
+                f"extractor {self._path}: fails on {self._channels} channels of "
+                f"{'×'.join(map(str, x.shape[2:]))} voxels ({_line(fault)})"
+            ) from None
         maps = [maps] if isinstance(maps, torch.Tensor) else list(maps)
         if len(maps) != len(self._layers):
-            raise InputError(f"extractor {self._path}: {len(maps)} outputs, layers {self._layers!r} names "
-                             f"{len(self._layers)}")
+            raise InputError(
+                f"extractor {self._path}: {len(maps)} outputs, layers {self._layers!r} names {len(self._layers)}"
+            )
         return [feature for feature, keep in zip(maps, self._layers, strict=True) if keep == "1"]
 
 
@@ -124,9 +127,11 @@ def _weights(number: str, given: str) -> Path:
         if (place / "checkpoint_final.pth").is_file():
             return place
     task = "total_mr" if number in TotalSegmentator.MR else "total"
-    raise InputError(f"extractor TS{number}: no Dataset{number}_*/*/fold_0/checkpoint_final.pth under {root}; run "
-                     f"`totalseg_download_weights -t {task}` (github.com/wasserth/TotalSegmentator releases), or set "
-                     "TOTALSEG_WEIGHTS_PATH, or use registration.impact.recipe=dense, which needs no weights")
+    raise InputError(
+        f"extractor TS{number}: no Dataset{number}_*/*/fold_0/checkpoint_final.pth under {root}; run "
+        f"`totalseg_download_weights -t {task}` (github.com/wasserth/TotalSegmentator releases), or set "
+        "TOTALSEG_WEIGHTS_PATH, or use registration.impact.recipe=dense, which needs no weights"
+    )
 
 
 def _nnunet(place: Path) -> tuple[nn.Module, dict]:
@@ -137,13 +142,25 @@ def _nnunet(place: Path) -> tuple[nn.Module, dict]:
     labels = json.loads((place.parent / "dataset.json").read_text(encoding="utf-8"))["labels"]
     configuration = plans.get_configuration(place.parent.name.split("__")[-1])
     network = get_network_from_plans(
-        configuration.network_arch_class_name, configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import, 1, len(labels), allow_init=False, deep_supervision=False)
-    numbers = [np.dtype, np.ndarray, np._core.multiarray.scalar, np._core.multiarray._reconstruct,
-               *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64))]
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        1,
+        len(labels),
+        allow_init=False,
+        deep_supervision=False,
+    )
+    numbers = [
+        np.dtype,
+        np.ndarray,
+        np._core.multiarray.scalar,
+        np._core.multiarray._reconstruct,
+        *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
+    ]
     with torch.serialization.safe_globals(numbers):  # nnU-Net logs numpy numbers beside the weights
-        network.load_state_dict(torch.load(place / "checkpoint_final.pth", map_location="cpu",
-                                           weights_only=True)["network_weights"])
+        network.load_state_dict(
+            torch.load(place / "checkpoint_final.pth", map_location="cpu", weights_only=True)["network_weights"]
+        )
     return network, plans.foreground_intensity_properties_per_channel["0"]
 
 

@@ -35,8 +35,17 @@ class Outcome:
     losses: list[dict]
 
 
-def register(fixed: Volume, moving: Volume, mask: Volume, settings: dict, *, moving_is: str, seed: int,
-             rigid: bool | None = None, device: str = "cpu") -> Outcome:
+def register(
+    fixed: Volume,
+    moving: Volume,
+    mask: Volume,
+    settings: dict,
+    *,
+    moving_is: str,
+    seed: int,
+    rigid: bool | None = None,
+    device: str = "cpu",
+) -> Outcome:
     """Register `moving` to `fixed` inside `mask` (uint8 on the fixed grid).
 
     `settings` is the section ``registration.impact`` of a preset, resolved for modality and region; `moving_is` is
@@ -45,8 +54,10 @@ def register(fixed: Volume, moving: Volume, mask: Volume, settings: dict, *, mov
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    sides = [_Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
-             _Side(moving, settings, moving_is, device)]
+    sides = [
+        _Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
+        _Side(moving, settings, moving_is, device),
+    ]
     inside = torch.as_tensor(mask.array, device=device).float()
     matrix, offset = np.eye(3), np.zeros(3)
     if settings["rigid"]["enabled"] if rigid is None else rigid:
@@ -61,8 +72,9 @@ def register(fixed: Volume, moving: Volume, mask: Volume, settings: dict, *, mov
     for level in range(len(settings["voxel_mm"])):
         voxel = settings["voxel_mm"][level]
         finer = ControlGrid.covering(fixed.grid, settings["grid_mm"] * settings["grid_schedule"][level])
-        coefficients = (finer.zeros(device) if control is None
-                        else control.refined(coefficients, finer, extents(fixed.grid)))
+        coefficients = (
+            finer.zeros(device) if control is None else control.refined(coefficients, finer, extents(fixed.grid))
+        )
         control = finer
         if published:
             points = RandomPoints(control, fixed, inside, published["samples"], point_map, generator)

@@ -10,8 +10,11 @@ import torch
 import torch.nn.functional as F
 
 _NEIGHBOURS = [(0, 1, 1), (1, 1, 0), (1, 0, 1), (1, 1, 2), (2, 1, 1), (1, 2, 1)]
-PAIRS = [(a, b) for a, b in combinations(range(6), 2)
-         if sum((p - q) ** 2 for p, q in zip(_NEIGHBOURS[a], _NEIGHBOURS[b], strict=True)) == 2]
+PAIRS = [
+    (a, b)
+    for a, b in combinations(range(6), 2)
+    if sum((p - q) ** 2 for p, q in zip(_NEIGHBOURS[a], _NEIGHBOURS[b], strict=True)) == 2
+]
 CHANNELS = len(PAIRS)
 
 
@@ -25,7 +28,7 @@ def mind(image: torch.Tensor, radius: int = 1, dilation: int = 1) -> torch.Tenso
 
     def shifted(k):
         z, y, x = (dilation * step for step in _NEIGHBOURS[k])
-        return padded[z:z + size[0], y:y + size[1], x:x + size[2]]
+        return padded[z : z + size[0], y : y + size[1], x : x + size[2]]
 
     distances = torch.stack([_box((shifted(a) - shifted(b)) ** 2, radius) for a, b in PAIRS])
     distances -= distances.amin(0)

@@ -18,7 +18,7 @@ class MutualInformation:
     def histogram(self, fixed: torch.Tensor, moving: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Joint probabilities (bins, bins) of values (N,) with weights (N,)."""
         low, high = self.fixed_range
-        a = ((fixed.clamp(low, high) - low) / (high - low) * (self.bins - 1.001))
+        a = (fixed.clamp(low, high) - low) / (high - low) * (self.bins - 1.001)
         a0 = a.floor()
         low, high = self.moving_range
         b = 1 + (moving.clamp(low, high) - low) / (high - low) * (self.bins - 3.001)

@@ -31,9 +31,20 @@ class Registered:
     quality: dict
 
 
-def register(fixed: Volume, moving: Volume, mask: Volume | None, section: dict, *, method: str, modality: str,
-             region: str | None = None, moving_is: str | None = None, rigid: bool | None = None,
-             seed: int | None = None, device: str = "cpu") -> Registered:
+def register(
+    fixed: Volume,
+    moving: Volume,
+    mask: Volume | None,
+    section: dict,
+    *,
+    method: str,
+    modality: str,
+    region: str | None = None,
+    moving_is: str | None = None,
+    rigid: bool | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+) -> Registered:
     """Register `moving` to `fixed` with one of `METHODS` and judge the result.
 
     `section` is ``registration`` of a resolved preset. `mask` (uint8, fixed grid) is made by threshold when it is
@@ -62,26 +73,47 @@ def register(fixed: Volume, moving: Volume, mask: Volume | None, section: dict, 
     displacement = displacement_field(transform, fixed.grid)
     covered = (mask.array > 0) & support(moving.grid, transform, fixed.grid)
     if not covered.any():
-        raise InputError("the registration moved the images apart: nothing of the fixed mask is covered; "
-                         "are both images of one patient, and is --rigid needed?")
+        raise InputError(
+            "the registration moved the images apart: nothing of the fixed mask is covered; "
+            "are both images of one patient, and is --rigid needed?"
+        )
     bodies = tuple(body_mask(v, k).array > 0 for v, k in ((fixed, kinds[0]), (before, kinds[1]), (image, kinds[1])))
-    record = {"method": method, "modality": modality, "region": region, "moving_is": moving_is, "seed": seed,
-              "device": device, "seconds": round(seconds, 2),
-              "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-              **quality.measures(fixed, before, image, covered, displacement, bodies), "levels": losses}
+    record = {
+        "method": method,
+        "modality": modality,
+        "region": region,
+        "moving_is": moving_is,
+        "seed": seed,
+        "device": device,
+        "seconds": round(seconds, 2),
+        "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        **quality.measures(fixed, before, image, covered, displacement, bodies),
+        "levels": losses,
+    }
     if back is not None:
         record["inverse_consistency_mm"] = quality.inverse_consistency(transform, back, covered, fixed.grid)
     return Registered(image, before, Volume(covered.astype(np.uint8), fixed.grid), displacement, transform, record)
 
 
-def _found(fixed: Volume, moving: Volume, mask: Volume, moving_is: str, *, method: str, section: dict, seed: int,
-           rigid: bool | None, device: str) -> tuple[sitk.Transform, list[dict]]:
+def _found(
+    fixed: Volume,
+    moving: Volume,
+    mask: Volume,
+    moving_is: str,
+    *,
+    method: str,
+    section: dict,
+    seed: int,
+    rigid: bool | None,
+    device: str,
+) -> tuple[sitk.Transform, list[dict]]:
     """The transform of one method, and its losses level by level where it has levels of its own."""
     if method == "elastix":
         use_rigid = section["elastix"]["rigid_stage"] if rigid is None else rigid
         return elastix.register(fixed, moving, mask, section["elastix"], seed=seed, rigid=use_rigid), []
     if method == "impact":
-        outcome = impact.register(fixed, moving, mask, section["impact"], moving_is=moving_is, seed=seed, rigid=rigid,
-                                  device=device)
+        outcome = impact.register(
+            fixed, moving, mask, section["impact"], moving_is=moving_is, seed=seed, rigid=rigid, device=device
+        )
         return outcome.transform, outcome.losses
     return sitk.CompositeTransform(3), []

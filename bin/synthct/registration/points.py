@@ -33,8 +33,16 @@ class SubLattices:
     A pass over all parts sees each point once. `inside` is the mask as floats on the fixed grid.
     """
 
-    def __init__(self, control: ControlGrid, fixed: Volume, inside: torch.Tensor, voxel_mm: float, stride: int,
-                 point_map: PointMap, generator: np.random.Generator):
+    def __init__(
+        self,
+        control: ControlGrid,
+        fixed: Volume,
+        inside: torch.Tensor,
+        voxel_mm: float,
+        stride: int,
+        point_map: PointMap,
+        generator: np.random.Generator,
+    ):
         points = positions(fixed.grid, voxel_mm)
         weight = level_image(inside, fixed.grid, points, 0.0)
         base = point_map.base(points)
@@ -46,8 +54,11 @@ class SubLattices:
             chosen = torch.nonzero(own > 0.5)[:, 0]
             if len(chosen):
                 lattice = Lattice(control, [p[c] for p, c in zip(points, cut, strict=True)], weight)
-                self._parts.append(LatticePart(flat[cut].reshape(-1)[chosen], base[cut].reshape(-1, 3)[chosen],
-                                               own[chosen], lattice, chosen))
+                self._parts.append(
+                    LatticePart(
+                        flat[cut].reshape(-1)[chosen], base[cut].reshape(-1, 3)[chosen], own[chosen], lattice, chosen
+                    )
+                )
         if not self._parts:
             raise InputError(f"mask: nothing of it is left at {voxel_mm:g} mm voxels; it is too small to register in")
 
@@ -77,23 +88,35 @@ class RandomPart:
 class RandomPoints:
     """`count` points drawn anew at each iteration, uniformly in the mask's voxels (Elastix's RandomCoordinate)."""
 
-    def __init__(self, control: ControlGrid, fixed: Volume, inside: torch.Tensor, count: int, point_map: PointMap,
-                 generator: np.random.Generator):
+    def __init__(
+        self,
+        control: ControlGrid,
+        fixed: Volume,
+        inside: torch.Tensor,
+        count: int,
+        point_map: PointMap,
+        generator: np.random.Generator,
+    ):
         self._control, self._count, self._map, self._generator = control, count, point_map, generator
         self._grid, self._device = fixed.grid, inside.device
         self._voxels = torch.nonzero(inside > 0.5).cpu().numpy()
-        self._own = PointMap(fixed.grid, fixed.grid, np.eye(3), np.zeros(3),
-                             tuple((0, n) for n in fixed.grid.shape), inside.device)
+        self._own = PointMap(
+            fixed.grid, fixed.grid, np.eye(3), np.zeros(3), tuple((0, n) for n in fixed.grid.shape), inside.device
+        )
 
     def next(self) -> RandomPart:
         """The next points."""
         rows = self._generator.integers(len(self._voxels), size=self._count)
         index = self._voxels[rows] + self._generator.uniform(-0.5, 0.5, (self._count, 3))
         index = index.clip(0, np.array(self._grid.shape) - 1)
-        world = torch.tensor(index[:, ::-1] @ self._grid.matrix.T + np.array(self._grid.origin), dtype=torch.float32,
-                             device=self._device)
+        world = torch.tensor(
+            index[:, ::-1] @ self._grid.matrix.T + np.array(self._grid.origin), dtype=torch.float32, device=self._device
+        )
         along = index * np.array(self._grid.spacing[::-1])
-        bases = [torch.tensor(self._control.basis(a, along[:, a]), dtype=torch.float32, device=self._device)
-                 for a in range(3)]
-        return RandomPart(self._own.unit(world), self._map.unit(world),
-                          torch.ones(self._count, device=self._device), bases)
+        bases = [
+            torch.tensor(self._control.basis(a, along[:, a]), dtype=torch.float32, device=self._device)
+            for a in range(3)
+        ]
+        return RandomPart(
+            self._own.unit(world), self._map.unit(world), torch.ones(self._count, device=self._device), bases
+        )

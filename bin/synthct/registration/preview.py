@@ -15,21 +15,27 @@ def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.n
     The planes (axial, coronal, sagittal) pass through the mask's middle, have square pixels, head up, and are padded
     to a common h × w of at most 256 pixels.
     """
-    centre = [int(round(float(np.median(axis)))) for axis in np.nonzero(mask)] if mask.any() else [
-        n // 2 for n in mask.shape]
+    centre = (
+        [int(round(float(np.median(axis)))) for axis in np.nonzero(mask)]
+        if mask.any()
+        else [n // 2 for n in mask.shape]
+    )
     extent = np.array(fixed.grid.size) * np.array(fixed.grid.spacing)
     pixel = max(float(extent.max()) / LARGEST, min(fixed.grid.spacing))
     stacks = {}
-    for name, volume, order, kind in (("fixed", fixed, 1, np.int16), ("before", before, 1, np.int16),
-                                      ("after", after, 1, np.int16),
-                                      ("mask", Volume(mask.astype(np.uint8), fixed.grid), 0, np.uint8)):
+    for name, volume, order, kind in (
+        ("fixed", fixed, 1, np.int16),
+        ("before", before, 1, np.int16),
+        ("after", after, 1, np.int16),
+        ("mask", Volume(mask.astype(np.uint8), fixed.grid), 0, np.uint8),
+    ):
         planes = [_plane(volume, axis, centre[axis], pixel, order) for axis in range(3)]
         height, width = (max(plane.shape[k] for plane in planes) for k in (0, 1))
         low = min(float(plane.min()) for plane in planes)
         stack = np.full((3, height, width), low)
         for k, plane in enumerate(planes):
             top, left = (height - plane.shape[0]) // 2, (width - plane.shape[1]) // 2
-            stack[k, top:top + plane.shape[0], left:left + plane.shape[1]] = plane
+            stack[k, top : top + plane.shape[0], left : left + plane.shape[1]] = plane
         stacks[name] = np.rint(np.clip(stack, -32768, 32767)).astype(kind)
     with atomic(path) as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **stacks)
@@ -41,6 +47,15 @@ def _plane(volume: Volume, axis: int, index: int, pixel: float, order: int) -> n
     image = sitk.GetImageFromArray(plane if axis == 0 else plane[::-1].copy())  # z grows upwards on the page
     image.SetSpacing(spacing[::-1])
     size = [max(1, int(n * s / pixel)) for n, s in zip(image.GetSize(), spacing[::-1], strict=True)]
-    return sitk.GetArrayFromImage(sitk.Resample(
-        image, size, sitk.Transform(), sitk.sitkLinear if order else sitk.sitkNearestNeighbor,
-        [(pixel - s) / 2 for s in spacing[::-1]], [pixel, pixel], [1.0, 0.0, 0.0, 1.0], float(plane.min())))
+    return sitk.GetArrayFromImage(
+        sitk.Resample(
+            image,
+            size,
+            sitk.Transform(),
+            sitk.sitkLinear if order else sitk.sitkNearestNeighbor,
+            [(pixel - s) / 2 for s in spacing[::-1]],
+            [pixel, pixel],
+            [1.0, 0.0, 0.0, 1.0],
+            float(plane.min()),
+        )
+    )

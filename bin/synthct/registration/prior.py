@@ -11,10 +11,13 @@ from synthct.volume import Grid
 class FoldingBarrier:
     """Mean of max(0, floor - det J)² at points half a control spacing apart; `direction` is the fixed 3×3 cosines."""
 
-    def __init__(self, control: ControlGrid, grid: Grid, direction: torch.Tensor, like: torch.Tensor,
-                 floor: float = 0.3):
-        points = [np.linspace(0, e, max(2, int(np.ceil(2 * e / h)) + 1))
-                  for e, h in zip(extents(grid), control.spacing, strict=True)]
+    def __init__(
+        self, control: ControlGrid, grid: Grid, direction: torch.Tensor, like: torch.Tensor, floor: float = 0.3
+    ):
+        points = [
+            np.linspace(0, e, max(2, int(np.ceil(2 * e / h)) + 1))
+            for e, h in zip(extents(grid), control.spacing, strict=True)
+        ]
         self._lattice, self._direction, self._floor = Lattice(control, points, like), direction, floor
 
     def __call__(self, coefficients: torch.Tensor) -> torch.Tensor:
@@ -22,8 +25,14 @@ class FoldingBarrier:
         return (self._floor - self._lattice.jacobian(coefficients, self._direction)).clamp(min=0).square().mean()
 
 
-def unfolded(control: ControlGrid, coefficients: torch.Tensor, grid: Grid, direction: torch.Tensor,
-             floor: float = 0.05, rounds: int = 50) -> torch.Tensor:
+def unfolded(
+    control: ControlGrid,
+    coefficients: torch.Tensor,
+    grid: Grid,
+    direction: torch.Tensor,
+    floor: float = 0.05,
+    rounds: int = 50,
+) -> torch.Tensor:
     """`coefficients`, smoothed around every voxel whose Jacobian determinant is below `floor` until none is left.
 
     The determinant is the spline's own at the voxel centres. Almost always nothing is to do.

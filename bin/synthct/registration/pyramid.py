@@ -54,6 +54,7 @@ def level_image(array: torch.Tensor, grid: Grid, points: list[np.ndarray], sigma
         weights = np.where(np.abs(distance) > 4, 0.0, np.exp(-0.5 * distance**2))
         weights[:, :first], weights[:, past:] = 0.0, 0.0
         weights[weights.sum(1) == 0, first:past] = 1.0  # no voxel within reach: cannot happen but for odd boxes
-        matrices.append(torch.as_tensor(weights / weights.sum(1, keepdims=True), dtype=array.dtype,
-                                        device=array.device))
+        matrices.append(
+            torch.as_tensor(weights / weights.sum(1, keepdims=True), dtype=array.dtype, device=array.device)
+        )
     return evaluate(array[None], matrices)[0]

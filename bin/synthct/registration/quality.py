@@ -21,8 +21,14 @@ def jacobian(displacement: Volume) -> np.ndarray:
     return np.linalg.det(gradient @ directions.T + np.eye(3))
 
 
-def measures(fixed: Volume, before: Volume, after: Volume, mask: np.ndarray, displacement: Volume,
-             bodies: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict:
+def measures(
+    fixed: Volume,
+    before: Volume,
+    after: Volume,
+    mask: np.ndarray,
+    displacement: Volume,
+    bodies: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> dict:
     """The numbers of ``qc.json``. `before` and `after` are the moving image on the fixed grid; `mask` (z, y, x) is the
     fixed mask where the moving image gives support; `bodies` are body masks of fixed, before and after."""
     inside = mask > 0
@@ -32,8 +38,11 @@ def measures(fixed: Volume, before: Volume, after: Volume, mask: np.ndarray, dis
         "folding_fraction": float((determinant <= 0).mean()),
         "jacobian": {f"p{q:g}": float(np.percentile(determinant, q)) for q in (0, 1, 5, 50, 95, 99, 100)},
         "jacobian_log_std": float(np.log(determinant.clip(1e-3)).std()),
-        "displacement_mm": {"mean": float(length.mean()), "p95": float(np.percentile(length, 95)),
-                            "max": float(length.max())},
+        "displacement_mm": {
+            "mean": float(length.mean()),
+            "p95": float(np.percentile(length, 95)),
+            "max": float(length.max()),
+        },
         "mask_voxels": int(inside.sum()),
     }
     for name, moved in (("before", before), ("after", after)):
@@ -58,14 +67,17 @@ def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, fl
     points = positions(fixed.grid, VOXEL_MM)
     weight = level_image(torch.from_numpy(inside.astype(np.float32)), fixed.grid, points, 0.0)
     chosen = weight.reshape(-1) > 0.5
-    images = [level_image(torch.from_numpy(v.array.astype(np.float32)), fixed.grid, points, 1.0)
-              for v in (fixed, moved)]
+    images = [
+        level_image(torch.from_numpy(v.array.astype(np.float32)), fixed.grid, points, 1.0) for v in (fixed, moved)
+    ]
     values = [image.reshape(-1)[chosen] for image in images]
     ranges = [(float(v.min()), max(float(v.max()), float(v.min()) + 1e-3)) for v in values]
     joint = MutualInformation(48, *ranges)
     maps = [mind(image, 2, 2).reshape(12, -1)[:, chosen] for image in images]
-    return {"mutual_information": -float(joint(*values, torch.ones_like(values[0]))),
-            "mind_distance": float((maps[0] - maps[1]).abs().mean())}
+    return {
+        "mutual_information": -float(joint(*values, torch.ones_like(values[0]))),
+        "mind_distance": float((maps[0] - maps[1]).abs().mean()),
+    }
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -55,8 +55,9 @@ class Static:
         self.weight, self._compare = settings["weight"], _Compared(settings, len(self._fixed))
 
     def __call__(self, part, coordinates: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        return self._compare([sample(f, part.fixed) for f in self._fixed],
-                             [sample(m, coordinates) for m in self._moving], valid)
+        return self._compare(
+            [sample(f, part.fixed) for f in self._fixed], [sample(m, coordinates) for m in self._moving], valid
+        )
 
 
 class Jacobian:
@@ -73,8 +74,10 @@ class Jacobian:
         self.weight, self._settings, self._compare = settings["weight"], settings, None
         line = (np.arange(self._patch) - self._patch // 2) * voxel_mm
         offsets = np.stack(np.meshgrid(line, line, line, indexing="ij")[::-1], -1).reshape(-1, 3)
-        self._offsets = [torch.tensor(2 * offsets / np.array(extents(side.grid)[::-1]), dtype=torch.float32,
-                                      device=device) for side in sides]
+        self._offsets = [
+            torch.tensor(2 * offsets / np.array(extents(side.grid)[::-1]), dtype=torch.float32, device=device)
+            for side in sides
+        ]
 
     def __call__(self, part, coordinates: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -98,5 +101,5 @@ def _principal(fixed: torch.Tensor, moving: torch.Tensor, count: int) -> tuple[t
     """Both maps on the fixed map's first `count` principal components, each side's own mean removed."""
     flat = [v.reshape(len(v), -1) - v.reshape(len(v), -1).mean(1, keepdim=True) for v in (fixed, moving)]
     _, vectors = torch.linalg.eigh(flat[0] @ flat[0].T / flat[0].shape[1])
-    axes = vectors[:, -min(count, len(fixed)):].flip(1)
+    axes = vectors[:, -min(count, len(fixed)) :].flip(1)
     return tuple((axes.T @ f).reshape(-1, *v.shape[1:]) for f, v in zip(flat, (fixed, moving), strict=True))

@@ -23,8 +23,10 @@ class MindTerm:
 
     def __init__(self, settings: dict, voxel_mm: float, sides):
         self.weight = settings["weight"]
-        fixed, self._moving = (mind(side.at(voxel_mm, settings[f"sigma_{side.role}_mm"]), settings["radius"],
-                                    settings["dilation"]) for side in sides)
+        fixed, self._moving = (
+            mind(side.at(voxel_mm, settings[f"sigma_{side.role}_mm"]), settings["radius"], settings["dilation"])
+            for side in sides
+        )
         self._fixed = fixed.reshape(len(fixed), -1)
 
     def __call__(self, part, coordinates: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -8,8 +8,9 @@ from synthct.volume import Grid, Volume, to_sitk
 
 def displacement_field(transform: sitk.Transform, grid: Grid) -> Volume:
     """Displacements (z, y, x, 3), float32 mm, components (x, y, z) in LPS: fixed point p maps to p + u(p)."""
-    field = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, list(map(int, grid.size)),
-                                              grid.origin, grid.spacing, grid.direction)
+    field = sitk.TransformToDisplacementField(
+        transform, sitk.sitkVectorFloat64, list(map(int, grid.size)), grid.origin, grid.spacing, grid.direction
+    )
     return Volume(sitk.GetArrayFromImage(field).astype(np.float32), grid)
 
 
