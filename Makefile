@@ -32,7 +32,7 @@ demo: setup
 # --- check
 .PHONY: test test-docker test-k8s lint bench
 test: setup lint
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile tests/test_pipeline.py tests
 
 test-docker: setup
 	tests/docker/run

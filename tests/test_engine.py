@@ -2,10 +2,6 @@
 
 import re
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("engine")
-
 
 def test_the_strict_syntax_runs_without_a_warning(nextflow, root, tmp_path):
     done = nextflow(

@@ -14,8 +14,6 @@ import pytest
 import SimpleITK as sitk
 from conftest import copy_checkout
 
-pytestmark = pytest.mark.xdist_group("engine")
-
 # the three simulated-CBCT pairs, as short as a study can be
 SHORT = "training.max_steps=8;training.validate_every=4;training.warmup=0;finetuning.max_steps=2;inference.flips=none"
 CBCT = [
