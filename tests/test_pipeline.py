@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -57,7 +58,8 @@ def demo(nextflow, root, tmp_path_factory):
     place = tmp_path_factory.mktemp("demo")
     done = nextflow(place, "run", root / "main.nf", "-profile", "test", "--outdir", place / "results")
     assert done.returncode == 0, done.stdout + done.stderr
-    return place, done
+    yield place, done
+    shutil.rmtree(place / "work")  # gigabytes of checkpoints
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +69,8 @@ def cbct(nextflow, root, tmp_path_factory):
     arguments = [*CBCT, "--input", root / "assets" / "demo" / "samplesheet_cbct.csv", "--outdir", place / "results"]
     done = nextflow(place, "run", copy_checkout(place) / "main.nf", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-    return place, done
+    yield place, done
+    shutil.rmtree(place / "work")
 
 
 def test_the_demo_leaves_what_is_promised(demo, root):
@@ -175,3 +178,4 @@ def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow
     assert again.returncode == 0, again.stdout + again.stderr
     assert "REGISTER" in steps(events(again)["Cached"]) and "TRAIN" in steps(events(again)["Submitted"])
     assert fingerprints(tmp_path / "results") == fingerprints(cbct[0] / "results")
+    shutil.rmtree(tmp_path / "work")
