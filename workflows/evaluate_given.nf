@@ -19,7 +19,7 @@ workflow EVALUATE_GIVEN {
         },
         settings.map { chosen -> Presets.json(chosen, 'evaluation') }
     )
-    versions = CHECK.out.versions.mix(EVALUATE.out.versions.first()).collectFile(name: 'versions.yml', sort: true)
+    versions = CHECK.out.versions.mix(EVALUATE.out.versions.first()).collectFile(name: 'versions.yml', sort: { file -> file.text })
     REPORT(
         sheet, CHECK.out.settings, [], [], [], [], [],
         EVALUATE.out.metrics.map { _meta, json -> json }.collect(sort: { it.name }),

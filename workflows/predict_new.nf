@@ -42,7 +42,7 @@ workflow PREDICT_NEW {
     )
     versions = CHECK.out.versions
         .mix(PREDICT.out.versions.first(), EVALUATE.out.versions.first())
-        .collectFile(name: 'versions.yml', sort: true)
+        .collectFile(name: 'versions.yml', sort: { file -> file.text })
     REPORT(
         sheet, CHECK.out.settings, [], [], [], [], [],
         EVALUATE.out.metrics.map { _meta, json -> json }.collect(sort: { it.name }).ifEmpty([]),

@@ -122,7 +122,7 @@ workflow STUDY {
         .mix(REGISTER.out.versions.first(), CURATE.out.versions.first(), PREPROCESS.out.versions.first(), FOLDS.out.versions.first())
         .mix(TRAIN.out.versions.first(), FINETUNE.out.versions.first(), BUNDLE.out.versions.first(), BASELINES.out.versions.first())
         .mix(TEST.out.versions)
-        .collectFile(name: 'versions.yml', sort: true)
+        .collectFile(name: 'versions.yml', sort: { file -> file.text })
 
     // ---- report
     REPORT(

@@ -2,6 +2,7 @@
 process REPORT {
     label 'process_low'
     container "${ContainerImage.of(projectDir, params.container_registry, 'report')}"
+    cache 'deep' // by content: the list of versions is a new file in every run
     ext code: { CodeDigest.of(projectDir, 'report.py') }
 
     input:
