@@ -26,17 +26,22 @@ workflow PREDICT_NEW {
     PREDICT(batches, settings.map { chosen -> Presets.json(chosen, 'inference') }, params.dicom)
 
     predicted = PREDICT.out.sct.flatMap { _meta, members, scts, uncertainties ->
-        def sct = [scts].flatten().collectEntries { [it.simpleName, it] }
-        def uncertainty = [uncertainties].flatten().collectEntries { [it.simpleName, it] }
+        def sct = [scts].flatten().collectEntries { [it.baseName, it] }
+        def uncertainty = [uncertainties].flatten().collectEntries { [it.baseName, it] }
         members.collect { member -> [member.patient, sct[member.patient], uncertainty[member.patient]] }
     }
+    // a patient without a mask is scored inside the one that its prediction was made with
+    made = PREDICT.out.masks.flatMap { _meta, masks -> [masks].flatten().collect { [it.baseName, it] } }
     EVALUATE(
         patients
             .filter { _meta, _image, ct, _mask, _sct -> ct }
             .map { meta, image, ct, mask, _sct -> [meta.patient, meta, image, ct, mask] }
             .join(predicted)
-            .map { _patient, meta, image, ct, mask, sct, uncertainty ->
-                [[patient: meta.patient, region: meta.region, trained: bundle.name, tested: 'given'], sct, uncertainty, image, ct, mask, []]
+            .join(made, remainder: true)
+            .filter { row -> row[1] }
+            .map { _patient, meta, image, ct, mask, sct, uncertainty, own ->
+                def about = [patient: meta.patient, region: meta.region, trained: bundle.name, tested: 'given']
+                [about, sct, uncertainty, image, ct, mask ?: own ?: [], []]
             },
         settings.map { chosen -> Presets.json(chosen, 'evaluation') }
     )

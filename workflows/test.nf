@@ -51,8 +51,8 @@ workflow TEST {
 
     // [kind, patient, trained arm, sCT, uncertainty] meets [kind, patient, meta, image, ct, mask] of every tested arm
     predicted = PREDICT.out.sct.flatMap { meta, members, scts, uncertainties ->
-        def sct = [scts].flatten().collectEntries { [it.simpleName, it] }
-        def uncertainty = [uncertainties].flatten().collectEntries { [it.simpleName, it] }
+        def sct = [scts].flatten().collectEntries { [it.baseName, it] }
+        def uncertainty = [uncertainties].flatten().collectEntries { [it.baseName, it] }
         members.collect { member -> [meta.kind, member.patient, meta.arm, sct[member.patient], uncertainty[member.patient]] }
     }
     truth = tested.map { meta, image, ct, mask ->

@@ -14,6 +14,7 @@ process PREDICT {
     output:
     tuple val(meta), val(patients), path("${meta.place}/*.mha"), path("${meta.place}/uncertainty/*.mha"), emit: sct
     tuple val(meta), path("${meta.place}/dicom/*", type: 'dir'), emit: dicom, optional: true
+    tuple val(meta), path("${meta.place}/masks/*.mha"), emit: masks, optional: true // made where none was given
     tuple val(meta), path("${meta.arm}__${meta.kind}__${meta.batch}.json"), emit: summary
     path 'versions.yml', emit: versions
 
