@@ -33,8 +33,9 @@ process CHECK {
     """
 
     stub:
+    def file = preset.endsWith('.toml') ? preset : "${presets}/${preset}.toml"
     """
-    check.py --sheet ${sheet} --preset ${presets}/${preset}.toml --modality ${modality} --set '${overrides}' --out settings.json
+    check.py --sheet ${sheet} --preset ${file} --modality ${modality} --set '${overrides}' ${plan ? '--plan' : '--no-plan'} --out settings.json
     touch versions.yml
     """
 }
