@@ -5,10 +5,8 @@ one a layer. Photographs' encoders see the CT repeated to three channels, scaled
 then standardised as ImageNet (Boussot et al. 2025, section 3.3; released UNetpp.yml).
 """
 
-import json
 from pathlib import Path
 
-import numpy as np
 import torch
 from segment_anything import sam_model_registry
 from torch import nn
@@ -18,6 +16,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from synthct.checkpoint import load_torch
 from synthct.errors import InputError
 from synthct.intensity import to_hu
+from synthct.nnunet import read_network
 from synthct.weights import locate, locate_totalsegmentator
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -41,7 +40,8 @@ def encoder(settings: dict, ct_range=(-1024, 3071)) -> nn.Module | None:
         return Mind(layers)
     if kind == "totalsegmentator":
         place = locate_totalsegmentator(settings["variant"] or "291", given)
-        return TotalSegmentator(*nnunet(place), layers, ct_range)
+        network, properties = read_network(place)
+        return TotalSegmentator(network.encoder, properties, layers, ct_range)
     if kind == "vgg19":
         return Photographs(Vgg19(layers, load_torch(locate("vgg19-dcbb9e9d.pth", given))), settings["tile"])
     if kind == "sam":
@@ -191,38 +191,6 @@ class TotalSegmentator(nn.Module):
         hu = to_hu(image.float(), self.ct_range).clamp(p["percentile_00_5"], p["percentile_99_5"])
         maps = self.stem(((hu - p["mean"]) / p["std"])[:, :, None])
         return [maps[index] for index in self.layers]
-
-
-def nnunet(place: Path) -> tuple[nn.Module, dict]:
-    """The encoder and the CT's intensity properties of a trained nnU-Net (its fold directory)."""
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    plans = PlansManager(json.loads((place.parent / "plans.json").read_text(encoding="utf-8")))
-    labels = json.loads((place.parent / "dataset.json").read_text(encoding="utf-8"))["labels"]
-    configuration = plans.get_configuration(place.parent.name.split("__")[-1])
-    network = get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        1,
-        len(labels),
-        allow_init=False,
-        deep_supervision=False,
-    )
-    numbers = [
-        np.dtype,
-        np.ndarray,
-        np._core.multiarray.scalar,
-        np._core.multiarray._reconstruct,
-        type(np.dtype(np.float32)),
-        type(np.dtype(np.float64)),
-        type(np.dtype(np.int64)),
-    ]
-    with torch.serialization.safe_globals(numbers):  # nnU-Net logs numpy numbers beside the weights
-        weights = load_torch(place / "checkpoint_final.pth")["network_weights"]
-    network.load_state_dict(weights)
-    return network.encoder, plans.foreground_intensity_properties_per_channel["0"]
 
 
 class Mind(nn.Module):

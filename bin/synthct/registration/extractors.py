@@ -4,15 +4,14 @@ An extractor takes raw intensities (n, 1, z, y, x), the whole image's statistics
 direction cosines, and returns the maps (n, c, z, y, x) of its kept layers. It normalises intensities itself.
 """
 
-import json
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from synthct.errors import InputError
+from synthct.nnunet import read_network
 from synthct.registration.mind import mind
 
 
@@ -96,7 +95,7 @@ class TotalSegmentator(nn.Module):
 
     def __init__(self, place: Path, layers: str, number: str):
         super().__init__()
-        self.network, properties = _nnunet(place)
+        self.network, properties = read_network(place)
         self._mr, self._mean, self._sigma = number in self.MR, properties["mean"], properties["std"]
         self._encoder_layers = len(self.network.encoder.stages)
         if len(layers) > self._encoder_layers + 1:
@@ -132,36 +131,6 @@ def _weights(number: str, given: str) -> Path:
         f"`totalseg_download_weights -t {task}` (github.com/wasserth/TotalSegmentator releases), or set "
         "TOTALSEG_WEIGHTS_PATH, or use registration.impact.recipe=dense, which needs no weights"
     )
-
-
-def _nnunet(place: Path) -> tuple[nn.Module, dict]:
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    plans = PlansManager(json.loads((place.parent / "plans.json").read_text(encoding="utf-8")))
-    labels = json.loads((place.parent / "dataset.json").read_text(encoding="utf-8"))["labels"]
-    configuration = plans.get_configuration(place.parent.name.split("__")[-1])
-    network = get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        1,
-        len(labels),
-        allow_init=False,
-        deep_supervision=False,
-    )
-    numbers = [
-        np.dtype,
-        np.ndarray,
-        np._core.multiarray.scalar,
-        np._core.multiarray._reconstruct,
-        *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
-    ]
-    with torch.serialization.safe_globals(numbers):  # nnU-Net logs numpy numbers beside the weights
-        network.load_state_dict(
-            torch.load(place / "checkpoint_final.pth", map_location="cpu", weights_only=True)["network_weights"]
-        )
-    return network, plans.foreground_intensity_properties_per_channel["0"]
 
 
 def _line(fault: Exception) -> str:
