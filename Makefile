@@ -1,6 +1,6 @@
 # make demo    sets up what is missing, runs the whole study small on the real patients in assets/demo
 # make test    sets up what is missing, runs every test that needs no cluster, no Docker and no GPU
-# The other targets: setup bench lint images test-docker test-k8s lock clean
+# The other targets: setup bench lint images test-docker test-k8s lock audit clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -51,13 +51,16 @@ bench: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/metrics.py --size 100 256 256 --repeat 1
 
 # --- build
-.PHONY: images lock clean
+.PHONY: images lock audit clean
 images:
 	containers/build
 
 lock: | $(UV)
 	$(UV) pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --python-version 3.11 requirements.in -o requirements.lock
 	containers/lock
+
+audit: setup | $(UV)
+	@containers/audit $(UV)
 
 clean:
 	rm -rf .venv demo work results .nextflow*
