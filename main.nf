@@ -21,7 +21,7 @@ workflow {
     // every fault of the parameters and of the sheet at once, before any task
     def sheet = InputCheck.run(params, projectDir)
     def faults = sheet.faults +
-        ClusterCheck.faults(params, workflow.profile, workflow.workDir.toUriString(), ClusterCheck.checkpoints(params, workflow.launchDir))
+        ClusterCheck.faults(params, workflow.profile, ClusterCheck.tasks(workflow.workDir), ClusterCheck.checkpoints(params, workflow.launchDir))
     if (faults) {
         error(InputCheck.text(faults))
     }

@@ -1,3 +1,6 @@
+import java.nio.file.Path
+import nextflow.Global
+
 /** What a cluster's profile cannot do without, said before any task rather than by the cluster, one task at a time. */
 class ClusterCheck {
 
@@ -33,9 +36,14 @@ class ClusterCheck {
         return faults
     }
 
+    /** Where the tasks' directories lie, as a URI or an absolute path: -bucket-dir where it is given, else the work directory. */
+    static String tasks(Object workDir) {
+        return ((Global.session?.bucketDir ?: workDir) as Path).toUriString()
+    }
+
     /** Where training keeps its state: --checkpoint_dir, else OUTDIR/checkpoints; an absolute path or a URI. */
     static String checkpoints(Map params, Object launchDir) {
         String place = params.checkpoint_dir ?: "${params.outdir}/checkpoints"
-        return place.contains('://') ? place : (launchDir as java.nio.file.Path).resolve(place).toString()
+        return place.contains('://') ? place : (launchDir as Path).resolve(place).toString()
     }
 }

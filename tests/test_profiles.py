@@ -11,7 +11,10 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -214,6 +217,42 @@ def test_pod_that_vanishes(runs, kubernetes):
     twice = {name for name in names if names.count(name) == 2}
     assert len(twice) == 1 and "TRAIN" in twice.pop()
     assert {task.step for task in runs["gpu,k8s"]} == STEPS
+
+
+def test_nothing_depends_on_a_local_path(tmp_path, nextflow):
+    """A study whose sheet, and with it every image, is a URI: as with s3://, nothing of it lies on this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=ROOT / "assets/demo")) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        sheet = f"http://127.0.0.1:{server.server_port}/samplesheet_mr.csv"
+        study = f"--input {sheet} --modality mr --registration elastix --preset test --folds 2 --outdir out"
+        done = nextflow(tmp_path, "run", ROOT / "main.nf", "-stub-run", "-profile", "stub", *study.split())
+        server.shutdown()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out/report/report.html").exists()
+
+
+def test_every_profile_in_the_strict_syntax(nextflow, tmp_path):
+    """The configuration of all profiles is read by the newest parser without a word of complaint."""
+    strict = {"version": "25.04.4", "NXF_SYNTAX_PARSER": "v2"}
+    done = nextflow(tmp_path, "config", "-show-profiles", ROOT, **strict)
+    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+    _, _, shown = done.stdout.partition("\nprofiles {")
+    names = {name for run in RUNS for name in run.split(",")} | {"test", "stub"}
+    assert set(re.findall(r"^   (\w+) \{", shown.split("\n}")[0], re.MULTILINE)) == names
+
+
+def test_inspect_names_the_images(nextflow, tmp_path, images):
+    """`nextflow inspect`, with which images are fetched ahead of a run, names the image of each step."""
+    strict = {"version": "25.04.4", "NXF_SYNTAX_PARSER": "v2"}
+    done = nextflow(tmp_path, "inspect", "-profile", "gpu,docker,test", ROOT, **strict)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {entry["name"].split(":")[-1]: entry["container"] for entry in json.loads(done.stdout)["processes"]}
+    assert found == images
 
 
 def test_faults_of_a_cluster(tmp_path, nextflow):
