@@ -6,6 +6,8 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -322,6 +324,43 @@ def test_two_processes_learn_together(data, tmp_path):
     assert "2 × cpu" in first.stdout and first.stdout.count("validation MAE") == 1
     assert second.stdout == ""
     assert load_weights(tmp_path / "out" / "final.safetensors")[1]["step"] == 2
+
+
+def test_two_processes_terminated_and_continued_equal_two_uninterrupted(data, tmp_path):
+    """SIGTERM reaches one process only: both stop at the same step, the state is written once, and nothing is lost."""
+    states = ("--checkpoint-dir", tmp_path / "states")
+    assert [p.finish().returncode for p in start_both(data, tmp_path / "whole")] == [0, 0]
+    first, second = start_both(data, tmp_path / "out", *states)
+    first.wait_for("step")
+    second.send(signal.SIGTERM)
+    stopped, other = first.finish(), second.finish()
+    assert (stopped.returncode, other.returncode) == (143, 143), stopped.stderr + other.stderr
+    assert "the state is saved" in stopped.stdout and len(list((tmp_path / "states").iterdir())) == 1
+    done, other = (process.finish() for process in start_both(data, tmp_path / "out", *states))
+    assert (done.returncode, other.returncode) == (0, 0), done.stderr + other.stderr
+    assert "continuing at step" in done.stdout
+    assert same_weights(tmp_path / "whole" / "final.safetensors", tmp_path / "out" / "final.safetensors")
+    assert log(tmp_path / "whole") == log(tmp_path / "out")
+
+
+def test_torchrun_hands_sigterm_on(data, tmp_path):
+    """The way several GPUs of a node are used, from launch to the state that a reclaimed node leaves."""
+    command = [small.ROOT / "bin" / "train.py", "--cases", data[0], "--folds", data[1], "--fold", 0, "--preset", "test"]
+    command += ["--device", "cpu", "--out", tmp_path / "out", "--checkpoint-dir", tmp_path / "states"]
+    command += [part for one in (*small.TINY, "training.max_steps=100000") for part in ("--set", one)]
+    code = "import sys; from synthct.distributed import launch; sys.exit(launch(2, sys.argv[1:]))"
+    environment = os.environ | {"PYTHONPATH": str(small.ROOT / "bin"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, command)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("step"):
+            break
+    process.send_signal(signal.SIGTERM)
+    rest = process.stdout.read()
+    assert process.wait() == 143
+    assert "the state is saved" in rest
+    assert len(list((tmp_path / "states").iterdir())) == 1
 
 
 def test_the_state_goes_to_any_place_fsspec_knows(data, tmp_path):
