@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
 
 from synthct import settings  # noqa: E402
-from synthct.registration import pairwise, quality  # noqa: E402
+from synthct.registration import pairwise, quality, sampled  # noqa: E402
 from synthct.registration.bspline import ControlGrid, Lattice, Smoothness  # noqa: E402
 from synthct.registration.mind import mind  # noqa: E402
 from synthct.registration.mutual import MutualInformation  # noqa: E402
@@ -160,16 +160,48 @@ def test_published_recipe_runs_static_and_jacobian(case, tmp_path):
             "cbct",
             "registration.impact.recipe=published",
             f"registration.impact.published.mode={mode}",
-            f"registration.impact.published.distance={distance}",
-            "registration.impact.published.layers=1",
-            "registration.impact.published.patch=5",
+            f"registration.impact.published.interpolation={'linear' if mode == 'jacobian' else 'cubic'}",
+            f"registration.impact.published.mutual.weight={float(distance == 'L1')}",
+            f"registration.impact.published.models.mind.weight={float(distance == 'NCC')}",
+            f"registration.impact.published.models.network.distance={distance}",
+            "registration.impact.published.models.network.layers=1",
+            "registration.impact.published.models.network.patch=5",
             "registration.impact.published.iterations=[60, 40, 20]",
-            "registration.impact.published.samples=1000",
+            "registration.impact.published.samples=500",
             "registration.impact.rigid.enabled=false",
         )
-        section["impact"]["published"]["extractor"] = str(path)
+        section["impact"]["published"]["models"]["network"]["extractor"] = str(path)
         result = pairwise.register(fixed, moving, mask, section, method="impact", modality="cbct", moving_is="ct")
         assert _error(result.transform, truth, mask) < 0.9 * before, (mode, distance)
+
+
+def test_the_published_recipe_has_its_own_prior_and_no_narrow_range(case, monkeypatch):
+    fixed, moving, mask, _ = case
+    section = _section(
+        "mr",
+        "registration.impact.recipe=published",
+        "registration.impact.published.models.network.weight=0",
+        "registration.impact.published.bending=7",
+        "registration.impact.published.iterations=[1, 1, 1]",
+        "registration.impact.published.samples=100",
+        "registration.impact.rigid.enabled=false",
+    )
+    seen, ranges = set(), set()
+
+    def noted(self, coefficients, weights):
+        seen.add(weights)
+        return 0 * coefficients.sum()
+
+    def built(settings, level, sides, extract):
+        ranges.update(float(side.array.max()) for side in sides)
+        return terms(settings, level, sides, extract)
+
+    terms = sampled.build
+    monkeypatch.setattr(Smoothness, "__call__", noted)
+    monkeypatch.setattr(sampled, "build", built)
+    pairwise.register(fixed, moving, mask, section, method="impact", modality="mr", moving_is="ct")
+    assert seen == {(0.0, 0.0, 7.0)}
+    assert ranges == {float(fixed.array.max()), float(moving.array.max())}
 
 
 def test_same_seed_same_bits(case):

@@ -9,27 +9,28 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from synthct.errors import InputError
 from synthct.nnunet import read_network
 from synthct.registration.mind import mind
 
 
-def extractor(settings: dict, device: str = "cpu") -> nn.Module:
-    """The extractor that ``registration.impact.published.extractor`` names.
+def extractor(model: dict, weights: str = "", device: str = "cpu") -> nn.Module:
+    """The extractor that a table of ``registration.impact.published.models`` describes.
 
-    "MIND R1D2" (radius, dilation), "TS<number>" (TotalSegmentator data set, e.g. TS730) or the path of a TorchScript
-    file. `settings["layers"]` is IMPACT's bit string, one character an output. Raises `InputError` where weights are
-    absent or the module does not fit.
+    `extractor` is "MIND R1D2" (radius, dilation), "TS<number>" (TotalSegmentator data set, e.g. TS730; `weights` is
+    the directory of its weights) or the path of a TorchScript file; `layers` is IMPACT's bit string, one character an
+    output. Raises `InputError` where weights are absent or the module does not fit.
     """
-    name, layers, channels = settings["extractor"], settings["layers"], settings["channels"]
+    name, layers = model["extractor"], model["layers"]
     if not set(layers) <= {"0", "1"} or "1" not in layers:
         raise InputError(f"layers {layers!r}: expected 0s and 1s, at least one 1 (a character an output)")
     if name.startswith("MIND"):
         return Descriptors(name, layers)
     if name.startswith("TS") and name[2:].isdigit():
-        return TotalSegmentator(_weights(name[2:], settings["weights"]), layers, name[2:]).to(device).eval()
-    return Scripted(Path(name), layers, channels, device)
+        return TotalSegmentator(_weights(name[2:], weights), layers, name[2:]).to(device).eval()
+    return Scripted(Path(name), layers, model["channels"], device)
 
 
 class Descriptors(nn.Module):
@@ -47,7 +48,7 @@ class Descriptors(nn.Module):
 
     def forward(self, x: torch.Tensor, _stats: torch.Tensor, _direction: torch.Tensor) -> list[torch.Tensor]:
         """Descriptors (n, 12, z, y, x) of every image of the batch."""
-        return [torch.stack([mind(image[0], self._radius, self._dilation) for image in x])]
+        return [mind(x[:, 0], self._radius, self._dilation)]
 
 
 class Scripted(nn.Module):
@@ -103,18 +104,34 @@ class TotalSegmentator(nn.Module):
         self._keep = [k for k, bit in enumerate(layers) if bit == "1"]
 
     def forward(self, x: torch.Tensor, stats: torch.Tensor, direction: torch.Tensor) -> list[torch.Tensor]:
-        """The kept layers' maps, each at its own resolution."""
+        """The kept layers' maps, each at its own resolution; stages beyond the last of them do not run.
+
+        For the decoder the image is continued to a multiple of the network's strides, and its maps cut back.
+        """
         axes = [4 - a for a in range(2) if direction[a, a] >= 0]  # RAS networks, LPS arrays
         mean, sigma = (stats[2], stats[3]) if self._mr else (self._mean, self._sigma)
         x = ((x - mean) / (sigma + 1e-6)).flip(axes)
-        skips = self.network.encoder(x)
-        maps = [*skips[: self._encoder_layers]]
-        if max(self._keep) >= self._encoder_layers:
-            decoder, low = self.network.decoder, skips[-1]
+        encoder, decoder = self.network.encoder, self.network.decoder
+        size, wanted = x.shape[2:], self._keep[-1] + 1
+        if wanted > self._encoder_layers:
+            total = torch.tensor(encoder.strides).prod(0).tolist()
+            more = [-n % stride for n, stride in zip(size, total, strict=True)]
+            x = functional.pad(x, [p for n in more[::-1] for p in (0, n)], mode="replicate")
+        maps = []
+        for stage in encoder.stages[: wanted if wanted <= self._encoder_layers else None]:
+            maps.append(stage(maps[-1] if maps else x))
+        if wanted > self._encoder_layers:
+            low = maps[-1]
             for k, (up, stage) in enumerate(zip(decoder.transpconvs, decoder.stages, strict=True)):
-                low = stage(torch.cat((up(low), skips[-(k + 2)]), 1))
-            maps.append(low)
-        return [maps[k].flip(axes) for k in self._keep]
+                low = stage(torch.cat((up(low), maps[-(k + 2)]), 1))
+            maps = [*maps[: self._encoder_layers], low]
+        return [_cut(maps[k], x.shape[2:], size).flip(axes) for k in self._keep]
+
+
+def _cut(layer: torch.Tensor, padded: torch.Size, size: torch.Size) -> torch.Tensor:
+    """A map (n, c, z, y, x) of an image that was continued to `padded`, without what lies beyond `size`."""
+    z, y, x = (-(-m * n // p) for m, p, n in zip(layer.shape[2:], padded, size, strict=True))
+    return layer[:, :, :z, :y, :x]
 
 
 def _weights(number: str, given: str) -> Path:

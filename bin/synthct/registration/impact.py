@@ -17,7 +17,6 @@ import torch
 
 from synthct.registration import sampled, terms
 from synthct.registration.bspline import ControlGrid, Smoothness
-from synthct.registration.extractors import extractor
 from synthct.registration.points import RandomPoints, SubLattices
 from synthct.registration.prior import FoldingBarrier, unfolded
 from synthct.registration.pyramid import content, extents, level_image, positions
@@ -54,6 +53,8 @@ def register(
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
+    published = settings["published"] if settings["recipe"] == "published" else None
+    settings = settings | (published or {})  # it has a range, levels, iterations, steps and a prior of its own
     sides = [
         _Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
         _Side(moving, settings, moving_is, device),
@@ -64,11 +65,9 @@ def register(
         matrix, offset = align(sides, inside, settings["rigid"], device)
     point_map = PointMap(fixed.grid, moving.grid, matrix, offset, sides[1].box, device)
     direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
+    extract = sampled.extractors(published, device) if published else None
     prior = (settings["magnitude"], settings["stretching"], settings["bending"])
     control, coefficients, losses = None, None, []
-    published = settings["published"] if settings["recipe"] == "published" else None
-    extract = extractor(published, device) if published else None
-    settings = settings | (published or {})  # the published recipe has its own levels, iterations and steps
     for level in range(len(settings["voxel_mm"])):
         voxel = settings["voxel_mm"][level]
         finer = ControlGrid.covering(fixed.grid, settings["grid_mm"] * settings["grid_schedule"][level])
@@ -78,7 +77,7 @@ def register(
         control = finer
         if published:
             points = RandomPoints(control, fixed, inside, published["samples"], point_map, generator)
-            compared = [sampled.term(published, level, sides, extract, device)]
+            compared = sampled.build(published, level, sides, extract)
         else:
             points = SubLattices(control, fixed, inside, voxel, settings["stride"][level], point_map, generator)
             compared = terms.build(settings, level, sides)

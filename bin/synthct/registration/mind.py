@@ -19,22 +19,23 @@ CHANNELS = len(PAIRS)
 
 
 def mind(image: torch.Tensor, radius: int = 1, dilation: int = 1) -> torch.Tensor:
-    """Descriptors (12, z, y, x) in 0..1 of an image (z, y, x); invariant to offset and gain of the intensities.
+    """Descriptors (..., 12, z, y, x) in 0..1 of images (..., z, y, x); invariant to offset and gain of the intensities.
 
     The variance that scales a voxel's distances is held within 0.001 and 1000 times its mean over the image.
     """
-    size = image.shape
-    padded = F.pad(image[None, None], [dilation] * 6, mode="replicate")[0, 0]
+    size = image.shape[-3:]
+    padded = _padded(image, [dilation] * 6)
 
     def shifted(k):
         z, y, x = (dilation * step for step in _NEIGHBOURS[k])
-        return padded[z : z + size[0], y : y + size[1], x : x + size[2]]
+        return padded[..., z : z + size[0], y : y + size[1], x : x + size[2]]
 
-    distances = torch.stack([_box((shifted(a) - shifted(b)) ** 2, radius) for a, b in PAIRS])
-    distances -= distances.amin(0)
-    variance = distances.mean(0)
-    scale = variance.mean().clamp(min=1e-12)
-    variance = variance.clamp(0.001 * scale, 1000 * scale)
+    distances = torch.stack([_box((shifted(a) - shifted(b)) ** 2, radius) for a, b in PAIRS], -4)
+    least = distances.amin(-4, keepdim=True)
+    distances = distances - least if distances.requires_grad else distances.sub_(least)  # a whole volume's fit once
+    variance = distances.mean(-4, keepdim=True)
+    scale = variance.mean((-3, -2, -1), keepdim=True).clamp(min=1e-12)
+    variance = torch.maximum(torch.minimum(variance, 1000 * scale), 0.001 * scale)
     return torch.exp(-distances / variance)
 
 
@@ -43,10 +44,15 @@ def _box(image: torch.Tensor, radius: int) -> torch.Tensor:
     if radius == 0:
         return image
     result = image
-    for axis in range(3):
+    for axis in (-3, -2, -1):
         side = [0] * 6
-        side[2 * (2 - axis)] = side[2 * (2 - axis) + 1] = radius
-        padded = F.pad(result[None, None], side, mode="replicate")[0, 0]
-        n = result.shape[axis]
+        side[-2 * axis - 2] = side[-2 * axis - 1] = radius
+        padded, n = _padded(result, side), result.shape[axis]
         result = sum(padded.narrow(axis, k, n) for k in range(2 * radius + 1))
     return result / (2 * radius + 1) ** 3
+
+
+def _padded(image: torch.Tensor, side: list[int]) -> torch.Tensor:
+    """`image` with its edge values continued by `side` voxels (torch's order: last axis first)."""
+    padded = F.pad(image.reshape(-1, 1, *image.shape[-3:]), side, mode="replicate")
+    return padded.reshape(*image.shape[:-3], *padded.shape[-3:])

@@ -7,7 +7,7 @@ import torch
 
 from synthct.errors import InputError
 from synthct.registration.bspline import ControlGrid, Lattice
-from synthct.registration.pyramid import level_image, positions
+from synthct.registration.pyramid import extents, level_image, positions
 from synthct.registration.warp import PointMap
 from synthct.volume import Volume
 
@@ -69,20 +69,46 @@ class SubLattices:
         return self._parts[self._order.pop()]
 
 
-@dataclass
 class RandomPart:
-    """Random points: their coordinates in fixed and (undisplaced) moving -1..1 units, weights, spline weights."""
+    """Points off the lattice: coordinates in fixed and (undisplaced) moving -1..1 units (N, 3) and weights (N,)."""
 
-    fixed: torch.Tensor
-    base: torch.Tensor
-    weight: torch.Tensor
-    bases: list[torch.Tensor]
+    def __init__(self, points: "RandomPoints", index: np.ndarray):
+        self._points, self._index, self._latest = points, index, None
+        grid, device = points.grid, points.device
+        world = torch.tensor(index[:, ::-1] @ grid.matrix.T + np.array(grid.origin), dtype=torch.float32, device=device)
+        self.fixed, self.base = points.own.unit(world), points.map.unit(world)
+        self.weight = torch.ones(len(index), device=device)
+        self._bases = points.bases(index * np.array(grid.spacing[::-1]))
 
     def displacement(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """Displacements (3, N) in mm."""
-        z, y, x = self.bases
+        """Displacements (3, N) in mm; `around` then knows the coefficients."""
+        self._latest = coefficients.detach()
+        z, y, x = self._bases
         rows = torch.einsum("nz,czyx->ncyx", z, coefficients)
         return torch.einsum("ncyx,ny,nx->cn", rows, y, x)
+
+    def around(self, line: np.ndarray) -> torch.Tensor:
+        """Moving coordinates (N, P³, 3), without gradient, of the voxels of a patch around each point.
+
+        `line` (P) holds the voxels' offsets in mm along each of the fixed image's axes; x varies fastest. The spline
+        is that of the last `displacement`; beyond the image it keeps the value at the edge.
+        """
+        grid, device = self._points.grid, self._points.device
+        side, extent = len(line), np.array(extents(grid))
+        z, y, x = np.meshgrid(line, line, line, indexing="ij")
+        offsets = np.stack((x, y, z), -1).reshape(-1, 3) @ np.array(grid.direction).reshape(3, 3).T
+        offsets = torch.tensor(offsets, dtype=torch.float32, device=device)
+        result = []
+        for first in range(0, len(self._index), 256):  # the products of all points at once would not fit
+            along = self._index[first : first + 256, None] * np.array(grid.spacing[::-1]) + line[:, None]
+            bases = self._points.bases(along.clip(0, extent).reshape(-1, 3))
+            z, y, x = (b.reshape(len(along), side, -1) for b in bases)
+            moved = torch.einsum("npz,czyx->npcyx", z, self._latest)
+            moved = torch.einsum("npcyx,nqy->npqcx", moved, y)
+            moved = torch.einsum("npqcx,nrx->npqrc", moved, x).reshape(len(along), -1, 3)
+            base = self.base[first : first + 256, None]
+            result.append(base + (offsets + moved) @ self._points.map.linear.T)
+        return torch.cat(result)
 
 
 class RandomPoints:
@@ -97,26 +123,24 @@ class RandomPoints:
         point_map: PointMap,
         generator: np.random.Generator,
     ):
-        self._control, self._count, self._map, self._generator = control, count, point_map, generator
-        self._grid, self._device = fixed.grid, inside.device
+        self._control, self._count, self._generator = control, count, generator
+        self.map, self.grid, self.device = point_map, fixed.grid, inside.device
         self._voxels = torch.nonzero(inside > 0.5).cpu().numpy()
-        self._own = PointMap(
-            fixed.grid, fixed.grid, np.eye(3), np.zeros(3), tuple((0, n) for n in fixed.grid.shape), inside.device
-        )
+        everything = tuple((0, n) for n in fixed.grid.shape)
+        self.own = PointMap(fixed.grid, fixed.grid, np.eye(3), np.zeros(3), everything, inside.device)
 
     def next(self) -> RandomPart:
         """The next points."""
         rows = self._generator.integers(len(self._voxels), size=self._count)
         index = self._voxels[rows] + self._generator.uniform(-0.5, 0.5, (self._count, 3))
-        index = index.clip(0, np.array(self._grid.shape) - 1)
-        world = torch.tensor(
-            index[:, ::-1] @ self._grid.matrix.T + np.array(self._grid.origin), dtype=torch.float32, device=self._device
-        )
-        along = index * np.array(self._grid.spacing[::-1])
-        bases = [
-            torch.tensor(self._control.basis(a, along[:, a]), dtype=torch.float32, device=self._device)
-            for a in range(3)
+        return self.at(index.clip(0, np.array(self.grid.shape) - 1))
+
+    def at(self, index: np.ndarray) -> RandomPart:
+        """Points at continuous voxel indices (N, 3), ordered (z, y, x), of the fixed image."""
+        return RandomPart(self, index)
+
+    def bases(self, along: np.ndarray) -> list[torch.Tensor]:
+        """Spline weights (N, control points) along (z, y, x) at positions (N, 3) in mm from the first voxel."""
+        return [
+            torch.tensor(self._control.basis(a, along[:, a]), dtype=torch.float32, device=self.device) for a in range(3)
         ]
-        return RandomPart(
-            self._own.unit(world), self._map.unit(world), torch.ones(self._count, device=self._device), bases
-        )
