@@ -36,7 +36,7 @@ workflow {
     }
 
     if (params.mode == 'train') {
-        STUDY(patients)
+        STUDY(patients, channel.fromList(sheet.rows).filter { row -> row.ct_aligned }.map { row -> [row.patient, row.ct_aligned] })
     }
     else if (params.mode == 'predict') {
         PREDICT_NEW(patients)

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import torch
 
-from synthct import bodymask, inference
+from synthct import inference
 from synthct import settings as presets
 from synthct.bundle import KINDS, Bundle, read_bundle
 from synthct.cli import FILE, OUT, VOLUME, cpu_threads, tool
@@ -150,11 +150,15 @@ def _predict_one(bundle: Bundle, patient: dict, networks: list, chosen: dict, wa
         warnings.append("values below -500 look like HU, the bundle is for MR")
     if patient["mask"]:
         mask = read_mask(patient["mask"], image.grid)
-    elif chosen["body_mask"] == "totalsegmentator":
-        mask = bodymask.totalsegmentator_mask(image, about["modality"], next(networks[0].parameters()).device.type)
     else:
-        mask = bodymask.body_mask(image, about["modality"])
-        warnings.append("no mask given, a body mask was made by threshold")
+        from synthct import bodymask  # scipy is only imported where a mask has to be made
+
+        if chosen["body_mask"] == "totalsegmentator":
+            device = next(networks[0].parameters()).device.type
+            mask = bodymask.totalsegmentator_mask(image, about["modality"], device)
+        else:
+            mask = bodymask.body_mask(image, about["modality"])
+            warnings.append("no mask given, a body mask was made by threshold")
     rules = presets.for_region(about["preprocessing"], patient["region"] or about["default_region"])
     result = inference.predict(
         image,

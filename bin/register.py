@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Register one image to another: IMPACT (feature similarity), Elastix (the organisers' maps), or none (resample only).
+"""Register one image to another: IMPACT (feature similarity), Elastix (the organisers' maps), or none (resample only;
+"truth" the same, for a CT that is aligned already).
 
 Everything is written on the fixed image's grid. The displacement field is in mm, LPS, and maps fixed points to
 moving points.

@@ -143,6 +143,15 @@ class InputCheck {
         ['exclude', 'fold_lists', 'weights'].findAll { params[it] && !Files.exists(Nextflow.file(params[it]) as Path) }.each { name ->
             faults << "parameter --${name}: found '${params[name]}', expected a path that exists".toString()
         }
+        List<String> arms = params.registration?.toString()?.tokenize(',') ?: []
+        arms.countBy { it }.findAll { arm, count -> count > 1 }.each { arm, count ->
+            faults << "parameter --registration: found '${arm}' ${count} times, expected each method once".toString()
+        }
+        if (params.mode == 'train' && 'truth' in arms) {
+            rows.findAll { !it.ct_aligned }.each { row ->
+                faults << "samplesheet, patient ${row.patient}, column ct_aligned: empty, --registration truth needs the CT in its true place".toString()
+            }
+        }
         if (params.mode == 'train' && params.holdout?.toString()?.integer && !rows.any { it.split == 'test' }) {
             int holdout = params.holdout as int
             if (rows && holdout >= rows.size()) {

@@ -121,6 +121,30 @@ def test_elastix_beats_doing_nothing(case):
     assert _error(result.transform, truth, mask) < 0.9 * _error(sitk.Transform(), truth, mask)
 
 
+def test_elastix_finds_a_rigid_start_where_air_and_body_cancel(case):
+    """Its start is a centre of gravity, and the HU of a closely cropped CT add up to nothing."""
+    _, moving, _, _ = case
+    crop = moving.array[:, 8:-8, 6:-6].astype(np.float32)
+    crop += -crop.mean() * (crop > -900) / (crop > -900).mean()  # body just heavy enough to balance the air
+    crop[:, :, 0] -= 3.0  # all but balanced: the centre of gravity of these HU lies outside the image
+    still = Grid(crop.shape[::-1], GRID.spacing, (0.0, 0.0, 0.0))
+    fixed = Volume(np.where(crop > -900, 400 - crop / 2, 0).astype(np.int16), still)
+    away = Grid(crop.shape[::-1], GRID.spacing, (6.0, -5.0, 3.0))
+    mask = fixed.with_array(np.ones(crop.shape, np.uint8))
+    fewer = (
+        "registration.elastix.iterations=[50, 30, 20]",
+        "registration.elastix.rigid.iterations=[200, 200, 100, 100]",
+    )
+    section = _section("mr", "registration.elastix.sample_step=[2, 2, 2]", *fewer)
+    found = pairwise.register(
+        fixed, Volume(crop, away), mask, section, method="elastix", modality="mr", moving_is="ct", rigid=True
+    )
+    inside = mask.with_array((crop > -900).astype(np.uint8))
+    points = (np.argwhere(inside.array > 0)[::53][:, ::-1] @ fixed.grid.matrix.T).tolist()
+    off = [np.linalg.norm(np.subtract(found.transform.TransformPoint(p), np.add(p, (6.0, -5.0, 3.0)))) for p in points]
+    assert np.mean(off) < 2.5
+
+
 def test_none_leaves_the_image_where_it_is(case):
     _, moving, mask, _ = case
     result = pairwise.register(moving, moving, mask, _section("cbct"), method="none", modality="cbct")

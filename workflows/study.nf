@@ -15,6 +15,7 @@ include { REPORT     } from '../modules/local/report'
 workflow STUDY {
     take:
     patients // [meta(patient, region, center, split, modality, masked), image, ct, mask, sct]
+    aligned  // [patient, ct in its true place on the image], for the arm "truth"
 
     main:
     arms = params.registration.tokenize(',')
@@ -25,8 +26,14 @@ workflow STUDY {
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
     // ---- register: every patient in every arm, by the arm's convention of which image is deformed
-    pairs = patients
-        .combine(channel.fromList(arms))
+    given = patients.combine(channel.fromList(arms - 'truth'))
+    known = patients
+        .filter { 'truth' in arms }
+        .map { meta, image, _ct, mask, sct -> [meta.patient, meta, image, mask, sct] }
+        .join(aligned)
+        .map { _patient, meta, image, mask, sct, ct -> [meta, image, ct, mask, sct, 'truth'] }
+    pairs = given
+        .mix(known)
         .combine(settings)
         .map { meta, image, ct, mask, _sct, arm, chosen ->
             [meta + [arm: arm, direction: chosen.registration.direction[arm]], image, ct, mask]

@@ -6,7 +6,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from synthct.bundle import GLOBAL, KINDS, Bundle, network_for, read_bundle, write_bundle
@@ -96,9 +95,7 @@ def from_published(
         for fold, path in enumerate(map(Path, files)):
             weights, _ = load_weights(path)
             channels = channels or _channels(weights, path)
-            with torch.device("meta"):
-                model = network_for(network, channels)
-            fit(model.to_empty(device="cpu"), weights, path)
+            fit(network_for(network, channels), weights, path)
             name = f"{group}_fold{fold}_{kind}.safetensors"
             about = {
                 "group": group,
@@ -185,8 +182,7 @@ def _agree(common: dict, found: dict, path):
 
 def _check_shapes(sources: dict[str, Path], network: dict, channels: int):
     """Names and shapes of every file against the network, from the headers alone."""
-    with torch.device("meta"):
-        expected = {key: list(value.shape) for key, value in network_for(network, channels).state_dict().items()}
+    expected = {key: list(value.shape) for key, value in network_for(network, channels).state_dict().items()}
     for path in sources.values():
         with safe_open(str(path), "pt") as file:
             found = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118, not a dict

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as tensors_of
+from safetensors.torch import load_file
 
 from synthct import __version__
 from synthct.checkpoint import fit
@@ -68,26 +68,24 @@ class Bundle:
         """The networks of `group`, in evaluation mode on `device`; each file is checked against its SHA-256."""
         networks = []
         for name in self.weight_files(group, kind):
-            with torch.device("meta"):  # no random weights are drawn only to be overwritten
-                network = network_for(self.about["network"], self.about["channels"])
-            network.to_empty(device="cpu")
+            network = network_for(self.about["network"], self.about["channels"])
             fit(network, self._tensors(name), self.path / name)
             networks.append(network.eval().requires_grad_(False).to(device))
         return networks
 
     def _tensors(self, name: str) -> dict[str, torch.Tensor]:
+        path = self.path / name
         try:
-            data = (self.path / name).read_bytes()
+            found = sha256(path)
         except OSError as fault:
             raise InputError(f"bundle {self.path}: {name} cannot be read ({fault.strerror})") from None
-        found = hashlib.sha256(data).hexdigest()
         if found != self.about["files"][name]:
             raise InputError(
                 f"bundle {self.path}: {name} is not the file that was bundled (SHA-256 {found[:12]}…, "
                 f"expected {self.about['files'][name][:12]}…)"
             )
         try:
-            return tensors_of(data)
+            return load_file(path)
         except SafetensorError as fault:
             raise InputError(f"bundle {self.path}: {name} is not a safetensors file ({fault})") from None
 

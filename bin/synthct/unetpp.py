@@ -24,17 +24,25 @@ def padded(size: int) -> int:
 class UnetPlusPlus(nn.Module):
     """`channels` slices (n, channels, y, x) to one slice of synthetic CT (n, 1, y, x) in [-1, 1].
 
-    `decoder` gives the decoder's channels from deep to shallow, one for each halving of the encoder (3 to 5).
+    `decoder` gives the decoder's channels from deep to shallow, one for each halving of the encoder (3 to 5). The
+    weights are undefined until they are loaded.
     """
 
     def __init__(self, encoder: str, channels: int, decoder: tuple[int, ...]):
         super().__init__()
         self.encoder = Encoder(ENCODERS[encoder], channels, len(decoder))
         self.decoder = Decoder(STAGES[: len(decoder)][::-1], decoder)
-        self.segmentation_head = nn.Sequential(nn.Conv2d(decoder[-1], 1, 3, padding=1), nn.Tanh())
+        self.segmentation_head = nn.Sequential(Convolution(decoder[-1], 1, 3, padding=1), nn.Tanh())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.segmentation_head(self.decoder(self.encoder(x)))
+
+
+class Convolution(nn.Conv2d):
+    """A convolution whose weights are undefined until they are loaded: drawing 26 million numbers first takes time."""
+
+    def reset_parameters(self):
+        """Nothing is drawn."""
 
 
 class Encoder(nn.Module):
@@ -42,7 +50,7 @@ class Encoder(nn.Module):
 
     def __init__(self, counts: tuple[int, ...], channels: int, depth: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, STAGES[0], 7, 2, 3, bias=False)
+        self.conv1 = Convolution(channels, STAGES[0], 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(STAGES[0])
         self.stages = [f"layer{number}" for number in range(1, depth)]
         for number, name in enumerate(self.stages, 1):
@@ -64,12 +72,12 @@ class Residual(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.conv1 = Convolution(before, after, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.conv2 = Convolution(after, after, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(after)
         if stride > 1:
-            self.downsample = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            self.downsample = nn.Sequential(Convolution(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
         else:
             self.downsample = None
 
@@ -122,7 +130,7 @@ class Block(nn.Module):
 
     @staticmethod
     def _layer(before: int, after: int) -> nn.Sequential:
-        convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        convolution = Convolution(before, after, 3, padding=1, bias=False)
         return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
 
     def forward(self, x: torch.Tensor, joined: list[torch.Tensor]) -> torch.Tensor:

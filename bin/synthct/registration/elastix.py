@@ -6,6 +6,9 @@ SynthRAD2025/preprocessing @8a5b125); the parameter maps are written here. An op
 "param_rigid") serves cohorts that are not aligned yet.
 """
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -36,19 +39,32 @@ def register(
     arguments = {"parameter_object": parameters, "log_to_console": False}
     if mask is not None:
         arguments["fixed_mask"] = _to_itk(itk, mask, np.uint8)
-    try:
-        # number_of_threads stays unset: giving it crashes itk-elastix with several metrics (the environment rules).
-        _, found = itk.elastix_registration_method(
-            _to_itk(itk, fixed, np.float32), _to_itk(itk, moving, np.float32), **arguments
-        )
-    except RuntimeError as fault:
-        reasons = [line.strip() for line in str(fault).splitlines() if line.strip()]
-        raise InputError(f"elastix gave up: {reasons[-1] if reasons else 'no reason given'}") from None
+    # A centre of gravity needs masses: with air at -1000 it lies anywhere. Mutual information does not see the shift.
+    floors = [float(volume.array.min()) if rigid else 0.0 for volume in (fixed, moving)]
+    images = [
+        _to_itk(itk, volume.with_array(volume.array - np.float32(floor)), np.float32)
+        for volume, floor in zip((fixed, moving), floors, strict=True)
+    ]
+    with tempfile.TemporaryDirectory() as place:
+        log = Path(place) / "elastix.log"
+        arguments |= {"log_to_file": True, "log_file_name": log.name, "output_directory": place}
+        try:
+            # number_of_threads stays unset: giving it crashes itk-elastix with several metrics (the environment rules).
+            _, found = itk.elastix_registration_method(*images, **arguments)
+        except RuntimeError as fault:
+            raise InputError(f"elastix gave up: {_reason(log, fault)}") from None
     maps = [found.GetParameterMap(i) for i in range(found.GetNumberOfParameterMaps())]
     composite = sitk.CompositeTransform(3)
     for transform in reversed([_to_sitk(m) for m in maps]):  # SimpleITK applies the last added first
         composite.AddTransform(transform)
     return composite
+
+
+def _reason(log: Path, fault: Exception) -> str:
+    """What Elastix's log says went wrong; its exception says only that the log knows."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    told = [line.split(":", 1)[1].strip() for line in lines if line.strip().startswith("Description:")]
+    return next(filter(None, reversed(told)), (str(fault).strip().splitlines() or ["no reason given"])[-1].strip())
 
 
 def extent(volume: Volume) -> list[float]:

@@ -15,7 +15,7 @@ from synthct.registration.checks import check_pair, moving_role
 from synthct.registration.transform import displacement_field, support, warp
 from synthct.volume import Volume, resample
 
-METHODS = ("impact", "elastix", "none")
+METHODS = ("impact", "elastix", "none", "truth")  # truth: the CT lies right already, so resampled only
 OUTSIDE = {"ct": -1024.0, "cbct": -1024.0, "mr": 0.0}  # HU or arbitrary units, beyond the moving image
 
 
