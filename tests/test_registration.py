@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
 
 from synthct import settings  # noqa: E402
-from synthct.registration import pairwise, quality, sampled  # noqa: E402
+from synthct.registration import elastix, pairwise, quality, sampled  # noqa: E402
 from synthct.registration.bspline import ControlGrid, Lattice, Smoothness  # noqa: E402
 from synthct.registration.mind import mind  # noqa: E402
 from synthct.registration.mutual import MutualInformation  # noqa: E402
@@ -143,6 +143,17 @@ def test_elastix_finds_a_rigid_start_where_air_and_body_cancel(case):
     points = (np.argwhere(inside.array > 0)[::53][:, ::-1] @ fixed.grid.matrix.T).tolist()
     off = [np.linalg.norm(np.subtract(found.transform.TransformPoint(p), np.add(p, (6.0, -5.0, 3.0)))) for p in points]
     assert np.mean(off) < 2.5
+
+
+def test_a_small_image_gets_enough_samples_for_a_rigid_start_and_a_large_one_the_organisers_numbers():
+    rules = _section("mr")["elastix"]["rigid"]
+    large = elastix.rigid_map(rules, 1, (512, 400, 80))
+    assert large["ImagePyramidSchedule"] == [str(f) for f in (8, 4, 2, 1) for _ in range(3)]
+    assert large["SampleGridSpacing"] == [str(s) for s in (4, 4, 4, 2) for _ in range(3)]
+    small = elastix.rigid_map(rules, 1, (75, 55, 25))
+    factors, steps = ([int(v) for v in small[key][::3]] for key in ("ImagePyramidSchedule", "SampleGridSpacing"))
+    for factor, step in zip(factors, steps, strict=True):
+        assert np.prod([n // (factor * step) for n in (75, 55, 25)]) >= 200
 
 
 def test_none_leaves_the_image_where_it_is(case):

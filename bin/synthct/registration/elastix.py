@@ -6,6 +6,7 @@ SynthRAD2025/preprocessing @8a5b125); the parameter maps are written here. An op
 "param_rigid") serves cohorts that are not aligned yet.
 """
 
+import math
 import tempfile
 from pathlib import Path
 
@@ -20,6 +21,7 @@ METRICS = {
     "bending": "TransformBendingEnergyPenalty",
     "rigidity": "TransformRigidityPenalty",
 }
+FEWEST = 250  # samples of a level of the rigid stage; six parameters, and half of a volume may lie outside the mask
 
 
 def register(
@@ -32,7 +34,9 @@ def register(
     """
     import itk  # heavy (seconds): only this method needs it
 
-    stages = ([rigid_map(settings["rigid"], seed)] if rigid else []) + [deformable_map(settings, seed, extent(fixed))]
+    stages = [deformable_map(settings, seed, extent(fixed))]
+    if rigid:
+        stages.insert(0, rigid_map(settings["rigid"], seed, fixed.grid.size))
     parameters = itk.ParameterObject.New()
     for stage in stages:
         parameters.AddParameterMap(stage)
@@ -116,17 +120,24 @@ def deformable_map(settings: dict, seed: int, extent_mm: list[float]) -> dict[st
     return _strings(result)
 
 
-def rigid_map(settings: dict, seed: int) -> dict[str, list[str]]:
-    """The organisers' stage 1 ("param_rigid"): Euler, mutual information, four levels, centre-of-gravity start."""
-    levels = len(settings["iterations"])
+def rigid_map(settings: dict, seed: int, size: tuple[int, int, int]) -> dict[str, list[str]]:
+    """The organisers' stage 1 ("param_rigid"): Euler, mutual information, four levels, centre-of-gravity start.
+
+    Where their numbers would leave a level of an image of `size` voxels (x, y, z) fewer than `FEWEST` samples, it
+    samples more densely, and shrinks less: with ten samples the optimiser's first step leaves the image.
+    """
+    levels = [
+        _dense_enough(size, factor, step)
+        for factor, step in zip(settings["pyramid_schedule"], settings["sample_step"], strict=True)
+    ]
     return _strings(
         {
             "Registration": ["MultiResolutionRegistration"],
-            "NumberOfResolutions": [levels],
+            "NumberOfResolutions": [len(levels)],
             "Metric": [METRICS["mi"]],
             "FixedImagePyramid": ["FixedRecursiveImagePyramid"],
             "MovingImagePyramid": ["MovingRecursiveImagePyramid"],
-            "ImagePyramidSchedule": [f for factor in settings["pyramid_schedule"] for f in (factor,) * 3],
+            "ImagePyramidSchedule": [f for factor, _ in levels for f in (factor,) * 3],
             "Transform": ["EulerTransform"],
             "AutomaticScalesEstimation": ["false"],
             "Scales": [settings["rotation_scale"]] * 3 + [1.0] * 3,
@@ -136,11 +147,18 @@ def rigid_map(settings: dict, seed: int) -> dict[str, list[str]]:
             "NumberOfHistogramBins": [settings["bins"]],
             "MaximumNumberOfIterations": settings["iterations"],
             "ImageSampler": ["Grid"],
-            "SampleGridSpacing": [step for factor in settings["sample_step"] for step in (factor,) * 3],
+            "SampleGridSpacing": [s for _, step in levels for s in (step,) * 3],
             "BSplineInterpolationOrder": [1],
             **_common(settings, seed),
         }
     )
+
+
+def _dense_enough(size: tuple[int, int, int], factor: int, step: int) -> tuple[int, int]:
+    """Shrink factor and sample step of a level, both made smaller until the level has `FEWEST` samples."""
+    while math.prod(max(1, n // (factor * step)) for n in size) < FEWEST and (step > 1 or factor > 1):
+        factor, step = (factor, step - 1) if step > 1 else (factor - 1, 1)
+    return factor, step
 
 
 def _common(settings: dict, seed: int) -> dict:
