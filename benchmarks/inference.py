@@ -129,10 +129,10 @@ Predictor:
 """
 
 
-def volume(shape, seed: int = 0) -> tuple[Volume, Volume]:
-    """A body with texture in air, int16, and its mask: an ellipse that fills four fifths of the plane's width."""
+def volume(shape, width: float = 0.8, seed: int = 0) -> tuple[Volume, Volume]:
+    """A body with texture in air, int16, and its mask: an ellipse that fills the part `width` of the plane's width."""
     z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    inside = ((y / shape[1] - 0.5) ** 2 + (x / shape[2] - 0.5) ** 2 < 0.16) & (z >= 0)
+    inside = ((y / shape[1] - 0.5) ** 2 + (x / shape[2] - 0.5) ** 2 < (width / 2) ** 2) & (z >= 0)
     values = np.random.default_rng(seed).integers(0, 400, shape, np.int16)
     values += (300 + 200 * np.sin(y / 9) * np.cos(x / 11) + 4 * z).astype(np.int16)
     grid = Grid(shape[::-1], (1.0, 1.0, 3.0), (0.0, 0.0, 0.0))
@@ -144,7 +144,7 @@ def compute(args):
     torch.set_num_threads(args.threads)
     rules = presets.resolve("paper", "mr")["preprocessing"]
     networks = [lively(NETWORK, CHANNELS, seed).to(memory_format=torch.channels_last) for seed in (0, 1)]
-    image, mask = volume((args.slices, args.plane, args.plane))
+    image, mask = volume((args.slices, args.plane, args.plane), args.body)
     work, inside, rule = prepare(image, mask, "mr", rules)
     body = inside.array > 0
     frame = inference.frame_around(body, 32)
@@ -171,7 +171,7 @@ def konfai(args):
     environment = os.environ | {"OMP_NUM_THREADS": str(args.threads), "GOMP_SPINCOUNT": "0"}
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
-        image, mask = volume((args.slices, args.plane, args.plane))
+        image, mask = volume((args.slices, args.plane, args.plane), args.body)
         rules = presets.resolve("paper", "mr")["preprocessing"]
         prepared, inside, rule = prepare(image, mask, "mr", rules)
         (work / "Dataset" / "P1").mkdir(parents=True)
@@ -218,7 +218,7 @@ def konfai(args):
             spent = {id(command): process(command, work, environment) for command in order}
             pairs.append((spent[id(ours)][0], spent[id(theirs)][0]))
             walls.append((spent[id(ours)][1], spent[id(theirs)][1]))
-        size = f"{args.slices}×{args.plane}×{args.plane}, KonfAI's patch {patch}²"
+        size = f"{args.slices}×{args.plane}×{args.plane}, body {args.body:g} of the width, KonfAI's patch {patch}²"
         report(f"whole process / KonfAI 1.8.7 ({size}, CPU s)", pairs, 0.5)
         report(f"whole process / KonfAI 1.8.7 ({size}, wall s)", walls, 0.5)
         body = mask.array > 0
@@ -304,6 +304,7 @@ def main():
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--slices", type=int, default=12)
     parser.add_argument("--plane", type=int, default=128, help="pixels, a multiple of 32")
+    parser.add_argument("--body", type=float, default=0.8, help="width of the body, part of the plane")
     parser.add_argument("--patch", type=int, help="KonfAI's patch size in pixels  [default: the plane]")
     parser.add_argument("--batch", type=int, default=8, help="KonfAI's batch size")
     parser.add_argument("--threads", type=int, default=cpu_threads())

@@ -147,7 +147,7 @@ def test_a_bundle_with_a_changed_byte(model, here):
 def test_a_bundle_whose_description_was_changed(model, here):
     copy = copied(model, here)
     text = (copy / "bundle.json").read_text()
-    (copy / "bundle.json").write_text(text.replace('"margin": 32', '"margin": 31'))
+    (copy / "bundle.json").write_text(text.replace('"margin": 64', '"margin": 63'))
     refused(predict(copy, here), here, "bundle.json was changed")
 
 
