@@ -27,6 +27,7 @@ from fake_kubernetes import FakeKubernetes  # noqa: E402
 STEPS = {path.parent.name.upper() for path in (ROOT / "modules/local").glob("*/main.nf")}
 NETWORK = {"FINETUNE", "PREDICT", "REGISTER", "TRAIN"}
 QUEUES = "--queue cpu-queue --gpu_queue gpu-queue"
+CPUS = {"TRAIN": 8, "FINETUNE": 8, "PREDICT": 4, "REGISTER": 4, "PREPROCESS": 2, "EVALUATE": 2, "REPORT": 2}  # else 1
 ROLE = "arn:aws:iam::123456789012:role/tasks"
 RUNS = {
     "docker": "",
@@ -162,8 +163,7 @@ def test_slurm(runs):
         assert f"-p {'gpu-queue' if wants_gpu(task) else 'cpu-queue'}" in asked
         assert any("--account=lab" in line for line in asked)
         assert any("--gres=gpu:1" in line for line in asked) == wants_gpu(task)
-        cpus = {"TRAIN": 8, "FINETUNE": 8, "PREDICT": 4, "REGISTER": 4, "PREPROCESS": 2, "EVALUATE": 2, "REPORT": 2}
-        expected = cpus.get(task.step, 1)
+        expected = CPUS.get(task.step, 1)
         assert f"--mem {expected * 4096 if expected > 1 else 4096}M" in asked, asked
         if expected > 1:
             assert f"-c {expected}" in asked
@@ -174,6 +174,7 @@ def test_aws_batch(runs, images):
     for task in runs["gpu,awsbatch"]:
         facts = task.facts
         assert facts["container"] == images[task.step]
+        assert (facts["cpus"], facts["memory"]) == (CPUS.get(task.step, 1), 4 * CPUS.get(task.step, 1))
         assert facts["queue"] == ("gpu-queue" if wants_gpu(task) else "cpu-queue")
         assert facts["accelerator"] == (1 if wants_gpu(task) else None)
         assert facts["containerOptions"] == ("--shm-size 1g" if task.step in NETWORK else None)
