@@ -4,6 +4,10 @@
     .venv/bin/python benchmarks/learning.py --sheet assets/demo/samplesheet_mr.csv --out build/learning
         [--preset test] [--set training.max_steps=2000 ...]
 
+    .venv/bin/python benchmarks/learning.py --task WORK/64/4c3f33... --out build/learning
+
+The second trains nothing: it takes the directory of a study's finished TRAIN task (`workdir` in its trace).
+
 Patients with split "test" are validated on (without any: every fourth). The trivial predictors are the best constant
 HU and a lookup table from standardised intensity to HU (the median of each of 64 quantile bins), fitted on the training
 patients and scored on the validation patients, all slices. Writes curve.png, and the run as train.py does; run again,
@@ -21,12 +25,15 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
 
+from synthct import network  # noqa: E402
 from synthct import settings as presets  # noqa: E402
 from synthct.cases import OUTSIDE, find_cases, write_case  # noqa: E402
+from synthct.checkpoint import load_weights  # noqa: E402
 from synthct.orientation import to_lps  # noqa: E402
 from synthct.runs import plan  # noqa: E402
 from synthct.training import Trainer  # noqa: E402
@@ -91,6 +98,34 @@ def draw(rows: list[dict], constant: float, lookup: float, path: Path):
     figure.savefig(path, dpi=120)
 
 
+def score(model, cases, settings: dict, cast, device, constant: float, lookup: float):
+    """Print the MAE over all slices of the validation patients beside the trivial predictors'."""
+    errors = validate(model, cases, settings | {"validation_slices": 0}, cast, device)
+    mae = float(np.mean(list(errors.values())))
+    print(f"all slices: MAE {mae:.1f} HU = {mae / lookup:.2f} x lookup table, {mae / constant:.2f} x constant")
+    print("  ".join(f"{name} {error:.1f}" for name, error in sorted(errors.items())))
+
+
+def judge(task: Path, out: Path):
+    """A finished TRAIN task: its validation curve and its best checkpoint against the trivial predictors."""
+    (log,) = task.glob("*/log.csv")
+    (folds,) = task.glob("*__folds.json")
+    weights, about = load_weights(log.parent / "best.safetensors")
+    settings = about["settings"]["training"]
+    cases = find_cases([task / "cases"])
+    fold = json.loads(folds.read_text())["folds"][int(about["fold"])]
+    training, validation = ([cases[name] for name in fold[part]] for part in ("train", "validation"))
+    constant, lookup = trivial(training, validation)
+    print(f"{log.parent.name}: best constant {constant:.1f} HU, lookup table {lookup:.1f} HU, step {about['step']}")
+    with open(log, newline="") as file:
+        rows = [{key: float(row[key]) for key in ("step", "validation_mae_hu")} for row in csv.DictReader(file)]
+    out.mkdir(parents=True, exist_ok=True)
+    draw(rows, constant, lookup, out / "curve.png")
+    model = network.build(settings["network"], about["channels"])
+    model.load_state_dict(weights)
+    score(model, validation, settings, torch.inference_mode, torch.device("cpu"), constant, lookup)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sheet", type=Path, default=ROOT / "assets" / "demo" / "samplesheet_mr.csv")
@@ -99,7 +134,10 @@ def main():
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "learning")
+    parser.add_argument("--task", type=Path, help="directory of a finished TRAIN task; nothing is trained then")
     given = parser.parse_args()
+    if given.task:
+        return judge(given.task, given.out)
     tree = presets.resolve(given.preset, given.modality, given.overrides)
     folds = prepare(given.sheet, given.modality, tree, given.out)
     run = plan(
@@ -125,13 +163,8 @@ def main():
     trainer.train()
     draw(trainer.rows, constant, lookup, given.out / "curve.png")
     trainer.model.load_state_dict(trainer.best["weights"])
-    everything = run.settings | {"validation_slices": 0}
     cases = list(find_cases([case.path for case in run.validation]).values())
-    errors = validate(trainer.model, cases, everything, trainer.cast, trainer.device)
-    mae = float(np.mean(list(errors.values())))
-    print(f"all slices, best of {trainer.step} steps: MAE {mae:.1f} HU = {mae / lookup:.2f} x lookup table, "
-          f"{mae / constant:.2f} x constant")  # fmt: skip
-    print("  ".join(f"{name} {error:.1f}" for name, error in sorted(errors.items())))
+    score(trainer.model, cases, run.settings, trainer.cast, trainer.device, constant, lookup)
 
 
 if __name__ == "__main__":
