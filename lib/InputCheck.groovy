@@ -144,9 +144,6 @@ class InputCheck {
             faults << "parameter --${name}: found '${params[name]}', expected a path that exists".toString()
         }
         List<String> arms = params.registration?.toString()?.tokenize(',') ?: []
-        arms.countBy { it }.findAll { arm, count -> count > 1 }.each { arm, count ->
-            faults << "parameter --registration: found '${arm}' ${count} times, expected each method once".toString()
-        }
         if (params.mode == 'train' && 'truth' in arms) {
             rows.findAll { !it.ct_aligned }.each { row ->
                 faults << "samplesheet, patient ${row.patient}, column ct_aligned: empty, --registration truth needs the CT in its true place".toString()

@@ -112,7 +112,6 @@ def test_nf_core_finds_no_fault(root):
 
 def test_an_arm_of_truth_needs_the_aligned_ct(nextflow, root, sheet, tmp_path):
     path = sheet(row("P1"), row("P2"))
-    arguments = ("--input", path, "--modality", "mr", "--preset", "test", "--registration", "impact,truth,impact")
+    arguments = ("--input", path, "--modality", "mr", "--preset", "test", "--registration", "impact,truth")
     said = refuse(nextflow, root, tmp_path, *arguments)
     assert said.count("column ct_aligned: empty") == 2 and "patient P2" in said, said
-    assert "found 'impact' 2 times" in said, said

@@ -328,8 +328,9 @@ def test_two_processes_learn_together(data, tmp_path):
 
 def test_two_processes_terminated_and_continued_equal_two_uninterrupted(data, tmp_path):
     """SIGTERM reaches one process only: both stop at the same step, the state is written once, and nothing is lost."""
-    states = ("--checkpoint-dir", tmp_path / "states")
-    assert [p.finish().returncode for p in start_both(data, tmp_path / "whole")] == [0, 0]
+    longer = ("--set", "training.max_steps=40")  # so that the signal comes before the end
+    states = (*longer, "--checkpoint-dir", tmp_path / "states")
+    assert [p.finish().returncode for p in start_both(data, tmp_path / "whole", *longer)] == [0, 0]
     first, second = start_both(data, tmp_path / "out", *states)
     first.wait_for("step")
     second.send(signal.SIGTERM)
