@@ -31,9 +31,11 @@ def align(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[np.nd
         losses = [float(levels[0](torch.tensor([0.0, 0, 0, *shift], device=device).float())) for shift in shifts]
     chosen = [0, *[k for k in np.argsort(losses, kind="stable") if k][: settings["starts"] - 1]]
     found = [_refine(levels[0], np.array([0.0, 0, 0, *shifts[k]]), settings["iterations"], 2.0) for k in chosen]
-    best = min(found, key=lambda pair: pair[0])[1]
     for level in levels[1:]:
-        best = _refine(level, best, settings["iterations"], 0.5)[1]
+        found = [_refine(level, start, settings["iterations"], 0.5) for _loss, start in found]
+    # what looks best on the coarsest images can be worse than no move at all
+    found.append(_refine(levels[-1], np.zeros(6), settings["iterations"], 0.5))
+    best = min(found, key=lambda pair: pair[0])[1]
     parameters = torch.as_tensor(best, dtype=torch.float64)
     matrix = _rotation(parameters[:3] / levels[0].radius).numpy()
     centre = levels[0].centre.double().cpu().numpy()
@@ -62,7 +64,8 @@ class _Level:
         valid = self._map.inside(coordinates)
         if valid.mean() < ENOUGH:
             return 10.0 + 0.0 * parameters.sum()
-        return self._information(self._values, sample(self._moving, coordinates)[0], valid)
+        # per point of the mask: a move that lets hard-to-match parts leave the moving image must not gain by it
+        return self._information(self._values, sample(self._moving, coordinates)[0], valid) * valid.mean()
 
 
 def _refine(level: _Level, start: np.ndarray, iterations: int, step_mm: float) -> tuple[float, np.ndarray]:
