@@ -58,7 +58,7 @@ def verify(directory):
 @click.option("--modality", required=True, type=click.Choice(presets.MODALITIES))
 @click.option("--preset", default="released", show_default=True, help="preset they were trained under")
 @click.option("--set", "overrides", multiple=True, help="section.key=value")
-@click.option("--kind", type=click.Choice(bundles.KINDS), default="best", show_default=True)
+@click.option("--kind", type=click.Choice(presets.CHECKPOINTS), default="best", show_default=True)
 @click.option("--append", is_flag=True, help="add the group to the bundle that is there")
 @click.option("--out", required=True, type=OUT, help="bundle directory to write")
 def import_(checkpoints, more, group, regions, modality, preset, overrides, kind, append, out):

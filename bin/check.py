@@ -20,6 +20,7 @@ def main(sheet, preset, modality, overrides, plan, out):
     wanted = [item for given in overrides for item in given.split(";") if item.strip()]
     settings = resolver.resolve(preset, modality, wanted)
     cohort.groups_of(settings["finetuning"]["groups"])
+    resolver.checkpoints(settings["inference"]["checkpoint"])
     patients = cohort.read_sheet(sheet)
     if plan:
         cohort.plan(patients, **settings["folds"])

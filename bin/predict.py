@@ -15,8 +15,9 @@ import torch
 
 from synthct import inference
 from synthct import settings as presets
-from synthct.bundle import KINDS, Bundle, read_bundle
+from synthct.bundle import Bundle, read_bundle
 from synthct.cli import FILE, OUT, VOLUME, cpu_threads, tool
+from synthct.device import CHOICES, device_of
 from synthct.errors import InputError
 from synthct.files import plain, write_json
 from synthct.volume import read_mask, read_volume, write_volume
@@ -49,8 +50,8 @@ from synthct.volume import read_mask, read_volume, write_volume
 )
 @click.option("--settings", type=FILE, help="resolved settings (JSON) whose inference section replaces the bundle's")
 @click.option("--set", "overrides", multiple=True, help="inference.key=value, such as inference.flips=none")
-@click.option("--checkpoint", type=click.Choice(KINDS), help="which checkpoints  [default: the bundle's setting]")
-@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", help="where the networks run")
+@click.option("--checkpoint", type=click.Choice(presets.CHECKPOINTS), help="[default: the bundle's setting]")
+@click.option("--device", type=click.Choice(CHOICES), default="auto", help="where the networks run")
 @click.option("--batch", type=click.IntRange(0), help="slices at once; 0 chooses by the device")
 def main(
     model,
@@ -73,8 +74,7 @@ def main(
 ):
     bundle = read_bundle(model, modality)
     chosen = _settings(bundle, settings, overrides)
-    if checkpoint:
-        chosen["checkpoint"] = checkpoint
+    chosen["checkpoint"] = checkpoint or presets.checkpoints(chosen["checkpoint"])[0]
     if batch is not None:
         chosen["batch"] = batch
     if sheet:
@@ -243,14 +243,10 @@ def _check_modality(patient: dict, modality: str):
 def _device(name: str) -> torch.device:
     os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait leave the cores to other tasks
     torch.set_num_threads(cpu_threads())
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device here")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
     torch.backends.cudnn.deterministic = True  # the same bits twice, at a small cost in speed
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    return torch.device("cuda")
+    return device_of(name)
 
 
 if __name__ == "__main__":

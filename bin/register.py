@@ -12,6 +12,7 @@ import torch
 
 from synthct import settings as presets
 from synthct.cli import FILE, OUT, VOLUME, cpu_threads, tool
+from synthct.device import CHOICES, device_of
 from synthct.errors import InputError
 from synthct.files import atomic, plain, write_json
 from synthct.registration import pairwise
@@ -32,7 +33,7 @@ from synthct.volume import Volume, read_mask, read_volume, resample, write_volum
 @click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset")
 @click.option("--seed", type=int, help="default: the preset's")
 @click.option("--rigid/--no-rigid", default=None, help="a rigid stage first (default: the preset's choice)")
-@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto")
+@click.option("--device", type=click.Choice(CHOICES), default="auto")
 @click.option("--out-image", required=True, type=OUT, help="moving image on the fixed grid")
 @click.option("--out-displacement", required=True, type=OUT, help="displacement field, mm, LPS, fixed to moving")
 @click.option("--out-mask", type=OUT, help="fixed mask where the moving image has support")
@@ -62,9 +63,7 @@ def main(
     qc,
     preview,
 ):
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: no CUDA device can be used here")
-    device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = device_of(device).type
     torch.set_num_threads(cpu_threads())
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
     section = presets.section("registration", settings=settings, preset=preset, modality=modality, overrides=overrides)

@@ -4,17 +4,18 @@
 import click
 
 from synthct.cli import OUT, VOLUME, tool
+from synthct.device import CHOICES, device_of
 from synthct.labels import label_map
 from synthct.volume import read_volume, write_volume
 
 
 @tool("segment.py", help=__doc__)
 @click.option("--image", required=True, type=VOLUME, help="CT or synthetic CT, HU")
-@click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", help="where the network runs")
+@click.option("--device", type=click.Choice(CHOICES), default="auto", help="where the network runs")
 @click.option("--program", help="TotalSegmentator's executable  [default: beside Python, else on PATH]")
 @click.option("--out", required=True, type=OUT, help="label map to write, uint8 on the image's grid")
 def main(image, device, program, out):
-    write_volume(label_map(read_volume(image), device, program), out)
+    write_volume(label_map(read_volume(image), device_of(device).type, program), out)
 
 
 if __name__ == "__main__":

@@ -149,6 +149,11 @@ class InputCheck {
                 faults << "samplesheet, patient ${row.patient}, column ct_aligned: empty, --registration truth needs the CT in its true place".toString()
             }
         }
+        if (params.segment && params.mode != 'train') {
+            rows.findAll { it.ct && !it.region }.each { row ->
+                faults << "samplesheet, patient ${row.patient}, column region: empty, --segment needs it to choose the classes that are scored".toString()
+            }
+        }
         if (params.mode == 'train' && params.holdout?.toString()?.integer && !rows.any { it.split == 'test' }) {
             int holdout = params.holdout as int
             if (rows && holdout >= rows.size()) {

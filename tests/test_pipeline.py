@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -50,6 +51,14 @@ def fingerprints(outdir) -> dict[str, str]:
 def table(path) -> list[dict[str, str]]:
     with open(path, newline="") as handle:
         return list(csv.DictReader(handle))
+
+
+def write_sheet(place, row: dict):
+    with open(place / "sheet.csv", "w", newline="") as handle:
+        writer = csv.DictWriter(handle, row)
+        writer.writeheader()
+        writer.writerow(row)
+    return place / "sheet.csv"
 
 
 @pytest.fixture(scope="session")
@@ -136,6 +145,58 @@ def test_cbct_goes_through_the_same_code(cbct):
     assert abs(sct[mask > 0].mean()) < 300 and (sct[mask == 0] == -1024).mean() > 0.95
     bundle = json.loads((results / "models" / "impact" / "bundle.json").read_text())
     assert (bundle["modality"], bundle["channels"]) == ("cbct", 3)
+
+
+def test_a_new_patient_through_the_bundle(cbct, nextflow, root, tmp_path):
+    """--mode predict gives the bits that the study gave; the sheet has a CT, so it is scored as well."""
+    sheet = root / "assets" / "demo" / "samplesheet_cbct.csv"
+    (row,) = [row for row in table(sheet) if row["patient"] == "SIM_HN_034"]
+    given = {name: str(sheet.parent / row[name]) for name in ("image", "ct", "mask")}
+    one = write_sheet(tmp_path, {"patient": "SIM_HN_034", "region": "HN", **given})
+    results, study = tmp_path / "results", cbct[0] / "results"
+    model = ["--mode", "predict", "--model", study / "models" / "impact", "--set", "inference.flips=none"]
+    common = ["-profile", "test", "--modality", "cbct", "--input", one, "--outdir", results]
+    done = nextflow(tmp_path, "run", root / "main.nf", *common, *model)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made, before = (place / "sct" / "impact" / "SIM_HN_034.mha" for place in (results, study))
+    assert made.read_bytes() == before.read_bytes()
+    (scored,) = table(results / "evaluation" / "patients.csv")
+    sct, ct, mask = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(float) for path in (made, given["ct"], given["mask"])
+    )
+    assert float(scored["mae"]) == pytest.approx(np.abs(sct - ct)[mask > 0].mean(), rel=1e-9)
+
+
+def test_given_scts_with_label_maps(cbct, nextflow, root, tmp_path):
+    """--mode evaluate --segment, with a stand-in for TotalSegmentator (its weights are not here) that labels by HU."""
+    pair = cbct[0] / "results" / "registration" / "impact" / "SIM_HN_034"
+    ct = sitk.ReadImage(str(pair / "ct.mha"))
+    sitk.WriteImage(sitk.Clamp(ct + 150, sitk.sitkInt16, -1024, 3000), str(tmp_path / "sct.mha"))
+    row = {
+        "patient": "A",
+        "region": "HN",
+        "ct": pair / "ct.mha",
+        "mask": pair / "mask.mha",
+        "sct": tmp_path / "sct.mha",
+    }
+    program = tmp_path / "TotalSegmentator"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nimport SimpleITK as sitk\no = dict(zip(sys.argv[1:], sys.argv[2:]))\n"
+        "sitk.WriteImage(sitk.Cast(sitk.ReadImage(o['-i']) > 300, sitk.sitkUInt8) * 91, o['-o'])\n"
+    )
+    program.chmod(0o755)
+    (tmp_path / "own.config").write_text(f"process {{ withName: SEGMENT {{ ext.args = '--program {program}' }} }}\n")
+    own = ["-c", tmp_path / "own.config", "--segment"]
+    common = ["--mode", "evaluate", "--modality", "cbct", "--input", write_sheet(tmp_path, row)]
+    done = nextflow(
+        tmp_path, "run", root / "main.nf", "-profile", "test", *own, *common, "--outdir", tmp_path / "results"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (scored,) = table(tmp_path / "results" / "evaluation" / "patients.csv")
+    array = sitk.GetArrayFromImage(ct)
+    bone, more = (array > 300).sum(), (array > 150).sum()
+    assert float(scored["dice"]) == pytest.approx(2 * bone / (bone + more), rel=1e-9)
+    assert float(scored["hd95"]) > 0 and scored["n_classes_scored"] == "1"
 
 
 def test_an_edit_reruns_what_uses_it(cbct, nextflow, root, tmp_path):

@@ -163,7 +163,7 @@ def test_a_bundle_of_the_other_modality(model, here):
 
 
 def test_checkpoints_that_the_bundle_has_not(model, here):
-    refused(predict(model, here, "--set", "inference.checkpoint=last"), here, "no last checkpoints")
+    refused(predict(model, here, "--set", "inference.checkpoint=last"), here, "expected best, final")
     refused(predict(model, here, "--set", "inference.flips=z"), here, "inference.flips")
     refused(predict(model, here, "--set", "inference.flip=z"), here, "unknown key 'flip'")
 

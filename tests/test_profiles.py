@@ -25,9 +25,18 @@ sys.path.insert(0, str(ROOT / "tests" / "profiles"))
 from fake_kubernetes import FakeKubernetes  # noqa: E402
 
 STEPS = {path.parent.name.upper() for path in (ROOT / "modules/local").glob("*/main.nf")}
-NETWORK = {"FINETUNE", "PREDICT", "REGISTER", "TRAIN"}
+NETWORK = {"FINETUNE", "PREDICT", "REGISTER", "SEGMENT", "TRAIN"}
 QUEUES = "--queue cpu-queue --gpu_queue gpu-queue"
-CPUS = {"TRAIN": 8, "FINETUNE": 8, "PREDICT": 4, "REGISTER": 4, "PREPROCESS": 2, "EVALUATE": 2, "REPORT": 2}  # else 1
+CPUS = {
+    "TRAIN": 8,
+    "FINETUNE": 8,
+    "PREDICT": 4,
+    "REGISTER": 4,
+    "SEGMENT": 4,
+    "PREPROCESS": 2,
+    "EVALUATE": 2,
+    "REPORT": 2,
+}
 ROLE = "arn:aws:iam::123456789012:role/tasks"
 RUNS = {
     "docker": "",
@@ -42,8 +51,8 @@ RUNS = {
 
 
 def wants_gpu(task) -> bool:
-    """With -profile gpu: all training and prediction, and of the registrations those by IMPACT."""
-    return task.step in {"TRAIN", "FINETUNE", "PREDICT"} or (task.step == "REGISTER" and task.tag.endswith("impact"))
+    """With -profile gpu: training, prediction and segmentation, and of the registrations those by IMPACT."""
+    return task.step in NETWORK - {"REGISTER"} or (task.step == "REGISTER" and task.tag.endswith("impact"))
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +86,14 @@ def runs(tmp_path_factory, nextflow, kubernetes):
         directory = base / profile.replace(",", "-")
         directory.mkdir()
         configs = [limits] + ([ROOT / "tests/profiles/probe.config"] if "awsbatch" in profile else [])
-        study = (
-            f"--input {base}/sheet.csv --modality mr --registration elastix,impact --preset test --folds 2 --holdout 1"
-        )
-        study = [*study.split(), *RUNS[profile].replace("MOUNT", str(base)).split(), "--outdir", "out dir"]
+        study = f"--input {base}/sheet.csv --modality mr --registration elastix,impact --preset test"
+        study = [
+            *study.split(),
+            *["--folds", "2", "--holdout", "1", "--segment"],
+            *RUNS[profile].replace("MOUNT", str(base)).split(),
+            "--outdir",
+            "out dir",
+        ]
         study += [word for config in configs for word in ("-c", config)]
         done = nextflow(
             directory,

@@ -1,8 +1,8 @@
 // The challenge's metrics for sCTs that somebody else made.
 
-include { CHECK    } from '../modules/local/check'
-include { EVALUATE } from '../modules/local/evaluate'
-include { REPORT   } from '../modules/local/report'
+include { CHECK   } from '../modules/local/check'
+include { REPORT  } from '../modules/local/report'
+include { SCORE   } from './score'
 
 workflow EVALUATE_GIVEN {
     take:
@@ -13,17 +13,18 @@ workflow EVALUATE_GIVEN {
     CHECK(sheet, Presets.directory(projectDir, params), Presets.name(params), params.modality, Presets.overrides(params), false)
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
-    EVALUATE(
+    SCORE(
         patients.map { meta, image, ct, mask, sct ->
             [[patient: meta.patient, region: meta.region, trained: 'given', tested: 'given'], sct, [], image, ct, mask, []]
         },
-        settings.map { chosen -> Presets.json(chosen, 'evaluation') }
+        patients.map { _meta, _image, ct, _mask, _sct -> ct },
+        settings
     )
-    versions = CHECK.out.versions.mix(EVALUATE.out.versions.first()).collectFile(name: 'versions.yml', sort: { file -> file.text })
+    versions = CHECK.out.versions.mix(SCORE.out.versions).collectFile(name: 'versions.yml', sort: { file -> file.text })
     REPORT(
         sheet, CHECK.out.settings, [], [], [], [], [],
-        EVALUATE.out.metrics.map { _meta, json -> json }.collect(sort: { it.name }),
-        EVALUATE.out.slices.map { _meta, slices -> slices }.collect(sort: { it.name }),
+        SCORE.out.metrics.collect(sort: { it.name }),
+        SCORE.out.slices.collect(sort: { it.name }),
         [],
         versions
     )

@@ -1,9 +1,9 @@
 // New patients through a trained bundle; where the sheet has a CT, evaluation follows by itself.
 
-include { CHECK    } from '../modules/local/check'
-include { PREDICT  } from '../modules/local/predict'
-include { EVALUATE } from '../modules/local/evaluate'
-include { REPORT   } from '../modules/local/report'
+include { CHECK   } from '../modules/local/check'
+include { PREDICT } from '../modules/local/predict'
+include { REPORT  } from '../modules/local/report'
+include { SCORE   } from './score'
 
 workflow PREDICT_NEW {
     take:
@@ -32,7 +32,7 @@ workflow PREDICT_NEW {
     }
     // a patient without a mask is scored inside the one that its prediction was made with
     made = PREDICT.out.masks.flatMap { _meta, masks -> [masks].flatten().collect { [it.baseName, it] } }
-    EVALUATE(
+    SCORE(
         patients
             .filter { _meta, _image, ct, _mask, _sct -> ct }
             .map { meta, image, ct, mask, _sct -> [meta.patient, meta, image, ct, mask] }
@@ -43,15 +43,16 @@ workflow PREDICT_NEW {
                 def about = [patient: meta.patient, region: meta.region, trained: bundle.name, tested: 'given']
                 [about, sct, uncertainty, image, ct, mask ?: own ?: [], []]
             },
-        settings.map { chosen -> Presets.json(chosen, 'evaluation') }
+        patients.filter { _meta, _image, ct, _mask, _sct -> ct }.map { _meta, _image, ct, _mask, _sct -> ct },
+        settings
     )
     versions = CHECK.out.versions
-        .mix(PREDICT.out.versions.first(), EVALUATE.out.versions.first())
+        .mix(PREDICT.out.versions.first(), SCORE.out.versions)
         .collectFile(name: 'versions.yml', sort: { file -> file.text })
     REPORT(
         sheet, CHECK.out.settings, [], [], [], [], [],
-        EVALUATE.out.metrics.map { _meta, json -> json }.collect(sort: { it.name }).ifEmpty([]),
-        EVALUATE.out.slices.map { _meta, slices -> slices }.collect(sort: { it.name }).ifEmpty([]),
+        SCORE.out.metrics.collect(sort: { it.name }).ifEmpty([]),
+        SCORE.out.slices.collect(sort: { it.name }).ifEmpty([]),
         PREDICT.out.summary.map { _meta, json -> json }.collect(sort: { it.name }),
         versions
     )

@@ -1,7 +1,7 @@
 // The train × test matrix: each arm's bundle predicts the held-out patients, each prediction meets each arm's pair.
 
-include { PREDICT  } from '../modules/local/predict'
-include { EVALUATE } from '../modules/local/evaluate'
+include { PREDICT } from '../modules/local/predict'
+include { SCORE   } from './score'
 
 workflow TEST {
     take:
@@ -40,39 +40,43 @@ workflow TEST {
                 }
             }
         }
+    // with "best,final" each of the two predicts; what only one can stand for (pictures, uncertainty) is the first's
+    checkpoints = settings.flatMap { chosen -> chosen.inference.checkpoint.tokenize(',').withIndex() }
     PREDICT(
-        bundles.combine(batches).map { arm, bundle, meta, metas, images, masks ->
-            def place = meta.kind == 'native' ? arm : "${arm}/on_${meta.kind}"
-            [meta + [arm: arm, place: place], bundle, metas, images, masks]
+        bundles.combine(batches).combine(checkpoints).map { arm, bundle, meta, metas, images, masks, checkpoint, number ->
+            def place = (meta.kind == 'native' ? arm : "${arm}/on_${meta.kind}") + (number ? "/${checkpoint}" : '')
+            [meta + [arm: arm, place: place, checkpoint: checkpoint, second: number > 0], bundle, metas, images, masks]
         },
         settings.map { chosen -> Presets.json(chosen, 'inference') },
         params.dicom
     )
 
-    // [kind, patient, trained arm, sCT, uncertainty] meets [kind, patient, meta, image, ct, mask] of every tested arm
+    // [kind, patient, prediction (trained, checkpoint), sCT, uncertainty] meets [kind, patient, meta, image, ct, mask] of every tested arm
     predicted = PREDICT.out.sct.flatMap { meta, members, scts, uncertainties ->
+        def made = [trained: meta.arm, checkpoint: meta.checkpoint, second: meta.second]
         def sct = [scts].flatten().collectEntries { [it.baseName, it] }
         def uncertainty = [uncertainties].flatten().collectEntries { [it.baseName, it] }
-        members.collect { member -> [meta.kind, member.patient, meta.arm, sct[member.patient], uncertainty[member.patient]] }
+        members.collect { member -> [meta.kind, member.patient, made, sct[member.patient], uncertainty[member.patient]] }
     }
     truth = tested.map { meta, image, ct, mask ->
         [meta.direction == 'image_to_ct' ? meta.arm : 'native', meta.patient, meta, image, ct, mask]
     }
-    EVALUATE(
+    SCORE(
         predicted
             .combine(truth, by: [0, 1])
-            .map { _kind, _patient, trained, sct, uncertainty, meta, image, ct, mask ->
-                [trained, [patient: meta.patient, region: meta.region, trained: trained, tested: meta.arm], sct, uncertainty, image, ct, mask]
+            .map { _kind, _patient, made, sct, uncertainty, meta, image, ct, mask ->
+                [made.trained, made + [patient: meta.patient, region: meta.region, tested: meta.arm], sct, uncertainty, image, ct, mask]
             }
             .combine(baselines, by: 0)
             .map { _trained, meta, sct, uncertainty, image, ct, mask, baseline -> [meta, sct, uncertainty, image, ct, mask, baseline] },
-        settings.map { chosen -> Presets.json(chosen, 'evaluation') }
+        tested.map { _meta, _image, ct, _mask -> ct },
+        settings
     )
 
-    metrics = EVALUATE.out.metrics.map { _meta, json -> json }
-    slices = EVALUATE.out.slices.map { _meta, npz -> npz }
-    summaries = PREDICT.out.summary.map { _meta, json -> json }
-    versions = PREDICT.out.versions.first().mix(EVALUATE.out.versions.first())
+    metrics = SCORE.out.metrics
+    slices = SCORE.out.slices
+    summaries = PREDICT.out.summary.filter { meta, _json -> !meta.second }.map { _meta, json -> json }
+    versions = PREDICT.out.versions.first().mix(SCORE.out.versions)
 
     emit:
     metrics

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from synthct.bundle import GLOBAL, KINDS, Bundle, network_for, read_bundle, write_bundle
+from synthct.bundle import GLOBAL, Bundle, network_for, read_bundle, write_bundle
 from synthct.checkpoint import fit, load_weights, save_weights
 from synthct.errors import InputError
+from synthct.settings import CHECKPOINTS
 
 
 def from_training(
@@ -24,7 +25,7 @@ def from_training(
     """
     found = []
     for directory in map(Path, directories):
-        present = [kind for kind in KINDS if (directory / f"{kind}.safetensors").is_file()]
+        present = [kind for kind in CHECKPOINTS if (directory / f"{kind}.safetensors").is_file()]
         if not present:
             raise InputError(f"checkpoints {directory}: neither best.safetensors nor final.safetensors")
         for kind in present:
@@ -43,14 +44,14 @@ def from_training(
         if name in sources:
             raise InputError(f"checkpoints {path} and {sources[name]}: both are {kind} of {group}, fold {fold}")
         sources[name] = path
-        content = groups.setdefault(group, {"regions": [], **{each: [] for each in KINDS}})
+        content = groups.setdefault(group, {"regions": [], **{each: [] for each in CHECKPOINTS}})
         content["regions"] = sorted({*content["regions"], *(about.get("regions") or [])})
         content[kind].append(name)
         metrics[name] = {key: about[key] for key in ("step", "validation_mae") if about.get(key) is not None}
     if common["modality"] and common["modality"] != tree["modality"]:
         raise InputError(f"checkpoints {path}: modality {common['modality']}, the settings are for {tree['modality']}")
     for content in groups.values():
-        for kind in KINDS:
+        for kind in CHECKPOINTS:
             content[kind].sort()
     channels = int(common["channels"] or tree["training"]["channels"])
     network = common["network"]
@@ -109,7 +110,7 @@ def from_published(
             sources[name] = Path(work) / name
             metrics[name] = {"source": path.name, "source_sha256": _sha256(path)}
             names.append(name)
-        groups[group] = {**{each: [] for each in KINDS}, **groups.get(group, {}), "regions": regions, kind: names}
+        groups[group] = {**{each: [] for each in CHECKPOINTS}, **groups.get(group, {}), "regions": regions, kind: names}
         if present:
             drop = ("format", "groups", "versions", "files", "digest")
             about = {key: value for key, value in present.about.items() if key not in drop} | {"metrics": metrics}

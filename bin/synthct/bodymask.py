@@ -6,18 +6,13 @@ within slices by 10 mm. Their radii are voxels of 1×1×3 mm; here they are mill
 grid, and everything runs on blocks of about 2×2×3 mm: the rim is five times wider than what that loses.
 """
 
-import shutil
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
-
 import numpy as np
 from scipy import ndimage
 
 from synthct.errors import InputError
 from synthct.orientation import orientation_of
-from synthct.volume import Volume, read_volume, write_volume
+from synthct.totalsegmentator import segmented
+from synthct.volume import Volume
 
 PERCENTILES = (2.5, 97.5)
 THRESHOLD = {"mr": 0.2, "cbct": 0.4, "ct": 0.4}  # part of the percentile range; organisers: MR 0.2, CBCT 0.2 to 0.6
@@ -59,34 +54,7 @@ def totalsegmentator_mask(image: Volume, modality: str, device: str = "cpu") -> 
 
     Raises `InputError` with what to fetch when the package or its weights are not there.
     """
-    program = Path(sys.executable).with_name("TotalSegmentator")
-    program = str(program) if program.is_file() else shutil.which("TotalSegmentator")
-    if program is None:
-        raise InputError("body mask by TotalSegmentator: the program is not installed (pip install TotalSegmentator)")
-    task = "body_mr" if modality == "mr" else "body"
-    with tempfile.TemporaryDirectory() as work:
-        source, result = Path(work, "image.nii.gz"), Path(work, "body.nii.gz")
-        write_volume(image, source)
-        command = [
-            program,
-            "-i",
-            str(source),
-            "-o",
-            str(result),
-            "--ml",
-            "--task",
-            task,
-            "--device",
-            "gpu" if device == "cuda" else "cpu",
-        ]
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode or not result.is_file():
-            lines = (run.stderr or run.stdout).strip().splitlines() or ["no message"]
-            raise InputError(
-                f"body mask by TotalSegmentator failed ({lines[-1][:160]}); its weights are fetched once "
-                f"with `totalseg_download_weights -t {task}` (TOTALSEG_HOME_DIR says where)"
-            )
-        mask = read_volume(result, "TotalSegmentator body mask")
+    mask = segmented(image, "body_mr" if modality == "mr" else "body", device=device)
     return Volume((mask.array > 0).astype(np.uint8), image.grid)
 
 

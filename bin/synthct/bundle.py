@@ -22,10 +22,10 @@ from synthct import __version__
 from synthct.checkpoint import fit
 from synthct.errors import InputError
 from synthct.files import atomic_directory, plain, write_json
+from synthct.settings import CHECKPOINTS
 from synthct.unetpp import ENCODERS, UnetPlusPlus
 
 FORMAT = 1
-KINDS = ("best", "final")
 GLOBAL = "global"
 NEEDED = ("modality", "channels", "network", "preprocessing", "inference", "groups", "default_region", "files")
 
@@ -126,11 +126,11 @@ def verify(path) -> Bundle:
     """Open a bundle, compare every file with its SHA-256 and load every network once."""
     bundle = read_bundle(path)
     groups = bundle.about["groups"]
-    listed = [name for group in groups.values() for kind in KINDS for name in group.get(kind, [])]
+    listed = [name for group in groups.values() for kind in CHECKPOINTS for name in group.get(kind, [])]
     if unknown := sorted(set(listed) ^ set(bundle.about["files"])):
         raise InputError(f"bundle {path}: {unknown[0]} is not both listed in a group and among the files")
     for group, content in groups.items():
-        for kind in KINDS:
+        for kind in CHECKPOINTS:
             if content.get(kind):
                 bundle.networks(group, kind, torch.device("cpu"))
     return bundle

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import distributed
 
-from synthct.errors import InputError
+from synthct.device import device_of
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ def take_place(device: str) -> Place:
 
     `device` is auto, cpu or cuda. Call it when everything else has been checked: it may not return.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: no GPU that this torch can use")
-    cuda = device != "cpu" and torch.cuda.is_available()
+    cuda = device_of(device).type == "cuda"
     if "LOCAL_RANK" not in os.environ:
         if cuda and torch.cuda.device_count() > 1:
             sys.exit(launch(torch.cuda.device_count(), sys.argv))

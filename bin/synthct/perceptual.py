@@ -17,7 +17,7 @@ from synthct.checkpoint import load_torch
 from synthct.errors import InputError
 from synthct.intensity import to_hu
 from synthct.nnunet import read_network
-from synthct.weights import locate, locate_totalsegmentator
+from synthct.weights import ABSENT, OTHERWISE, locate, locate_totalsegmentator
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -39,7 +39,12 @@ def encoder(settings: dict, ct_range=(-1024, 3071)) -> nn.Module | None:
     if kind == "mind":
         return Mind(layers)
     if kind == "totalsegmentator":
-        place = locate_totalsegmentator(settings["variant"] or "291", given)
+        place = locate_totalsegmentator(
+            settings["variant"] or "291",
+            given,
+            wanted_by=ABSENT,
+            otherwise=f"training.perceptual.weights, or {OTHERWISE}",
+        )
         network, properties = read_network(place)
         return TotalSegmentator(network.encoder, properties, layers, ct_range)
     if kind == "vgg19":

@@ -7,6 +7,7 @@ import click
 import torch
 
 from synthct.cli import FILE, OUT, cpu_threads
+from synthct.device import CHOICES
 from synthct.distributed import leave
 from synthct.training import Run, Terminated, Trainer
 
@@ -32,7 +33,7 @@ OPTIONS = (
         help="where the state to continue from is kept: a path, or a URI such as s3://bucket/key  [default: OUT/state]",
     ),
     click.option("--resume/--no-resume", default=True, help="continue from a state of the same run, if there is one"),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+    click.option("--device", type=click.Choice(CHOICES), default="auto"),
     click.argument("more", nargs=-1, type=click.Path(exists=True, file_okay=False)),
     click.option("--out", required=True, type=OUT, help="directory for checkpoints, log.csv and TensorBoard events"),
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 from synthct.errors import InputError
 
 MODALITIES = ("mr", "cbct")
+CHECKPOINTS = ("best", "final")
 SECTIONS = ("registration", "curation", "preprocessing", "folds", "training", "finetuning", "inference", "evaluation")
 PRESETS = Path(__file__).resolve().parents[2] / "conf" / "presets"
 
@@ -46,6 +47,14 @@ def for_region(section: dict, region: str | None) -> dict:
     }
     overlay = section.get("region", {}).get(region)
     return _merged(result, for_region(overlay, region)) if overlay else result
+
+
+def checkpoints(text: str) -> list[str]:
+    """The checkpoints that ``inference.checkpoint`` names: "best", "final", or both in either order ("best,final")."""
+    named = [name.strip() for name in text.split(",")]
+    if not set(named) <= set(CHECKPOINTS) or len(set(named)) < len(named):
+        raise InputError(f"inference.checkpoint {text!r}: expected best, final, or best,final")
+    return named
 
 
 def load(path) -> dict:

@@ -110,16 +110,17 @@ class Trainer:
 
     def train(self):
         """Run to the last step or an early stop, then write best and final weights."""
-        state = self.run.state.load(self._say) if self.run.resume else None
-        if state:
-            self._restore(state)
-            self._say(f"continuing at step {self.step} of {self.total}")
-        self.journal = Journal(self.run.out, self.rows) if self.place.first else None
-        self.model.train()
-        network = self._parallel()
         old = signal.signal(signal.SIGTERM, self._on_sigterm)
+        self.journal = None
         try:
-            self._loop(network)
+            state = self.run.state.load(self._say) if self.run.resume else None
+            if state:
+                self._restore(state)
+                self._say(f"continuing at step {self.step} of {self.total}")
+            if self.place.first:
+                self.journal = Journal(self.run.out, self.rows)
+            self.model.train()
+            self._loop(self._parallel())
         finally:
             signal.signal(signal.SIGTERM, old)
             if self.journal:

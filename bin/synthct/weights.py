@@ -15,6 +15,8 @@ SOURCES = {  # file: where it is published
     "SAM2.1_Small.pt": "https://huggingface.co/VBoussot/impact-torchscript-models (SAM2.1_Small.pt)",
 }
 
+MR_NETWORKS = ("730", "731", "732", "733", "850", "851", "852", "853")  # TotalSegmentator data sets of MR
+
 ABSENT = "weights of the perceptual loss are not there"
 OTHERWISE = "choose training.perceptual.encoder=mind or none"
 
@@ -37,20 +39,22 @@ def locate(name: str, given: str) -> Path:
     return path
 
 
-def locate_totalsegmentator(task: str, given: str) -> Path:
-    """The fold directory of a TotalSegmentator nnU-Net: `given`, else where the totalsegmentator package keeps it.
+def locate_totalsegmentator(number: str, given: str, *, wanted_by: str, otherwise: str) -> Path:
+    """The fold directory of a TotalSegmentator nnU-Net, which is `given` itself, or lies under `given`, or under
+    $TOTALSEG_WEIGHTS_PATH, or where the totalsegmentator package keeps weights.
 
-    `task` is the nnU-Net data set's number, e.g. "291" (organs).
+    `number` is the nnU-Net data set's, e.g. "291" (organs). `wanted_by` and `otherwise` complete the message of the
+    `InputError` for absent weights: what asked for them, and what can be done without.
     """
-    from totalsegmentator.config import get_weights_dir  # heavy, and only wanted for this encoder
+    from totalsegmentator.config import get_weights_dir  # heavy, and only wanted for these networks
 
-    root = Path(given) if given else Path(get_weights_dir())
-    found = [root, *sorted(root.glob(f"Dataset{task}_*/*/fold_0"))]
-    for place in found:
+    root = Path(given or os.environ.get("TOTALSEG_WEIGHTS_PATH") or get_weights_dir())
+    for place in [root, *sorted(root.glob(f"Dataset{number}_*/*/fold_0"))]:
         if (place / "checkpoint_final.pth").is_file() and (place.parent / "plans.json").is_file():
             return place
+    task = "total_mr" if number in MR_NETWORKS else "total"
     raise InputError(
-        f"{ABSENT}: no Dataset{task}_*/*/fold_0/checkpoint_final.pth under {root}; run "
-        "`totalseg_download_weights -t total`, set TOTALSEG_WEIGHTS_PATH or training.perceptual.weights, "
-        f"or {OTHERWISE}"
+        f"{wanted_by}: no Dataset{number}_*/*/fold_0/checkpoint_final.pth under {root}; run "
+        f"`totalseg_download_weights -t {task}` (github.com/wasserth/TotalSegmentator releases), or set "
+        f"TOTALSEG_WEIGHTS_PATH, or {otherwise}"
     )

@@ -16,6 +16,11 @@ import torch
 from synthct.volume import Grid
 
 
+def taps(t):
+    """Cubic B-spline weights of the knots at -1, 0, 1, 2 for positions 0 <= t < 1 (numbers, arrays or tensors)."""
+    return ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
+
+
 @dataclass(frozen=True)
 class ControlGrid:
     """Control points along each axis (z, y, x): how many, the first one's position (mm) and the spacing (mm)."""

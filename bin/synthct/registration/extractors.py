@@ -4,7 +4,6 @@ An extractor takes raw intensities (n, 1, z, y, x), the whole image's statistics
 direction cosines, and returns the maps (n, c, z, y, x) of its kept layers. It normalises intensities itself.
 """
 
-import os
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn import functional
 from synthct.errors import InputError
 from synthct.nnunet import read_network
 from synthct.registration.mind import mind
+from synthct.weights import MR_NETWORKS, locate_totalsegmentator
 
 
 def extractor(model: dict, weights: str = "", device: str = "cpu") -> nn.Module:
@@ -29,7 +29,13 @@ def extractor(model: dict, weights: str = "", device: str = "cpu") -> nn.Module:
     if name.startswith("MIND"):
         return Descriptors(name, layers)
     if name.startswith("TS") and name[2:].isdigit():
-        return TotalSegmentator(_weights(name[2:], weights), layers, name[2:]).to(device).eval()
+        place = locate_totalsegmentator(
+            name[2:],
+            weights,
+            wanted_by=f"extractor {name}",
+            otherwise="use registration.impact.recipe=dense, which needs no weights",
+        )
+        return TotalSegmentator(place, layers, name[2:]).to(device).eval()
     return Scripted(Path(name), layers, model["channels"], device)
 
 
@@ -92,12 +98,10 @@ class TotalSegmentator(nn.Module):
     out.
     """
 
-    MR = ("730", "731", "732", "733", "850", "851", "852", "853")
-
     def __init__(self, place: Path, layers: str, number: str):
         super().__init__()
         self.network, properties = read_network(place)
-        self._mr, self._mean, self._sigma = number in self.MR, properties["mean"], properties["std"]
+        self._mr, self._mean, self._sigma = number in MR_NETWORKS, properties["mean"], properties["std"]
         self._encoder_layers = len(self.network.encoder.stages)
         if len(layers) > self._encoder_layers + 1:
             raise InputError(f"layers {layers!r}: TS{number} has {self._encoder_layers + 1} layers to compare")
@@ -132,22 +136,6 @@ def _cut(layer: torch.Tensor, padded: torch.Size, size: torch.Size) -> torch.Ten
     """A map (n, c, z, y, x) of an image that was continued to `padded`, without what lies beyond `size`."""
     z, y, x = (-(-m * n // p) for m, p, n in zip(layer.shape[2:], padded, size, strict=True))
     return layer[:, :, :z, :y, :x]
-
-
-def _weights(number: str, given: str) -> Path:
-    """The fold directory of a TotalSegmentator network: under `given`, else where its package keeps weights."""
-    from totalsegmentator.config import get_weights_dir  # heavy, and only wanted for this extractor
-
-    root = Path(given or os.environ.get("TOTALSEG_WEIGHTS_PATH") or get_weights_dir())
-    for place in sorted(root.glob(f"Dataset{number}_*/*/fold_0")):
-        if (place / "checkpoint_final.pth").is_file():
-            return place
-    task = "total_mr" if number in TotalSegmentator.MR else "total"
-    raise InputError(
-        f"extractor TS{number}: no Dataset{number}_*/*/fold_0/checkpoint_final.pth under {root}; run "
-        f"`totalseg_download_weights -t {task}` (github.com/wasserth/TotalSegmentator releases), or set "
-        "TOTALSEG_WEIGHTS_PATH, or use registration.impact.recipe=dense, which needs no weights"
-    )
 
 
 def _line(fault: Exception) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from synthct.errors import InputError
-from synthct.registration.bspline import evaluate
+from synthct.registration.bspline import evaluate, taps
 from synthct.registration.warp import sample
 
 KINDS = ("linear", "cubic")
@@ -38,7 +38,7 @@ def resampled(image: torch.Tensor, sizes: tuple[int, ...], kind: str) -> torch.T
     matrices = []
     for n, size in zip(image.shape, sizes, strict=True):
         at = np.arange(size) * (n / size)
-        matrix = _matrix(at, n, _taps) @ _inverse(n) if _checked(kind) == "cubic" else _matrix(at, n, _hat)
+        matrix = _matrix(at, n, taps) @ _inverse(n) if _checked(kind) == "cubic" else _matrix(at, n, _hat)
         matrices.append(torch.as_tensor(matrix, dtype=image.dtype, device=image.device))
     return evaluate(image[None], matrices)[0]
 
@@ -56,7 +56,7 @@ class _Cubic(torch.autograd.Function):
             first = index[:, axis].floor()
             t = index[:, axis] - first
             places.append([_mirrored(first.long() + k, n) * step for k in (-1, 0, 1, 2)])
-            weights.append(_taps(t))
+            weights.append(taps(t))
             slopes.append(_slopes(t))
             step *= n
         flat = coefficients.reshape(len(coefficients), -1)
@@ -65,11 +65,11 @@ class _Cubic(torch.autograd.Function):
         for kz in range(4):
             for ky in range(4):
                 row = places[2][kz] + places[1][ky]
-                taps = [flat[:, row + place] for place in places[0]]
-                across = sum(w * tap for w, tap in zip(weights[0], taps, strict=True))
+                four = [flat[:, row + place] for place in places[0]]
+                across = sum(w * tap for w, tap in zip(weights[0], four, strict=True))
                 value += weights[2][kz] * weights[1][ky] * across
                 if wanted:
-                    along = sum(s * tap for s, tap in zip(slopes[0], taps, strict=True))
+                    along = sum(s * tap for s, tap in zip(slopes[0], four, strict=True))
                     slope[0] += weights[2][kz] * weights[1][ky] * along
                     slope[1] += weights[2][kz] * slopes[1][ky] * across
                     slope[2] += slopes[2][kz] * weights[1][ky] * across
@@ -80,11 +80,6 @@ class _Cubic(torch.autograd.Function):
     def backward(ctx, gradient):
         (slope,) = ctx.saved_tensors
         return None, (slope * gradient).sum(1).T if slope is not None else None
-
-
-def _taps(t):
-    """Weights of the voxels at -1, 0, 1, 2 for positions 0 <= t < 1."""
-    return ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
 
 
 def _slopes(t):
@@ -115,7 +110,7 @@ def _matrix(positions: np.ndarray, n: int, weights) -> np.ndarray:
 @lru_cache(maxsize=64)
 def _inverse(n: int) -> np.ndarray:
     """Voxels to spline coefficients along an axis of n."""
-    return np.linalg.inv(_matrix(np.arange(float(n)), n, _taps))
+    return np.linalg.inv(_matrix(np.arange(float(n)), n, taps))
 
 
 def _checked(kind: str) -> str:

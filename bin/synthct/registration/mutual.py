@@ -2,6 +2,8 @@
 
 import torch
 
+from synthct.registration.bspline import taps
+
 
 class MutualInformation:
     """Negative mutual information (nats) between fixed values, given once, and the moving values found at T(x).
@@ -23,12 +25,10 @@ class MutualInformation:
         low, high = self.moving_range
         b = 1 + (moving.clamp(low, high) - low) / (high - low) * (self.bins - 3.001)
         b0 = b.detach().floor()
-        t = b - b0
-        taps = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
         start = (a0 * self.bins + b0 - 1).long()
         total = torch.zeros(self.bins * self.bins, dtype=moving.dtype, device=moving.device)
         for row, share in ((0, 1 - (a - a0)), (self.bins, a - a0)):
-            for step, tap in enumerate(taps):
+            for step, tap in enumerate(taps(b - b0)):
                 total = total.index_add(0, start + (row + step), tap * (share * weights))
         return (total / weights.sum().clamp(min=1e-6)).view(self.bins, self.bins)
 

@@ -69,6 +69,12 @@ class SubLattices:
         return self._parts[self._order.pop()]
 
 
+def patch_offsets(line: np.ndarray) -> np.ndarray:
+    """Offsets (P³, 3), (x, y, z), of a patch's voxels, `line` (P) being those along each axis; x varies fastest."""
+    z, y, x = np.meshgrid(line, line, line, indexing="ij")
+    return np.stack((x, y, z), -1).reshape(-1, 3)
+
+
 class RandomPart:
     """Points off the lattice: coordinates in fixed and (undisplaced) moving -1..1 units (N, 3) and weights (N,)."""
 
@@ -90,13 +96,12 @@ class RandomPart:
     def around(self, line: np.ndarray) -> torch.Tensor:
         """Moving coordinates (N, P³, 3), without gradient, of the voxels of a patch around each point.
 
-        `line` (P) holds the voxels' offsets in mm along each of the fixed image's axes; x varies fastest. The spline
-        is that of the last `displacement`; beyond the image it keeps the value at the edge.
+        `line` (P) holds the offsets of `patch_offsets` in mm along each of the fixed image's axes. The spline is that
+        of the last `displacement`; beyond the image it keeps the value at the edge.
         """
         grid, device = self._points.grid, self._points.device
         side, extent = len(line), np.array(extents(grid))
-        z, y, x = np.meshgrid(line, line, line, indexing="ij")
-        offsets = np.stack((x, y, z), -1).reshape(-1, 3) @ np.array(grid.direction).reshape(3, 3).T
+        offsets = patch_offsets(line) @ np.array(grid.direction).reshape(3, 3).T
         offsets = torch.tensor(offsets, dtype=torch.float32, device=device)
         result = []
         for first in range(0, len(self._index), 256):  # the products of all points at once would not fit

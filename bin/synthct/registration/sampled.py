@@ -18,6 +18,7 @@ from synthct.errors import InputError
 from synthct.registration.extractors import extractor
 from synthct.registration.interpolation import Interpolated, resampled
 from synthct.registration.mutual import MutualInformation
+from synthct.registration.points import patch_offsets
 from synthct.registration.similarity import DISTANCES, Distance
 from synthct.volume import Grid
 
@@ -120,8 +121,7 @@ class Jacobian:
         self._extract, self._sides, self._mapped = extract, sides, settings["patches"] == "mapped"
         self._look_up = [Interpolated(side.array[None], settings["interpolation"]) for side in sides]
         self._line = (np.arange(model["patch"]) - model["patch"] // 2) * voxel_mm
-        z, y, x = np.meshgrid(self._line, self._line, self._line, indexing="ij")
-        offsets = np.stack((x, y, z), -1).reshape(-1, 3)
+        offsets = patch_offsets(self._line)
         self._offsets = [side.array.new_tensor(offsets / np.array(side.grid.spacing)) for side in sides]
 
     def __call__(self, part, coordinates: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

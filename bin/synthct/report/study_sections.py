@@ -126,7 +126,7 @@ def choices(inputs: Inputs, validation_mae: dict) -> Section | None:
         "The aggregate is the mean of MAE, PSNR and MS-SSIM, each scaled over the "
         "candidates from 0 (worst) to 1 (best). Candidates are compared on the same test images only.",
     )
-    checkpoints = any(entry["checkpoint"] for entry in ranked)
+    checkpoints = len({entry["checkpoint"] for entry in ranked}) > 1
     body = [
         [
             arm_name(e["tested_on"]),

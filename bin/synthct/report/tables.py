@@ -114,10 +114,11 @@ def write_csv(path, rows: list[dict], first: tuple[str, ...]) -> None:
 def write_multiqc(rows: list[dict], figures: dict[str, bytes], directory) -> None:
     """MultiQC custom content: tables of the matrix and of the patients (TSV), and the main figures (PNG)."""
     metrics = metrics_in(rows) if rows else []
+    several = ["checkpoint"] if len({row["checkpoint"] for row in rows}) > 1 else []
     if rows:
         table = [
             {
-                "cell": "_".join(filter(None, (c["trained_on"], c["tested_on"], c["checkpoint"]))) or "all",
+                "cell": "_".join(filter(None, (c[key] for key in ("trained_on", "tested_on", *several)))) or "all",
                 "patients": c["n"],
                 **{m.label: _short(c.get(f"{m.key}_pooled"), m.decimals) for m in metrics},
             }
@@ -133,7 +134,7 @@ def write_multiqc(rows: list[dict], figures: dict[str, bytes], directory) -> Non
         table = [
             {
                 "sample": "_".join(
-                    filter(None, (row["patient"], row["trained_on"], row["tested_on"], row["checkpoint"]))
+                    filter(None, (row[key] for key in ("patient", "trained_on", "tested_on", *several)))
                 ),
                 "region": row["region"],
                 **{m.label: _short(row[m.key], m.decimals) for m in metrics},

@@ -19,7 +19,7 @@ process BUNDLE {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    bundle.py create \\
+    bundle.py create ${task.ext.args} \\
         --settings settings.json \\
         --arm ${arm} \\
         --cohort ${folds} \\

@@ -22,7 +22,7 @@ process CHECK {
     def file = preset.endsWith('.toml') ? preset : "${presets}/${preset}.toml"
     """
     # code ${task.ext.code}
-    check.py \\
+    check.py ${task.ext.args} \\
         --sheet ${sheet} \\
         --preset ${file} \\
         --modality ${modality} \\

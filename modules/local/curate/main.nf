@@ -19,7 +19,7 @@ process CURATE {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    curate.py \\
+    curate.py ${task.ext.args} \\
         --qc qc \\
         ${exclude ? "--exclude ${exclude}" : ''} \\
         --settings settings.json \\

@@ -6,7 +6,7 @@ process EVALUATE {
     ext code: { CodeDigest.of(projectDir, 'evaluate.py') }
 
     input:
-    tuple val(meta), path(sct, stageAs: 'sct/*'), path(uncertainty, stageAs: 'uncertainty/*'), path(image, stageAs: 'image/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*'), path(baselines)
+    tuple val(meta), path(sct, stageAs: 'sct/*'), path(uncertainty, stageAs: 'uncertainty/*'), path(image, stageAs: 'image/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*'), path(baselines), path(sct_labels, stageAs: 'sct_labels/*'), path(ct_labels, stageAs: 'ct_labels/*')
     val settings
 
     output:
@@ -15,24 +15,26 @@ process EVALUATE {
     path 'versions.yml', emit: versions
 
     script:
-    name = "${meta.trained}__${meta.tested}__${meta.patient}"
+    name = [meta.trained, meta.tested, meta.patient, *(meta.second ? [meta.checkpoint] : [])].join('__')
     """
     # code ${task.ext.code}
     export OMP_NUM_THREADS=${task.cpus} ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=${task.cpus}
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    evaluate.py \\
+    evaluate.py ${task.ext.args} \\
         --sct ${sct} \\
         --ct ${ct} \\
         ${mask ? "--mask ${mask}" : ''} \\
         ${image ? "--image ${image}" : ''} \\
         ${uncertainty ? "--uncertainty ${uncertainty}" : ''} \\
         ${baselines ? "--baselines ${baselines}" : ''} \\
+        ${sct_labels ? "--sct-seg ${sct_labels} --ct-seg ${ct_labels}" : ''} \\
         --patient ${meta.patient} \\
         --region '${meta.region}' \\
         --trained-on ${meta.trained} \\
         --tested-on ${meta.tested} \\
+        --checkpoint '${meta.checkpoint ?: ''}' \\
         --settings settings.json \\
         --slices ${name}.npz \\
         --out ${name}.json
@@ -40,7 +42,7 @@ process EVALUATE {
     """
 
     stub:
-    name = "${meta.trained}__${meta.tested}__${meta.patient}"
+    name = [meta.trained, meta.tested, meta.patient, *(meta.second ? [meta.checkpoint] : [])].join('__')
     """
     touch ${name}.json ${name}.npz versions.yml
     """

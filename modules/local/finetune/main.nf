@@ -27,7 +27,7 @@ process FINETUNE {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    finetune.py \\
+    finetune.py ${task.ext.args} \\
         --init ${init}/best.safetensors \\
         --regions ${meta.regions.join(',')} \\
         --cases cases \\

@@ -24,7 +24,7 @@ process FOLDS {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    folds.py \\
+    folds.py ${task.ext.args} \\
         --sheet ${sheet} \\
         --excluded ${excluded} ${given} \\
         --settings settings.json \\

@@ -15,10 +15,11 @@ process PREDICT {
     tuple val(meta), val(patients), path("${meta.place}/*.mha"), path("${meta.place}/uncertainty/*.mha"), emit: sct
     tuple val(meta), path("${meta.place}/dicom/*", type: 'dir'), emit: dicom, optional: true
     tuple val(meta), path("${meta.place}/masks/*.mha"), emit: masks, optional: true // made where none was given
-    tuple val(meta), path("${meta.arm}__${meta.kind}__${meta.batch}.json"), emit: summary
+    tuple val(meta), path("${name}.json"), emit: summary
     path 'versions.yml', emit: versions
 
     script:
+    name = [meta.arm, meta.kind, meta.batch, *(meta.second ? [meta.checkpoint] : [])].join('__')
     // images and masks come as lists in the order of the patients; a patient without a mask has none in `masks`
     def staged = [images].flatten().collect { it.toString() }
     def given = [masks].flatten().collect { it.toString() }
@@ -36,13 +37,14 @@ process PREDICT {
     patient,image,mask,region
     ${rows.join('\n    ')}
     CSV
-    predict.py \\
+    predict.py ${task.ext.args} \\
         --model ${bundle} \\
         --list patients.csv \\
         --settings settings.json \\
         --outdir ${meta.place} \\
+        ${meta.checkpoint ? "--checkpoint ${meta.checkpoint}" : ''} \\
         ${dicom ? "--dicom ${meta.place}/dicom" : ''} \\
-        --summary ${meta.arm}__${meta.kind}__${meta.batch}.json
+        --summary ${name}.json
     mkdir ${meta.place}/uncertainty
     for patient in ${patients*.patient.join(' ')}; do
         mv ${meta.place}/\${patient}_uncertainty.mha ${meta.place}/uncertainty/\${patient}.mha
@@ -51,9 +53,10 @@ process PREDICT {
     """
 
     stub:
+    name = [meta.arm, meta.kind, meta.batch, *(meta.second ? [meta.checkpoint] : [])].join('__')
     """
     mkdir -p ${meta.place}/uncertainty
     touch ${patients.collect { "${meta.place}/${it.patient}.mha ${meta.place}/uncertainty/${it.patient}.mha" }.join(' ')}
-    touch ${meta.arm}__${meta.kind}__${meta.batch}.json versions.yml
+    touch ${name}.json versions.yml
     """
 }

@@ -20,7 +20,7 @@ process PREPROCESS {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    preprocess.py \\
+    preprocess.py ${task.ext.args} \\
         --modality ${meta.modality} \\
         --patient ${meta.patient} \\
         --region '${meta.region}' \\

@@ -31,7 +31,7 @@ process REGISTER {
     ${settings}
     JSON
     mkdir -p ${out}
-    register.py \\
+    register.py ${task.ext.args} \\
         --method ${meta.arm} \\
         --modality ${meta.modality} \\
         --region '${meta.region}' \\

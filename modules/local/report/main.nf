@@ -26,7 +26,7 @@ process REPORT {
     """
     # code ${task.ext.code}
     mkdir -p folds excluded qc previews logs metrics slices predictions
-    report.py \\
+    report.py ${task.ext.args} \\
         --cohort ${sheet} \\
         --settings ${settings} \\
         --folds folds \\

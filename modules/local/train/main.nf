@@ -28,7 +28,7 @@ process TRAIN {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    train.py \\
+    train.py ${task.ext.args} \\
         --cases cases \\
         --folds ${folds} \\
         --fold ${meta.fold} \\
