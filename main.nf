@@ -10,6 +10,7 @@
 include { STUDY          } from './workflows/study'
 include { PREDICT_NEW    } from './workflows/predict_new'
 include { EVALUATE_GIVEN } from './workflows/evaluate_given'
+include { VERDICT        } from './workflows/verdict'
 
 workflow {
     main:
@@ -36,14 +37,19 @@ workflow {
     }
 
     if (params.mode == 'train') {
-        STUDY(patients, channel.fromList(sheet.rows).filter { row -> row.ct_aligned }.map { row -> [row.patient, row.ct_aligned] })
+        aligned = channel.fromList(sheet.rows).filter { row -> row.ct_aligned }.map { row -> [row.patient, row.ct_aligned] }
+        STUDY(patients, aligned)
+        made = STUDY.out
     }
     else if (params.mode == 'predict') {
         PREDICT_NEW(patients)
+        made = PREDICT_NEW.out
     }
     else {
         EVALUATE_GIVEN(patients)
+        made = EVALUATE_GIVEN.out
     }
+    VERDICT(made.predicted, made.cts, made.settings_file, made.records)
 
     workflow.onComplete = {
         def verdict = file("${params.outdir}/evaluation/verdict.txt")

@@ -40,6 +40,9 @@ from synthct.volume import Volume, read_mask, read_volume, resample, write_volum
 @click.option("--out-fixed", type=OUT, help="the fixed image as it is, so that a directory holds the pair")
 @click.option("--out-transform", type=OUT, help="transform for SimpleITK (.h5 or .tfm)")
 @click.option("--qc", type=OUT, help="JSON: folding, Jacobian, similarity before and after, time, memory")
+@click.option(
+    "--record-failure", is_flag=True, help="a pair that cannot be registered is said in --qc alone, for curate.py"
+)
 @click.option("--preview", type=OUT, help="NPZ with small pictures for the report")
 def main(
     method,
@@ -61,27 +64,28 @@ def main(
     out_fixed,
     out_transform,
     qc,
+    record_failure,
     preview,
 ):
+    if record_failure and not qc:
+        raise InputError("--record-failure: needs --qc, where the failure is recorded")
     device = device_of(device).type
     torch.set_num_threads(cpu_threads())
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
     section = presets.section("registration", settings=settings, preset=preset, modality=modality, overrides=overrides)
     still, moved = read_volume(fixed, "fixed image"), read_volume(moving, "moving image")
-    mask = _mask_on(fixed_mask, still) if fixed_mask else None
-    result = pairwise.register(
-        still,
-        moved,
-        mask,
-        section,
-        method=method,
-        modality=modality,
-        region=region,
-        moving_is=moving_is,
-        rigid=rigid,
-        seed=seed,
-        device=device,
-    )
+    about = {"method": method, "modality": modality, "region": region}
+    try:
+        mask = _mask_on(fixed_mask, still) if fixed_mask else None
+        result = pairwise.register(
+            still, moved, mask, section, **about, moving_is=moving_is, rigid=rigid, seed=seed, device=device
+        )
+    except InputError as fault:
+        if not record_failure:
+            raise
+        click.echo(f"register.py: not registered: {fault}", err=True)
+        write_json(qc, {**about, "failed": str(fault)})
+        return
     write_volume(result.image, out_image)
     write_volume(result.displacement, out_displacement)
     if out_mask:

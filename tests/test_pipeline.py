@@ -27,6 +27,10 @@ CBCT = [
     "impact",
     "--region_groups",
     "AB,HN",
+    "--curate",
+    "auto",
+    "--checkpoint",
+    "best,final",
     "--set",
     SHORT,
 ]
@@ -53,11 +57,11 @@ def table(path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-def write_sheet(place, row: dict):
+def write_sheet(place, *rows: dict):
     with open(place / "sheet.csv", "w", newline="") as handle:
-        writer = csv.DictWriter(handle, row)
+        writer = csv.DictWriter(handle, rows[0])
         writer.writeheader()
-        writer.writerow(row)
+        writer.writerows(rows)
     return place / "sheet.csv"
 
 
@@ -73,9 +77,16 @@ def demo(nextflow, root, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cbct(nextflow, root, tmp_path_factory):
-    """A short study of simulated CBCT, uninterrupted, with a copy of the code."""
+    """A short study of simulated CBCT, uninterrupted, with a copy of the code and a pair that cannot be registered."""
     place = tmp_path_factory.mktemp("cbct")
-    arguments = [*CBCT, "--input", root / "assets" / "demo" / "samplesheet_cbct.csv", "--outdir", place / "results"]
+    demo = root / "assets" / "demo"
+    rows = table(demo / "samplesheet_cbct.csv")
+    rows = [row | {name: str(demo / row[name]) for name in ("image", "ct", "mask")} for row in rows]
+    far = sitk.ReadImage(rows[0]["ct"])
+    far.SetOrigin((5000.0, 0.0, 0.0))
+    sitk.WriteImage(far, str(place / "far.mha"))
+    rows.append(rows[0] | {"patient": "APART", "region": "TH", "ct": str(place / "far.mha"), "split": "train"})
+    arguments = [*CBCT, "--input", write_sheet(place, *rows), "--outdir", place / "results"]
     done = nextflow(place, "run", copy_checkout(place) / "main.nf", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     yield place, done
@@ -134,17 +145,42 @@ def test_once_more_with_resume_everything_is_cached(demo, nextflow, root):
 
 
 def test_cbct_goes_through_the_same_code(cbct):
+    """Eight steps teach nothing, but what the table says of each sCT must be true of the published file."""
     results = cbct[0] / "results"
     pair = results / "registration" / "impact" / "SIM_HN_034"
-    paths = (results / "sct" / "impact" / "on_impact" / "SIM_HN_034.mha", pair / "ct.mha", pair / "mask.mha")
-    sct, ct, mask = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(float) for path in paths)
-    (row,) = table(results / "evaluation" / "patients.csv")
-    assert (row["trained_on"], row["tested_on"], row["patient"]) == ("impact", "impact", "SIM_HN_034")
-    # eight steps teach nothing, but what the table says of the sCT must be true of the published files
-    assert float(row["mae"]) == pytest.approx(np.abs(sct - ct)[mask > 0].mean(), rel=1e-9)
-    assert abs(sct[mask > 0].mean()) < 300 and (sct[mask == 0] == -1024).mean() > 0.95
+    ct, mask = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(pair / f"{name}.mha"))).astype(float) for name in ("ct", "mask")
+    )
+    rows = table(results / "evaluation" / "patients.csv")
+    places = {
+        "best": results / "sct" / "impact" / "on_impact",
+        "final": results / "sct" / "impact" / "on_impact" / "final",
+    }
+    assert sorted(row["checkpoint"] for row in rows) == sorted(places)
+    for row in rows:
+        assert (row["trained_on"], row["tested_on"], row["patient"]) == ("impact", "impact", "SIM_HN_034")
+        sct = sitk.GetArrayFromImage(sitk.ReadImage(str(places[row["checkpoint"]] / "SIM_HN_034.mha"))).astype(float)
+        assert float(row["mae"]) == pytest.approx(np.abs(sct - ct)[mask > 0].mean(), rel=1e-9)
+        assert abs(sct[mask > 0].mean()) < 300 and (sct[mask == 0] == -1024).mean() > 0.95
     bundle = json.loads((results / "models" / "impact" / "bundle.json").read_text())
     assert (bundle["modality"], bundle["channels"]) == ("cbct", 3)
+    chosen = table(results / "evaluation" / "selection.csv")
+    assert {row["checkpoint"] for row in chosen} == set(places)
+    assert any(row["chosen_by_aggregate"] == "True" for row in chosen)
+
+
+def test_a_pair_that_cannot_be_registered_is_left_out_and_said(cbct):
+    results = cbct[0] / "results"
+    excluded = table(results / "registration" / "impact" / "excluded.csv")
+    assert [row["patient"] for row in excluded] == ["APART"]
+    assert "registration failed: fixed mask" in excluded[0]["reason"]
+    assert {row["patient"] for row in table(results / "registration" / "impact" / "kept.csv")} == {
+        "SIM_AB_TSG",
+        "SIM_HN_034",
+        "SIM_HN_090",
+    }
+    assert "APART" in (results / "report" / "report.html").read_text()
+    assert not (results / "registration" / "impact" / "APART" / "ct.mha").exists()
 
 
 def test_a_new_patient_through_the_bundle(cbct, nextflow, root, tmp_path):
@@ -204,7 +240,7 @@ def test_an_edit_reruns_what_uses_it(cbct, nextflow, root, tmp_path):
     place, _first = cbct
     losses = place / "synthct" / "bin" / "synthct" / "losses.py"
     losses.write_text(losses.read_text() + "\n# a line more\n")
-    arguments = [*CBCT, "--input", root / "assets" / "demo" / "samplesheet_cbct.csv", "--outdir", tmp_path / "results"]
+    arguments = [*CBCT, "--input", cbct[0] / "sheet.csv", "--outdir", tmp_path / "results"]
     again = nextflow(place, "run", place / "synthct" / "main.nf", *arguments, "-resume")
     assert again.returncode == 0, again.stdout + again.stderr
     told = events(again)
@@ -214,7 +250,7 @@ def test_an_edit_reruns_what_uses_it(cbct, nextflow, root, tmp_path):
 
 
 def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow, tmp_path):
-    arguments = [*CBCT, "--input", root / "assets" / "demo" / "samplesheet_cbct.csv", "--outdir", tmp_path / "results"]
+    arguments = [*CBCT, "--input", cbct[0] / "sheet.csv", "--outdir", tmp_path / "results"]
     log = tmp_path / "out.txt"
     with open(log, "w") as out:
         driver = subprocess.Popen(

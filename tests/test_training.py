@@ -158,6 +158,20 @@ def test_fine_tuning_takes_the_groups_patients(trained, data, tmp_path):
     assert about["settings"]["training"]["validate_every"] == 1
 
 
+def test_fine_tuning_never_ends_worse_than_it_began(trained, data, tmp_path):
+    """A rate that ruins the network: the best checkpoint is the one that fine-tuning started from."""
+    start = trained[0] / "best.safetensors"
+    rate = ("--set", "finetuning.learning_rate=10")
+    done = run(data, tmp_path / "ab", "--init", start, "--regions", "AB", *rate, tool="finetune.py")
+    assert done.returncode == 0, done.stderr
+    assert "start  validation MAE" in done.stdout
+    assert same_weights(start, tmp_path / "ab" / "best.safetensors")
+    about, rows = load_weights(tmp_path / "ab" / "best.safetensors")[1], log(tmp_path / "ab")
+    assert about["step"] == 0
+    assert [float(row["best_mae_hu"]) for row in rows] == pytest.approx([about["validation_mae"]] * len(rows), rel=1e-4)
+    assert float(rows[-1]["validation_mae_hu"]) > about["validation_mae"] + 1
+
+
 def test_training_on_everyone(data, tmp_path):
     done = run(data, tmp_path / "all", fold="all-1")
     assert done.returncode == 0, done.stderr

@@ -2,8 +2,6 @@
 
 include { CHECK   } from '../modules/local/check'
 include { PREDICT } from '../modules/local/predict'
-include { REPORT  } from '../modules/local/report'
-include { SCORE   } from './score'
 
 workflow PREDICT_NEW {
     take:
@@ -25,35 +23,33 @@ workflow PREDICT_NEW {
         }
     PREDICT(batches, settings.map { chosen -> Presets.json(chosen, 'inference') }, params.dicom)
 
-    predicted = PREDICT.out.sct.flatMap { _meta, members, scts, uncertainties ->
+    made = PREDICT.out.sct.flatMap { _meta, members, scts, uncertainties ->
         def sct = [scts].flatten().collectEntries { [it.baseName, it] }
         def uncertainty = [uncertainties].flatten().collectEntries { [it.baseName, it] }
         members.collect { member -> [member.patient, sct[member.patient], uncertainty[member.patient]] }
     }
     // a patient without a mask is scored inside the one that its prediction was made with
-    made = PREDICT.out.masks.flatMap { _meta, masks -> [masks].flatten().collect { [it.baseName, it] } }
-    SCORE(
-        patients
-            .filter { _meta, _image, ct, _mask, _sct -> ct }
-            .map { meta, image, ct, mask, _sct -> [meta.patient, meta, image, ct, mask] }
-            .join(predicted)
-            .join(made, remainder: true)
-            .filter { row -> row[1] }
-            .map { _patient, meta, image, ct, mask, sct, uncertainty, own ->
-                def about = [patient: meta.patient, region: meta.region, trained: bundle.name, tested: 'given']
-                [about, sct, uncertainty, image, ct, mask ?: own ?: [], []]
-            },
-        patients.filter { _meta, _image, ct, _mask, _sct -> ct }.map { _meta, _image, ct, _mask, _sct -> ct },
-        settings
+    own_masks = PREDICT.out.masks.flatMap { _meta, masks -> [masks].flatten().collect { [it.baseName, it] } }
+    predicted = patients
+        .filter { _meta, _image, ct, _mask, _sct -> ct }
+        .map { meta, image, ct, mask, _sct -> [meta.patient, meta, image, ct, mask] }
+        .join(made)
+        .join(own_masks, remainder: true)
+        .filter { row -> row[1] }
+        .map { _patient, meta, image, ct, mask, sct, uncertainty, own ->
+            def about = [patient: meta.patient, region: meta.region, trained: bundle.name, tested: 'given']
+            [about, sct, uncertainty, image, ct, mask ?: own ?: [], []]
+        }
+    cts = patients.filter { _meta, _image, ct, _mask, _sct -> ct }.map { _meta, _image, ct, _mask, _sct -> ct }
+    settings_file = CHECK.out.settings
+    records = channel.empty().mix(
+        PREDICT.out.summary.map { _meta, json -> ['predictions', json] },
+        CHECK.out.versions.mix(PREDICT.out.versions.first()).map { file -> ['versions', file] }
     )
-    versions = CHECK.out.versions
-        .mix(PREDICT.out.versions.first(), SCORE.out.versions)
-        .collectFile(name: 'versions.yml', sort: { file -> file.text })
-    REPORT(
-        sheet, CHECK.out.settings, [], [], [], [], [],
-        SCORE.out.metrics.collect(sort: { it.name }).ifEmpty([]),
-        SCORE.out.slices.collect(sort: { it.name }).ifEmpty([]),
-        PREDICT.out.summary.map { _meta, json -> json }.collect(sort: { it.name }),
-        versions
-    )
+
+    emit:
+    predicted
+    cts
+    settings_file
+    records
 }

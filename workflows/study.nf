@@ -10,7 +10,6 @@ include { FINETUNE   } from '../modules/local/finetune'
 include { BUNDLE     } from '../modules/local/bundle'
 include { BASELINES  } from '../modules/local/baselines'
 include { TEST       } from './test'
-include { REPORT     } from '../modules/local/report'
 
 workflow STUDY {
     take:
@@ -125,24 +124,27 @@ workflow STUDY {
     // ---- test: every bundle on every arm's held-out pairs
     TEST(BUNDLE.out.bundle, BASELINES.out.baselines, FOLDS.out.plan, patients, REGISTER.out.pair, settings)
 
-    versions = CHECK.out.versions
-        .mix(REGISTER.out.versions.first(), CURATE.out.versions.first(), PREPROCESS.out.versions.first(), FOLDS.out.versions.first())
-        .mix(TRAIN.out.versions.first(), FINETUNE.out.versions.first(), BUNDLE.out.versions.first(), BASELINES.out.versions.first())
-        .mix(TEST.out.versions)
-        .collectFile(name: 'versions.yml', sort: { file -> file.text })
-
-    // ---- report
-    REPORT(
-        sheet,
-        CHECK.out.settings,
-        FOLDS.out.plan.map { _arm, plan -> plan }.collect(sort: { it.name }),
-        CURATE.out.lists.map { _arm, _kept, excluded -> excluded }.collect(sort: { it.name }),
-        REGISTER.out.qc.map { _meta, qc -> qc }.collect(sort: { it.name }),
-        REGISTER.out.preview.map { _meta, preview -> preview }.collect(sort: { it.name }),
-        TRAIN.out.log.mix(FINETUNE.out.log).map { _meta, log -> log }.collect(sort: { it.name }),
-        TEST.out.metrics.collect(sort: { it.name }).ifEmpty([]),
-        TEST.out.slices.collect(sort: { it.name }).ifEmpty([]),
-        TEST.out.summaries.collect(sort: { it.name }).ifEmpty([]),
-        versions
+    // ---- for the verdict
+    predicted = TEST.out.scored
+    cts = TEST.out.cts
+    settings_file = CHECK.out.settings
+    records = channel.empty().mix(
+        FOLDS.out.plan.map { _arm, plan -> ['folds', plan] },
+        CURATE.out.lists.map { _arm, _kept, excluded -> ['excluded', excluded] },
+        REGISTER.out.qc.map { _meta, qc -> ['qc', qc] },
+        REGISTER.out.preview.map { _meta, preview -> ['previews', preview] },
+        TRAIN.out.log.mix(FINETUNE.out.log).map { _meta, log -> ['logs', log] },
+        TEST.out.summaries.map { summary -> ['predictions', summary] },
+        CHECK.out.versions
+            .mix(REGISTER.out.versions.first(), CURATE.out.versions.first(), PREPROCESS.out.versions.first(), FOLDS.out.versions.first())
+            .mix(TRAIN.out.versions.first(), FINETUNE.out.versions.first(), BUNDLE.out.versions.first(), BASELINES.out.versions.first())
+            .mix(TEST.out.versions)
+            .map { file -> ['versions', file] }
     )
+
+    emit:
+    predicted
+    cts
+    settings_file
+    records
 }

@@ -1,7 +1,6 @@
 // The train × test matrix: each arm's bundle predicts the held-out patients, each prediction meets each arm's pair.
 
 include { PREDICT } from '../modules/local/predict'
-include { SCORE   } from './score'
 
 workflow TEST {
     take:
@@ -61,26 +60,20 @@ workflow TEST {
     truth = tested.map { meta, image, ct, mask ->
         [meta.direction == 'image_to_ct' ? meta.arm : 'native', meta.patient, meta, image, ct, mask]
     }
-    SCORE(
-        predicted
-            .combine(truth, by: [0, 1])
-            .map { _kind, _patient, made, sct, uncertainty, meta, image, ct, mask ->
-                [made.trained, made + [patient: meta.patient, region: meta.region, tested: meta.arm], sct, uncertainty, image, ct, mask]
-            }
-            .combine(baselines, by: 0)
-            .map { _trained, meta, sct, uncertainty, image, ct, mask, baseline -> [meta, sct, uncertainty, image, ct, mask, baseline] },
-        tested.map { _meta, _image, ct, _mask -> ct },
-        settings
-    )
-
-    metrics = SCORE.out.metrics
-    slices = SCORE.out.slices
+    scored = predicted
+        .combine(truth, by: [0, 1])
+        .map { _kind, _patient, made, sct, uncertainty, meta, image, ct, mask ->
+            [made.trained, made + [patient: meta.patient, region: meta.region, tested: meta.arm], sct, uncertainty, image, ct, mask]
+        }
+        .combine(baselines, by: 0)
+        .map { _trained, meta, sct, uncertainty, image, ct, mask, baseline -> [meta, sct, uncertainty, image, ct, mask, baseline] }
+    cts = tested.map { _meta, _image, ct, _mask -> ct }
     summaries = PREDICT.out.summary.filter { meta, _json -> !meta.second }.map { _meta, json -> json }
-    versions = PREDICT.out.versions.first().mix(SCORE.out.versions)
+    versions = PREDICT.out.versions.first()
 
     emit:
-    metrics
-    slices
+    scored
+    cts
     summaries
     versions
 }

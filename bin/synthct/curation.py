@@ -4,9 +4,13 @@ The score is the largest of several measures, each divided by its limit: above 1
 that says so is the reason. Limits are absolute where the meaning is (folding, overlap of the bodies, size of the
 deformation) and relative to the cohort where only comparison tells (mutual information, MIND distance): those two are
 distances from the median in robust standard deviations, and count from eight pairs on.
+
+A pair whose registration failed ("failed" in its record) cannot be kept: it is left out where the mode is "auto" or a
+list names it, and is a fault otherwise.
 """
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +53,18 @@ def read_exclusions(path) -> set[str]:
 
 
 def curate(records: dict[str, dict], settings: dict, excluded: set[str] = frozenset()) -> list[dict]:
-    """One row {patient, kept, reason, score} a record; `settings` is the section ``curation`` of a preset."""
+    """One row {patient, kept, reason, score} a record; `settings` is the section ``curation`` of a preset.
+
+    Raises `InputError` for pairs whose registration failed, unless they are `excluded` or the mode is "auto".
+    """
+    failed = {patient: record["failed"] for patient, record in records.items() if "failed" in record}
+    stopping = {} if settings["mode"] == "auto" else {k: v for k, v in failed.items() if k not in excluded}
+    if stopping:
+        raise InputError(
+            f"{len(stopping)} pair{'s' * (len(stopping) > 1)} could not be registered; mend the input, name them in an "
+            "exclusion list (--exclude), or leave them out with --curate auto: "
+            + "; ".join(f"{patient}: {why}" for patient, why in stopping.items())
+        )
     scores = {patient: _measures(record, settings["limits"]) for patient, record in records.items()}
     for key, sign, what in (
         ("mutual_information_after", -1, "mutual information {:.2f}, far below the cohort's {:.2f}"),
@@ -69,6 +84,8 @@ def curate(records: dict[str, dict], settings: dict, excluded: set[str] = frozen
         reason = ""
         if patient in excluded:
             reason = "on the exclusion list"
+        elif patient in failed:
+            reason, score = f"registration failed: {failed[patient]}", math.inf
         elif settings["mode"] == "auto" and score > 1:
             reason = why
         rows.append({"patient": patient, "kept": not reason, "reason": reason, "score": round(score, 3)})

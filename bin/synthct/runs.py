@@ -130,6 +130,7 @@ def plan(
         validation=held_out,
         settings=chosen,
         about=about,
+        fine_tuning=section == "finetuning",
         out=out,
         place=place,
         state=state,

@@ -44,6 +44,7 @@ class Run:
     out: Path
     place: Place
     state: StateFile
+    fine_tuning: bool = False  # the first weights are a trained model's, so they may stay the best
     resume: bool = True
     say: Callable[[str], None] = print
 
@@ -129,12 +130,14 @@ class Trainer:
             self._write("final", self._weights(), self.step, self.rows[-1]["validation_mae_hu"])
             best = self.best["weights"] or self._weights()
             mae = self.best["mae"] if math.isfinite(self.best["mae"]) else None
-            self._write("best", best, self.best["step"] or self.step, mae)
+            self._write("best", best, self.best["step"] if self.best["weights"] else self.step, mae)
             self.run.state.remove()
 
     def _loop(self, network):
         self.started = self.mark = time.monotonic()
         self.mark_step = self.step
+        if self.run.fine_tuning and self.step == 0 and self.run.validation:
+            self._judge_start()
         data = iter(loader(self.batches, self.step, self.total, self.settings["workers"], self.device.type == "cuda"))
         while True:
             if self.place.any(self.stopping):
@@ -162,6 +165,13 @@ class Trainer:
         self.step += 1
         if self.step % UTILISATION_EVERY == 0 and (busy := utilisation(self.device)) is not None:
             self.busy.append(busy)
+
+    def _judge_start(self):
+        """A fine-tuned model is never worse on its validation patients than the one it started from."""
+        mae = self._mae()
+        self.best = {"mae": mae, "step": 0, "weights": self._weights()}
+        self._say(f"start  validation MAE {mae:.2f} HU")
+        self.mark = time.monotonic()
 
     def _due(self) -> bool:
         every = self.settings["validate_every"]

@@ -223,7 +223,7 @@ def _split(row: dict, inputs: Inputs) -> str:
 def _qc_table(qc: list[dict], arms: list[str], known) -> Table:
     body = []
     for arm in arms:
-        some = [record for record in qc if record["method"] == arm]
+        some = [record for record in qc if record["method"] == arm and "failed" not in record]
         line = [arm_name(arm), str(len(some))]
         for key, _, decimals in known:
             for when in ("before", "after"):

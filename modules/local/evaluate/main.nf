@@ -15,7 +15,7 @@ process EVALUATE {
     path 'versions.yml', emit: versions
 
     script:
-    name = [meta.trained, meta.tested, meta.patient, *(meta.second ? [meta.checkpoint] : [])].join('__')
+    name = ([meta.trained, meta.tested, meta.patient] + (meta.second ? [meta.checkpoint] : [])).join('__')
     """
     # code ${task.ext.code}
     export OMP_NUM_THREADS=${task.cpus} ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=${task.cpus}
@@ -42,7 +42,7 @@ process EVALUATE {
     """
 
     stub:
-    name = [meta.trained, meta.tested, meta.patient, *(meta.second ? [meta.checkpoint] : [])].join('__')
+    name = ([meta.trained, meta.tested, meta.patient] + (meta.second ? [meta.checkpoint] : [])).join('__')
     """
     touch ${name}.json ${name}.npz versions.yml
     """

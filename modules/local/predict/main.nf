@@ -19,7 +19,7 @@ process PREDICT {
     path 'versions.yml', emit: versions
 
     script:
-    name = [meta.arm, meta.kind, meta.batch, *(meta.second ? [meta.checkpoint] : [])].join('__')
+    name = ([meta.arm, meta.kind, meta.batch] + (meta.second ? [meta.checkpoint] : [])).join('__')
     // images and masks come as lists in the order of the patients; a patient without a mask has none in `masks`
     def staged = [images].flatten().collect { it.toString() }
     def given = [masks].flatten().collect { it.toString() }
@@ -53,7 +53,7 @@ process PREDICT {
     """
 
     stub:
-    name = [meta.arm, meta.kind, meta.batch, *(meta.second ? [meta.checkpoint] : [])].join('__')
+    name = ([meta.arm, meta.kind, meta.batch] + (meta.second ? [meta.checkpoint] : [])).join('__')
     """
     mkdir -p ${meta.place}/uncertainty
     touch ${patients.collect { "${meta.place}/${it.patient}.mha ${meta.place}/uncertainty/${it.patient}.mha" }.join(' ')}

@@ -13,10 +13,10 @@ process REGISTER {
     path weights // of the networks whose features IMPACT compares, a directory, or []
 
     output:
-    tuple val(meta), path("${out}/image.mha"), path("${out}/ct.mha"), path("${out}/mask.mha"), emit: pair
-    tuple val(meta), path("${out}/displacement.mha"), path("${out}/transform.*"), emit: transform
+    tuple val(meta), path("${out}/image.mha"), path("${out}/ct.mha"), path("${out}/mask.mha"), emit: pair, optional: true // absent where the pair cannot be registered; qc says why
+    tuple val(meta), path("${out}/displacement.mha"), path("${out}/transform.*"), emit: transform, optional: true
     tuple val(meta), path("${meta.arm}__${meta.patient}.json"), emit: qc
-    tuple val(meta), path("${meta.arm}__${meta.patient}.npz"), emit: preview
+    tuple val(meta), path("${meta.arm}__${meta.patient}.npz"), emit: preview, optional: true
     path 'versions.yml', emit: versions
 
     script:
@@ -46,6 +46,7 @@ process REGISTER {
         --out-displacement ${out}/displacement.mha \\
         --out-transform ${out}/transform.h5 \\
         --qc ${meta.arm}__${meta.patient}.json \\
+        --record-failure \\
         --preview ${meta.arm}__${meta.patient}.npz
     versions.py --process ${task.process} SimpleITK itk-elastix torch
     """

@@ -1,6 +1,6 @@
 // TotalSegmentator's label map of a CT or synthetic CT, which Dice and HD95 compare (--segment).
 process SEGMENT {
-    tag "${key.tokenize('/').takeRight(2).join('/')}"
+    tag "${key.tokenize('/').takeRight(3).findAll { part -> !(part ==~ /[0-9a-f]{30}/) }.join('/')}" // without the task's directory
     label 'process_medium'
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'segment')}"

@@ -1,0 +1,51 @@
+// How every mode ends: synthetic CTs against CTs, and the report. With --segment TotalSegmentator labels both, each
+// volume once, for Dice and HD95.
+// (One workflow for all modes, called from main.nf alone: engines before 26 cannot include one from several places.)
+
+include { SEGMENT  } from '../modules/local/segment'
+include { EVALUATE } from '../modules/local/evaluate'
+include { REPORT   } from '../modules/local/report'
+
+workflow VERDICT {
+    take:
+    predicted // [meta(patient, region, trained, tested, checkpoint, second), sct, uncertainty, image, ct, mask, baselines]; all but sct, ct may be []
+    cts // [ct]: those in `predicted`, which are known earlier, so that absent weights are found before a training
+    settings_file // settings.json, a value
+    records // [kind, file]: what the report shows besides, by the names of its inputs
+
+    main:
+    weights = params.weights ? file(params.weights) : []
+    volumes = params.segment ? cts.mix(predicted.map { row -> row[1] }).unique() : channel.empty()
+    SEGMENT(volumes.map { volume -> [volume.toUriString(), volume] }, weights)
+
+    plain = predicted.map { row -> row + [[], []] }
+    labelled = predicted
+        .map { row -> [row[1].toUriString(), row] }
+        .combine(SEGMENT.out.labels, by: 0)
+        .map { _key, row, labels -> [row[4].toUriString(), row, labels] }
+        .combine(SEGMENT.out.labels, by: 0)
+        .map { _key, row, of_sct, of_ct -> row + [of_sct, of_ct] }
+    EVALUATE(
+        params.segment ? labelled : plain,
+        settings_file.map { file -> Presets.json(Presets.read(file), 'evaluation') }
+    )
+
+    versions = records
+        .filter { kind, _file -> kind == 'versions' }
+        .map { _kind, file -> file }
+        .mix(SEGMENT.out.versions.first(), EVALUATE.out.versions.first())
+        .collectFile(name: 'versions.yml', sort: { file -> file.text })
+    REPORT(
+        file(params.input),
+        settings_file,
+        records.filter { kind, _file -> kind == 'folds' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
+        records.filter { kind, _file -> kind == 'excluded' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
+        records.filter { kind, _file -> kind == 'qc' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
+        records.filter { kind, _file -> kind == 'previews' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
+        records.filter { kind, _file -> kind == 'logs' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
+        EVALUATE.out.metrics.map { _meta, json -> json }.collect(sort: { it.name }).ifEmpty([]),
+        EVALUATE.out.slices.filter { meta, _npz -> !meta.second }.map { _meta, npz -> npz }.collect(sort: { it.name }).ifEmpty([]),
+        records.filter { kind, _file -> kind == 'predictions' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
+        versions
+    )
+}
