@@ -13,7 +13,7 @@ import torch
 from synthct import settings as presets
 from synthct.cli import FILE, OUT, VOLUME, cpu_threads, tool
 from synthct.device import CHOICES, device_of
-from synthct.errors import InputError
+from synthct.errors import InputError, PairError
 from synthct.files import atomic, plain, write_json
 from synthct.registration import pairwise
 from synthct.registration.preview import write_preview
@@ -80,7 +80,7 @@ def main(
         result = pairwise.register(
             still, moved, mask, section, **about, moving_is=moving_is, rigid=rigid, seed=seed, device=device
         )
-    except InputError as fault:
+    except PairError as fault:
         if not record_failure:
             raise
         click.echo(f"register.py: not registered: {fault}", err=True)
@@ -107,7 +107,7 @@ def _mask_on(path: str, image: Volume) -> Volume:
     """The mask on the image's grid, resampled (nearest) where it lies on another."""
     mask = resample(read_mask(path, what="fixed mask"), image.grid, order=0)
     if not mask.array.any():
-        raise InputError(f"fixed mask {path}: nothing of it lies inside the fixed image")
+        raise PairError(f"fixed mask {path}: nothing of it lies inside the fixed image")
     return mask
 
 

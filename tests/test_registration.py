@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from conftest import bad_input
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
@@ -335,6 +336,20 @@ def _tool(tmp_path: Path, fixed: Volume, moving: Volume, mask: Volume | None = N
         write_volume(mask, tmp_path / "mask.mha")
         command += ["--fixed-mask", tmp_path / "mask.mha"]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True)
+
+
+def test_a_pair_at_fault_can_be_recorded_but_bad_settings_cannot(tmp_path, case):
+    """--record-failure is for the cohort's curation: what is wrong with every pair must still stop the first."""
+    fixed, moving, mask, _ = case
+    far = Volume(moving.array, Grid(moving.grid.size, moving.grid.spacing, (5000.0, 0.0, 0.0)))
+    done = _tool(tmp_path, fixed, far, mask, "--record-failure")
+    assert done.returncode == 0 and "do not overlap" in done.stderr
+    assert "do not overlap" in json.loads((tmp_path / "qc.json").read_text())["failed"]
+    assert not (tmp_path / "o.mha").exists()
+    (tmp_path / "qc.json").unlink()
+    absent = ("--set", "registration.impact.recipe=published", "--set", "registration.impact.published.weights=nowhere")
+    bad_input(_tool(tmp_path, fixed, moving, mask, "--record-failure", *absent), "totalseg_download_weights")
+    assert not (tmp_path / "qc.json").exists()
 
 
 def _bad(case):

@@ -48,6 +48,16 @@ def test_wrong_overrides_are_refused(override, said):
         resolve("paper", "mr", [override])
 
 
+def test_a_path_can_be_set():
+    """What the messages about absent weights recommend; what could leave a quoted text cannot be set."""
+    weights = "s3://lab-data/weights/vgg_19.pth"
+    found = resolve("paper", "mr", [f"training.perceptual.weights={weights}"])
+    assert found["training"]["perceptual"]["weights"] == weights
+    for wrong in ("$(x)", "a'b", "a`b`", "a;b", "a\\b"):
+        with pytest.raises(InputError, match="no setting needs"):
+            resolve("paper", "mr", [f"training.perceptual.weights={wrong}"])
+
+
 def test_own_preset_on_top_of_the_papers(tmp_path):
     own = tmp_path / "mine.toml"
     own.write_text('inherit = "paper"\n[training]\nbatch = 4\ncbct.channels = 7\n')

@@ -9,7 +9,7 @@ grid, and everything runs on blocks of about 2×2×3 mm: the rim is five times w
 import numpy as np
 from scipy import ndimage
 
-from synthct.errors import InputError
+from synthct.errors import PairError
 from synthct.orientation import orientation_of
 from synthct.totalsegmentator import segmented
 from synthct.volume import Volume
@@ -24,7 +24,7 @@ def body_mask(image: Volume, modality: str, threshold: float | None = None) -> V
     """A uint8 mask (z, y, x; 1 inside) of the body and a 10 mm rim around it, on the image's own grid.
 
     `modality` is "mr", "cbct" or "ct"; `threshold` replaces its part of the percentile range (0 to 1). Axes may lie in
-    any order. Raises `InputError` when nothing is above the threshold or hardly anything (under 10 ml) is left.
+    any order. Raises `PairError` when nothing is above the threshold or hardly anything (under 10 ml) is left.
     """
     orientation = orientation_of(image.grid)
     array = orientation.turn(image.array)
@@ -42,7 +42,7 @@ def body_mask(image: Volume, modality: str, threshold: float | None = None) -> V
     for z in range(body.shape[0]):
         body[z] = ndimage.binary_fill_holes(body[z])
     if body.sum() * step.prod() < 1e4:
-        raise InputError("no body found in the image by threshold: give a mask")
+        raise PairError("no body found in the image by threshold: give a mask")
     body = ndimage.binary_dilation(body, _disc(RIM, step))
     fine = body.repeat(block[0], 0).repeat(block[1], 1).repeat(block[2], 2)
     fine = fine[: array.shape[0], : array.shape[1], : array.shape[2]]

@@ -1,4 +1,4 @@
-"""The one exception that means "what the user gave is wrong"."""
+"""The exceptions that mean "what the user gave is wrong"."""
 
 
 class InputError(Exception):
@@ -9,3 +9,7 @@ class InputError(Exception):
 
     def __init__(self, message: str):
         super().__init__(" ".join(str(message).split()))
+
+
+class PairError(InputError):
+    """This pair of images cannot be registered, whatever the settings; other pairs of a cohort can."""

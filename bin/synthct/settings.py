@@ -139,7 +139,7 @@ def _apply(tree: dict, override: str):
 
 
 def _typed(path: str, text: str, old):
-    if not re.fullmatch(r"[\w\s.+,:\[\]\"@-]*", text):
+    if not re.fullmatch(r"[\w\s.+,:/\[\]\"@-]*", text):
         raise InputError(f"setting {path}: {text!r} has characters that no setting needs")
     if isinstance(old, str):  # "75", "0.15" and "split" are all texts of one setting
         return text.strip('"')

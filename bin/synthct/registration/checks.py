@@ -3,7 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.errors import InputError
+from synthct.errors import PairError
 from synthct.registration.transform import support
 from synthct.volume import Volume
 
@@ -14,30 +14,30 @@ LARGEST_ANISOTROPY = 8.0  # longest over shortest voxel edge
 
 
 def check_pair(fixed: Volume, moving: Volume, mask: Volume):
-    """Raise `InputError` for images that no registration can use: too small, constant, too anisotropic, apart."""
+    """Raise `PairError` for images that no registration can use: too small, constant, too anisotropic, apart."""
     for volume, name in ((fixed, "fixed image"), (moving, "moving image")):
         size, spacing = volume.grid.size, volume.grid.spacing
         if min(size) < SMALLEST_SIDE:
-            raise InputError(
+            raise PairError(
                 f"{name}: {'×'.join(map(str, size))} voxels, registration needs at least "
                 f"{SMALLEST_SIDE} along every axis"
             )
         if max(spacing) / min(spacing) > LARGEST_ANISOTROPY:
-            raise InputError(
+            raise PairError(
                 f"{name}: voxels of {'×'.join(f'{s:g}' for s in spacing)} mm are "
                 f"{max(spacing) / min(spacing):.1f}:1 anisotropic, registration takes up to "
                 f"{LARGEST_ANISOTROPY:g}:1; resample the image first"
             )
         if volume.array.max() == volume.array.min():
-            raise InputError(f"{name}: constant (every voxel is {volume.array.flat[0]}), nothing to align")
+            raise PairError(f"{name}: constant (every voxel is {volume.array.flat[0]}), nothing to align")
     inside = mask.array > 0
     if inside.sum() < SMALLEST_MASK:
-        raise InputError(f"fixed mask: {int(inside.sum())} voxels inside, registration needs at least {SMALLEST_MASK}")
+        raise PairError(f"fixed mask: {int(inside.sum())} voxels inside, registration needs at least {SMALLEST_MASK}")
     if np.ptp(fixed.array[inside]) == 0:
-        raise InputError("fixed image: constant inside the mask, nothing to align")
+        raise PairError("fixed image: constant inside the mask, nothing to align")
     shared = (support(moving.grid, sitk.Transform(), fixed.grid) & inside).sum() / inside.sum()
     if shared < SMALLEST_OVERLAP:
-        raise InputError(
+        raise PairError(
             f"the images do not overlap: {shared:.1%} of the fixed mask lies inside the moving image "
             f"(fixed {_box(fixed)}; moving {_box(moving)})"
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.errors import InputError
+from synthct.errors import PairError
 from synthct.volume import Volume
 
 METRICS = {
@@ -30,7 +30,7 @@ def register(
     """The transform (fixed point to moving point, mm, LPS) that Elastix finds.
 
     `settings` is the section ``registration.elastix`` of a preset, resolved for modality and region. `mask` lies on
-    the fixed grid. Raises `InputError` with Elastix's own reason where it gives up (no overlap, too few samples).
+    the fixed grid. Raises `PairError` with Elastix's own reason where it gives up (no overlap, too few samples).
     """
     import itk  # heavy (seconds): only this method needs it
 
@@ -56,7 +56,7 @@ def register(
             # number_of_threads stays unset: giving it crashes itk-elastix with several metrics (the environment rules).
             _, found = itk.elastix_registration_method(*images, **arguments)
         except RuntimeError as fault:
-            raise InputError(f"elastix gave up: {_reason(log, fault)}") from None
+            raise PairError(f"elastix gave up: {_reason(log, fault)}") from None
     maps = [found.GetParameterMap(i) for i in range(found.GetNumberOfParameterMaps())]
     composite = sitk.CompositeTransform(3)
     for transform in reversed([_to_sitk(m) for m in maps]):  # SimpleITK applies the last added first

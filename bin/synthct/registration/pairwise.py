@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from synthct import settings as presets
 from synthct.bodymask import body_mask
-from synthct.errors import InputError
+from synthct.errors import InputError, PairError
 from synthct.registration import elastix, impact, quality
 from synthct.registration.checks import check_pair, moving_role
 from synthct.registration.transform import displacement_field, support, warp
@@ -73,7 +73,7 @@ def register(
     displacement = displacement_field(transform, fixed.grid)
     covered = (mask.array > 0) & support(moving.grid, transform, fixed.grid)
     if not covered.any():
-        raise InputError(
+        raise PairError(
             "the registration moved the images apart: nothing of the fixed mask is covered; "
             "are both images of one patient, and is --rigid needed?"
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from synthct.errors import InputError
+from synthct.errors import PairError
 from synthct.registration.bspline import ControlGrid, Lattice
 from synthct.registration.pyramid import extents, level_image, positions
 from synthct.registration.warp import PointMap
@@ -60,7 +60,7 @@ class SubLattices:
                     )
                 )
         if not self._parts:
-            raise InputError(f"mask: nothing of it is left at {voxel_mm:g} mm voxels; it is too small to register in")
+            raise PairError(f"mask: nothing of it is left at {voxel_mm:g} mm voxels; it is too small to register in")
 
     def next(self) -> LatticePart:
         """The next part; a new random order once all were seen."""
