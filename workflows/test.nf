@@ -40,7 +40,7 @@ workflow TEST {
             }
         }
     // with "best,final" each of the two predicts; what only one can stand for (pictures, uncertainty) is the first's
-    checkpoints = settings.flatMap { chosen -> chosen.inference.checkpoint.tokenize(',').withIndex() }
+    checkpoints = settings.flatMap { chosen -> chosen.inference.checkpoint.tokenize(',')*.trim().withIndex() }
     PREDICT(
         bundles.combine(batches).combine(checkpoints).map { arm, bundle, meta, metas, images, masks, checkpoint, number ->
             def place = (meta.kind == 'native' ? arm : "${arm}/on_${meta.kind}") + (number ? "/${checkpoint}" : '')
