@@ -16,22 +16,17 @@ workflow PREDICT_NEW {
     batches = patients
         .toSortedList { a, b -> a[0].patient <=> b[0].patient }
         .flatMap { rows ->
-            rows.collate(params.predict_batch as int).withIndex().collect { batch, number ->
-                def metas = batch.collect { [patient: it[0].patient, region: it[0].region, masked: it[0].masked] }
-                [[arm: bundle.name, kind: 'native', batch: number, place: bundle.name], bundle, metas, batch.collect { it[1] }, batch.findAll { it[0].masked }.collect { it[3] }]
+            Batches.cut(rows.collect { [it[0], it[1], it[3]] }, params.predict_batch as int).collect { number, metas, images, masks ->
+                [[arm: bundle.name, kind: 'native', batch: number, place: bundle.name], bundle, metas, images, masks]
             }
         }
     PREDICT(batches, settings.map { chosen -> Presets.json(chosen, 'inference') }, params.dicom)
 
-    made = PREDICT.out.sct.flatMap { _meta, members, scts, uncertainties ->
-        def sct = [scts].flatten().collectEntries { [it.baseName, it] }
-        def uncertainty = [uncertainties].flatten().collectEntries { [it.baseName, it] }
-        members.collect { member -> [member.patient, sct[member.patient], uncertainty[member.patient]] }
-    }
+    made = PREDICT.out.sct.flatMap { _meta, members, scts, uncertainties -> Batches.results(members, scts, uncertainties) }
     // a patient without a mask is scored inside the one that its prediction was made with
     own_masks = PREDICT.out.masks.flatMap { _meta, masks -> [masks].flatten().collect { [it.baseName, it] } }
-    predicted = patients
-        .filter { _meta, _image, ct, _mask, _sct -> ct }
+    with_ct = patients.filter { _meta, _image, ct, _mask, _sct -> ct }
+    predicted = with_ct
         .map { meta, image, ct, mask, _sct -> [meta.patient, meta, image, ct, mask] }
         .join(made)
         .join(own_masks, remainder: true)
@@ -40,7 +35,7 @@ workflow PREDICT_NEW {
             def about = [patient: meta.patient, region: meta.region, trained: bundle.name, tested: 'given']
             [about, sct, uncertainty, image, ct, mask ?: own ?: [], []]
         }
-    cts = patients.filter { _meta, _image, ct, _mask, _sct -> ct }.map { _meta, _image, ct, _mask, _sct -> ct }
+    cts = with_ct.map { _meta, _image, ct, _mask, _sct -> ct }
     settings_file = CHECK.out.settings
     records = channel.empty().mix(
         PREDICT.out.summary.map { _meta, json -> ['predictions', json] },

@@ -33,9 +33,8 @@ workflow TEST {
         .toSortedList { a, b -> "${a[0]} ${a[1].patient}" <=> "${b[0]} ${b[1].patient}" }
         .flatMap { inputs ->
             inputs.groupBy { it[0] }.collectMany { kind, members ->
-                members.collate(params.predict_batch as int).withIndex().collect { batch, number ->
-                    def metas = batch.collect { [patient: it[1].patient, region: it[1].region, masked: it[1].masked] }
-                    [[kind: kind, batch: number], metas, batch.collect { it[2] }, batch.findAll { it[1].masked }.collect { it[3] }]
+                Batches.cut(members*.tail(), params.predict_batch as int).collect { number, metas, images, masks ->
+                    [[kind: kind, batch: number], metas, images, masks]
                 }
             }
         }
@@ -53,9 +52,7 @@ workflow TEST {
     // [kind, patient, prediction (trained, checkpoint), sCT, uncertainty] meets [kind, patient, meta, image, ct, mask] of every tested arm
     predicted = PREDICT.out.sct.flatMap { meta, members, scts, uncertainties ->
         def made = [trained: meta.arm, checkpoint: meta.checkpoint, second: meta.second]
-        def sct = [scts].flatten().collectEntries { [it.baseName, it] }
-        def uncertainty = [uncertainties].flatten().collectEntries { [it.baseName, it] }
-        members.collect { member -> [meta.kind, member.patient, made, sct[member.patient], uncertainty[member.patient]] }
+        Batches.results(members, scts, uncertainties).collect { patient, sct, uncertainty -> [meta.kind, patient, made, sct, uncertainty] }
     }
     truth = tested.map { meta, image, ct, mask ->
         [meta.direction == 'image_to_ct' ? meta.arm : 'native', meta.patient, meta, image, ct, mask]

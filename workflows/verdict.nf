@@ -6,6 +6,16 @@ include { SEGMENT  } from '../modules/local/segment'
 include { EVALUATE } from '../modules/local/evaluate'
 include { REPORT   } from '../modules/local/report'
 
+/** The files of one kind among [kind, file]. */
+def of_kind(records, kind) {
+    return records.filter { name, _file -> name == kind }.map { _kind, file -> file }
+}
+
+/** All files of a channel as one list, by name, so that a resumed run sees the same; [] where there is none. */
+def sorted(files) {
+    return files.collect(sort: { file -> file.name }).ifEmpty([])
+}
+
 workflow VERDICT {
     take:
     predicted // [meta(patient, region, trained, tested, checkpoint, second), sct, uncertainty, image, ct, mask, baselines]; all but sct, ct may be []
@@ -30,22 +40,20 @@ workflow VERDICT {
         settings_file.map { file -> Presets.json(Presets.read(file), 'evaluation') }
     )
 
-    versions = records
-        .filter { kind, _file -> kind == 'versions' }
-        .map { _kind, file -> file }
+    versions = of_kind(records, 'versions')
         .mix(SEGMENT.out.versions.first(), EVALUATE.out.versions.first())
         .collectFile(name: 'versions.yml', sort: { file -> file.text })
     REPORT(
         file(params.input),
         settings_file,
-        records.filter { kind, _file -> kind == 'folds' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
-        records.filter { kind, _file -> kind == 'excluded' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
-        records.filter { kind, _file -> kind == 'qc' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
-        records.filter { kind, _file -> kind == 'previews' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
-        records.filter { kind, _file -> kind == 'logs' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
-        EVALUATE.out.metrics.map { _meta, json -> json }.collect(sort: { it.name }).ifEmpty([]),
-        EVALUATE.out.slices.filter { meta, _npz -> !meta.second }.map { _meta, npz -> npz }.collect(sort: { it.name }).ifEmpty([]),
-        records.filter { kind, _file -> kind == 'predictions' }.map { _kind, file -> file }.collect(sort: { it.name }).ifEmpty([]),
+        sorted(of_kind(records, 'folds')),
+        sorted(of_kind(records, 'excluded')),
+        sorted(of_kind(records, 'qc')),
+        sorted(of_kind(records, 'previews')),
+        sorted(of_kind(records, 'logs')),
+        sorted(EVALUATE.out.metrics.map { _meta, json -> json }),
+        sorted(EVALUATE.out.slices.filter { meta, _npz -> !meta.second }.map { _meta, npz -> npz }),
+        sorted(of_kind(records, 'predictions')),
         versions
     )
 }
