@@ -1,5 +1,6 @@
 """Training and fine-tuning as a user runs them: results, continuing bit for bit, faults before any computing."""
 
+import contextlib
 import csv
 import json
 import os
@@ -146,6 +147,54 @@ def test_a_state_of_another_run_is_never_used(data, tmp_path):
     left.write_bytes(left.read_bytes()[:1000])
     done = run(data, tmp_path / "a", *LONGER, "--checkpoint-dir", tmp_path / "states")
     assert done.returncode == 0 and "cannot be read, starting anew" in done.stdout
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a file system of so many bytes, where the user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(size: int):
+        told = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)]
+        if subprocess.run(told, capture_output=True).returncode:
+            pytest.skip("mounting a small file system needs root")
+        return place
+
+    yield mount
+    subprocess.run(["umount", str(place)], capture_output=True)
+
+
+def test_a_disk_too_small_for_the_state_is_named_before_the_first_step(data, tmp_path, small_disk):
+    done = run(data, tmp_path / "out", "--checkpoint-dir", small_disk(2**25))
+    bad_input(done, "checkpoint directory", "32 MiB of room", "two states")
+    assert "step" not in done.stdout
+
+
+@pytest.mark.parametrize("filled", ["states", "out"])
+def test_a_disk_that_fills_up_costs_one_line_and_nothing_that_was_learned(data, tmp_path, small_disk, filled):
+    """The state or the results meet a full disk; with room again, the run ends as if nothing had happened."""
+    whole = tmp_path / "whole"
+    assert run(data, whole, *LONGER).returncode == 0
+    places = {"states": tmp_path / "states", "out": tmp_path / "out"}
+    places[filled] = small_disk(2**27)
+    told = (data, places["out"], *LONGER, "--checkpoint-dir", places["states"])
+    process = start(*told)
+    process.wait_for("step")
+    filler = tmp_path / "disk" / "filler"
+    with filler.open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(2**16))
+    done = process.finish()
+    bad_input(done, "no room")
+    assert not [path for place in places.values() for path in place.rglob("*writing*")]
+    assert len(list(places["states"].glob("*.state.pt"))) == 1
+    filler.unlink()
+    done = run(*told)
+    assert done.returncode == 0 and "continuing at step" in done.stdout, done.stderr
+    for name in ("best.safetensors", "final.safetensors"):
+        assert same_weights(whole / name, places["out"] / name)
+    assert log(whole) == log(places["out"])
 
 
 def test_fine_tuning_takes_the_groups_patients(trained, data, tmp_path):

@@ -7,6 +7,7 @@ import click
 
 from synthct import __version__
 from synthct.errors import InputError
+from synthct.files import out_of_room
 
 
 class Tool(click.Command):
@@ -25,13 +26,11 @@ class Tool(click.Command):
             _die(name, fault.format_message())
         except InputError as fault:
             _die(name, str(fault))
-        except OSError as fault:
-            if fault.errno != 28:  # ENOSPC is the user's to mend; anything else is a bug that deserves its traceback
+        except Exception as fault:
+            if not out_of_room(fault):  # a full disk is the user's to mend; anything else deserves its traceback
                 raise
-            _die(
-                name,
-                f"no room left on the disk while writing {fault.filename or 'an output'}; nothing was half-written",
-            )
+            written = getattr(fault, "filename", None) or "an output"
+            _die(name, f"no room left on the disk while writing {written}; nothing was half-written")
         sys.exit(0)
 
 

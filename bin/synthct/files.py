@@ -1,6 +1,7 @@
 """Writing so that nothing half-written ever carries its final name."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -57,6 +58,18 @@ def write_text(path, text: str):
 def write_json(path, data):
     """Write JSON atomically, keys in the order given; NaN and infinities must have been made strings (see `plain`)."""
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def out_of_room(fault: BaseException | None) -> bool:
+    """Whether a full disk is behind `fault`, whichever library raised it.
+
+    torch hides the system's error behind one of its own, and safetensors has it in the text alone.
+    """
+    while fault is not None:
+        if getattr(fault, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(fault):
+            return True
+        fault = fault.__cause__ or fault.__context__
+    return False
 
 
 def plain(value):

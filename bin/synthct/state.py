@@ -7,6 +7,7 @@ name and a digest of its settings and data, so runs share a directory and a stat
 import os
 import platform
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 
 from synthct.checkpoint import load_torch
 from synthct.errors import InputError
+from synthct.files import out_of_room
 
 FORMAT = 1
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "adl", "memory"}  # an object appears whole or not at all
@@ -56,9 +58,31 @@ class StateFile:
             return None
         return state
 
+    def require_room(self, size: int):
+        """`InputError` when a disk has no room for a state of `size` bytes and the one that replaces it."""
+        if "file" not in self.files.protocol:
+            return
+        there = self.files.size(self.path) if self.files.exists(self.path) else 0
+        free = shutil.disk_usage(self.directory).free + there
+        if free < 2 * size:
+            raise InputError(
+                f"checkpoint directory {self.directory}: {free / 2**20:.0f} MiB of room, expected "
+                f"{size / 2**19:.0f} MiB for two states of this run (one stays until the next is whole)"
+            )
+
     def save(self, state: dict):
         """Write the state so that it is there whole, or the one before it still is."""
-        state = {"format": FORMAT, "digest": self.digest, **state}
+        try:
+            self._save({"format": FORMAT, "digest": self.digest, **state})
+        except Exception as fault:
+            if not out_of_room(fault):
+                raise
+            raise InputError(
+                f"checkpoint directory {self.directory}: no room for the state of step {state['step']}; the last one "
+                "written is whole: make room and run the same again to continue from it"
+            ) from None
+
+    def _save(self, state: dict):
         beside = f"{self.path}.{platform.node()}.{os.getpid()}.writing"
         if "file" in self.files.protocol:
             try:

@@ -119,6 +119,7 @@ class Trainer:
                 self._restore(state)
                 self._say(f"continuing at step {self.step} of {self.total}")
             if self.place.first:
+                self.run.state.require_room(self._size_of_state())
                 self.journal = Journal(self.run.out, self.rows)
             self.model.train()
             self._loop(self._parallel())
@@ -270,6 +271,10 @@ class Trainer:
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
+
+    def _size_of_state(self) -> int:
+        """Bytes, about: the weights, AdamW's two moments, and the best weights so far."""
+        return 4 * sum(one.nbytes for one in self.model.state_dict().values())
 
     def _restore(self, state: dict):
         self.model.load_state_dict(state["model"])
