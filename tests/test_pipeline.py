@@ -65,7 +65,7 @@ def write_sheet(place, *rows: dict):
     return place / "sheet.csv"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo(nextflow, root, tmp_path_factory):
     """The demo, once: real MR/CT patients, both registrations."""
     place = tmp_path_factory.mktemp("demo")
@@ -75,7 +75,7 @@ def demo(nextflow, root, tmp_path_factory):
     shutil.rmtree(place / "work")  # gigabytes of checkpoints
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cbct(nextflow, root, tmp_path_factory):
     """A short study of simulated CBCT, uninterrupted, with a copy of the code and a pair that cannot be registered."""
     place = tmp_path_factory.mktemp("cbct")
