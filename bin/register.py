@@ -31,7 +31,7 @@ from synthct.volume import Volume, read_mask, read_volume, resample, write_volum
 @click.option("--preset", default="paper", help="settings: a preset's name or a TOML file")
 @click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset")
 @click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset")
-@click.option("--seed", type=int, help="default: the preset's")
+@click.option("--seed", type=click.IntRange(0), help="default: the preset's")
 @click.option("--rigid/--no-rigid", default=None, help="a rigid stage first (default: the preset's choice)")
 @click.option("--device", type=click.Choice(CHOICES), default="auto")
 @click.option("--out-image", required=True, type=OUT, help="moving image on the fixed grid")

@@ -161,11 +161,31 @@ def test_verdict_says_what_the_matrix_says():
     assert said[0].startswith(
         "Changing only the registration of the test images moves a model's mean absolute error by up to 9.4 HU"
     )
-    assert said[0].endswith("changing only the registration it was trained on, by up to 5.9 HU.")
+    assert "the registration it was trained on, by up to 5.9 HU (IMPACT against Elastix, on Elastix" in said[0]
     assert "trained on IMPACT pairs: 68.0 ± 2.9 HU" in said[1]
     assert any(
         "IMPACT test images" in sentence and "10 of 10 patients" in sentence and "Holm" in sentence for sentence in said
     )
+
+
+def test_up_to_means_the_largest_difference_of_the_matrix():
+    """Also one that an arm without registration has a part in; which, is said."""
+    nine = FOUR | {("none", "impact"): 90.0, ("none", "elastix"): 80.0, ("impact", "none"): 65.0}
+    nine |= {("elastix", "none"): 70.0, ("none", "none"): 66.0}
+    rows = cells(nine)
+    tests = [test for test in comparisons(rows) if test["metric"] == "mae" and test["question"] == "model"]
+    largest = max(abs(test["mean_difference"]) for test in tests)
+    said = verdict(rows, comparisons(rows))[0]
+    assert largest > 20 and f"by up to {largest:.1f} HU (IMPACT against no registration, on IMPACT test" in said
+
+
+def test_a_p_value_that_could_have_been_smaller_does_not_blame_the_number_of_patients():
+    test = {"question": "model", "metric": "mae", "fixed": "impact", "a": "impact", "b": "elastix", "n": 8}
+    test |= {"mean_a": 60.0, "mean_b": 61.0, "mean_difference": -1.0, "a_better": 5, "b_better": 3}
+    rows = cells(FOUR, n=8)
+    for p, blamed in ((0.75, False), (0.07, True)):
+        text = " ".join(verdict(rows, [test | {"p_holm": p, "smallest_p_holm": 0.07}]))
+        assert "not significant" in text and ("too few patients" in text) == blamed
 
 
 def test_too_few_patients_are_said_to_be_too_few():

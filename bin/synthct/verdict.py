@@ -30,8 +30,8 @@ def verdict(rows: list[dict], tests: list[dict]) -> list[str]:
     if images and model:
         sentences.append(
             f"Changing only the registration of the test images moves a model's mean absolute error by up to "
-            f"{abs(images['mean_difference']):.1f} HU; changing only the registration it was trained on, by up to "
-            f"{abs(model['mean_difference']):.1f} HU."
+            f"{abs(images['mean_difference']):.1f} HU ({_between(images)}); changing only the registration it was "
+            f"trained on, by up to {abs(model['mean_difference']):.1f} HU ({_between(model)})."
         )
     sentences.append(_best(cells))
     sentences += [_detail(test) for test in (images, model) if test]
@@ -69,10 +69,17 @@ def _best(cells: list[dict]) -> str:
 
 
 def _largest(tests: list[dict], question: str) -> dict | None:
-    """The largest MAE difference of a question; "none" counts only where there are no two registrations to compare."""
+    """The largest MAE difference of a question."""
     some = [test for test in tests if test["question"] == question and test["metric"] == "mae"]
-    some = [test for test in some if "none" not in (test["a"], test["b"], test["fixed"])] or some
     return max(some, key=lambda test: abs(test["mean_difference"]), default=None)
+
+
+def _between(test: dict) -> str:
+    """Which two registrations a test compares, and what it holds fixed."""
+    where = (
+        f"with the model of {_pairs(test['fixed'])}" if test["question"] == IMAGES else f"on {_images(test['fixed'])}"
+    )
+    return f"{arm_name(test['a'])} against {arm_name(test['b'])}, {where}"
 
 
 def _detail(test: dict) -> str:
@@ -112,8 +119,8 @@ def _p(test: dict) -> str:
     text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     if p < LEVEL:
         return f"{text}, Holm-corrected"
-    if test["smallest_p_holm"] >= LEVEL:
-        return f"{text}, Holm-corrected; too few patients for a smaller one"
+    if test["smallest_p_holm"] >= LEVEL and p <= 1.01 * test["smallest_p_holm"]:
+        return f"{text}, Holm-corrected; not significant, too few patients for a smaller one"
     return f"{text}, Holm-corrected; not significant"
 
 

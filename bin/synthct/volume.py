@@ -44,7 +44,8 @@ class Grid:
             return f"size {_numbers(self.size)} against {_numbers(other.size)}"
         corner = np.array(self.size) - 1
         step = tolerance * min(self.spacing)
-        far = (np.array(self.origin) + self.matrix @ corner) - (np.array(other.origin) + other.matrix @ corner)
+        # the ends of the three edges: two cubes turned about their diagonal share its two ends
+        far = np.array(self.origin) - other.origin + ((self.matrix - other.matrix) * corner).T
         if np.abs(np.array(self.spacing) - other.spacing).max() * corner.max() > 10 * step:
             return f"spacing {_numbers(self.spacing)} against {_numbers(other.spacing)} mm"
         if np.abs(np.array(self.origin) - other.origin).max() > 10 * step:

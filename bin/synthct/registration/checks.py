@@ -13,8 +13,8 @@ SMALLEST_OVERLAP = 0.05  # part of the fixed mask that lies inside the moving im
 LARGEST_ANISOTROPY = 8.0  # longest over shortest voxel edge
 
 
-def check_pair(fixed: Volume, moving: Volume, mask: Volume):
-    """Raise `PairError` for images that no registration can use: too small, constant, too anisotropic, apart."""
+def check_images(fixed: Volume, moving: Volume):
+    """Raise `PairError` for images that no registration can use: too small, constant, too anisotropic."""
     for volume, name in ((fixed, "fixed image"), (moving, "moving image")):
         size, spacing = volume.grid.size, volume.grid.spacing
         if min(size) < SMALLEST_SIDE:
@@ -30,16 +30,30 @@ def check_pair(fixed: Volume, moving: Volume, mask: Volume):
             )
         if volume.array.max() == volume.array.min():
             raise PairError(f"{name}: constant (every voxel is {volume.array.flat[0]}), nothing to align")
+
+
+def check_mask(fixed: Volume, mask: Volume):
+    """Raise `PairError` for a mask (on the fixed grid) with too little in it."""
     inside = mask.array > 0
     if inside.sum() < SMALLEST_MASK:
         raise PairError(f"fixed mask: {int(inside.sum())} voxels inside, registration needs at least {SMALLEST_MASK}")
     if np.ptp(fixed.array[inside]) == 0:
         raise PairError("fixed image: constant inside the mask, nothing to align")
-    shared = (support(moving.grid, sitk.Transform(), fixed.grid) & inside).sum() / inside.sum()
+
+
+def overlap(fixed: Volume, moving: Volume, mask: Volume) -> float:
+    """Part of the mask (on the fixed grid) that lies inside the moving image as it is."""
+    inside = mask.array > 0
+    return float((support(moving, sitk.Transform(), fixed.grid) & inside).sum() / inside.sum())
+
+
+def check_overlap(fixed: Volume, moving: Volume, mask: Volume):
+    """Raise `PairError` for images that lie apart."""
+    shared = overlap(fixed, moving, mask)
     if shared < SMALLEST_OVERLAP:
         raise PairError(
             f"the images do not overlap: {shared:.1%} of the fixed mask lies inside the moving image "
-            f"(fixed {_box(fixed)}; moving {_box(moving)})"
+            f"(fixed {_box(fixed)}; moving {_box(moving)}); a rigid stage (--rigid) would start from their centres"
         )
 
 

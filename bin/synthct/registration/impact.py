@@ -15,7 +15,9 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from synthct.errors import InputError
 from synthct.registration import sampled, terms
+from synthct.registration.axes import on_axes_of
 from synthct.registration.bspline import ControlGrid, Smoothness
 from synthct.registration.points import RandomPoints, SubLattices
 from synthct.registration.prior import FoldingBarrier, unfolded
@@ -23,7 +25,7 @@ from synthct.registration.pyramid import content, extents, level_image, position
 from synthct.registration.rigid import align
 from synthct.registration.transform import as_composite
 from synthct.registration.warp import PointMap
-from synthct.volume import Volume
+from synthct.volume import Grid, Volume
 
 
 @dataclass
@@ -55,15 +57,16 @@ def register(
     generator = np.random.default_rng(seed)
     published = settings["published"] if settings["recipe"] == "published" else None
     settings = settings | (published or {})  # it has a range, levels, iterations, steps and a prior of its own
+    _check_levels(settings)
     sides = [
         _Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
-        _Side(moving, settings, moving_is, device),
+        _Side(moving, settings, moving_is, device, fixed.grid),
     ]
     inside = torch.as_tensor(mask.array, device=device).float()
     matrix, offset = np.eye(3), np.zeros(3)
     if settings["rigid"]["enabled"] if rigid is None else rigid:
         matrix, offset = align(sides, inside, settings["rigid"], device)
-    point_map = PointMap(fixed.grid, moving.grid, matrix, offset, sides[1].box, device)
+    point_map = PointMap(fixed.grid, sides[1].grid, matrix, offset, sides[1].box, device, sides[1].known)
     direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
     extract = sampled.extractors(published, device) if published else None
     prior = (settings["magnitude"], settings["stretching"], settings["bending"])
@@ -113,22 +116,51 @@ def _cooling(part: float) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * part))
 
 
-class _Side:
-    """One of the two images, prepared once: clipped, on the device; `at` smooths and resamples it for a level."""
+def _check_levels(settings: dict):
+    """One number a level in every list that goes by levels, each a possible one."""
+    wanted = len(settings["voxel_mm"])
+    if wanted == 0 or min(settings["voxel_mm"]) <= 0:
+        raise InputError(f"registration.impact.voxel_mm {settings['voxel_mm']}: expected numbers above 0, one a level")
+    for name in ("iterations", "step_mm", "grid_schedule", *([] if settings["recipe"] == "published" else ["stride"])):
+        if len(settings[name]) != wanted:
+            raise InputError(
+                f"registration.impact.{name} {settings[name]}: expected {wanted} numbers, one a level of voxel_mm "
+                f"{settings['voxel_mm']}"
+            )
+        if min(settings[name]) <= 0:
+            raise InputError(f"registration.impact.{name} {settings[name]}: expected numbers above 0")
+    if settings["grid_schedule"][-1] != 1:
+        raise InputError(
+            f"registration.impact.grid_schedule {settings['grid_schedule']}: expected 1 at its end, where the "
+            "control points are grid_mm apart"
+        )
 
-    def __init__(self, volume: Volume, settings: dict, role: str, device: str):
+
+class _Side:
+    """One of the two images, prepared once: clipped, on the device; `at` smooths and resamples it for a level.
+
+    With `like`, the fixed image's grid, it lies on that image's axes; `known` are then its voxels, None for all.
+    """
+
+    def __init__(self, volume: Volume, settings: dict, role: str, device: str, like: Grid | None = None):
         low, high = settings["clip_ct"] if role == "ct" or settings["image_is_ct_like"] else (-np.inf, np.inf)
+        stored, known = volume, None
+        if like is not None:
+            volume, known = on_axes_of(like, stored, min(settings["voxel_mm"]))
         array = np.clip(volume.array.astype(np.float32), low, high)
         self.array, self.grid, self.role = torch.as_tensor(array, device=device), volume.grid, role
         self.box = content(volume.array)
+        self.known = None if known is None else torch.as_tensor(known[None], device=device).float()
+        self._stored = self.array if known is None else torch.as_tensor(stored.array, device=device).clip(low, high)
 
-    def at(self, voxel_mm: float, sigma_mm: float) -> torch.Tensor:
+    def at(self, voxel_mm: float | tuple[float, float, float], sigma_mm: float) -> torch.Tensor:
         """The image (z, y, x) at a level's points."""
         return level_image(self.array, self.grid, positions(self.grid, voxel_mm), sigma_mm, self.box)
 
     def statistics(self) -> torch.Tensor:
         """[min, max, mean, sigma] of the whole image, as IMPACT hands them to an extractor."""
-        return torch.stack([self.array.min(), self.array.max(), self.array.mean(), self.array.std()])
+        whole = self._stored.float()
+        return torch.stack([whole.min(), whole.max(), whole.mean(), whole.std()])
 
     def direction(self) -> torch.Tensor:
         """The 3×3 direction cosines."""

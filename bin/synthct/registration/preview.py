@@ -4,6 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from synthct.files import atomic
+from synthct.orientation import orientation_of, to_lps
 from synthct.volume import Volume
 
 LARGEST = 256  # pixels
@@ -13,8 +14,11 @@ def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.n
     """Write an .npz with int16 arrays ``fixed``, ``before``, ``after`` and uint8 ``mask``, each (3, h, w).
 
     The planes (axial, coronal, sagittal) pass through the mask's middle, have square pixels, head up, and are padded
-    to a common h × w of at most 256 pixels.
+    to a common h × w of at most 256 pixels, whatever order the file keeps its axes in. Values that are not whole
+    numbers, or too large ones, are stretched to 0…1000, before and after alike.
     """
+    mask = orientation_of(fixed.grid).turn(mask)
+    fixed, before, after = (to_lps(volume) for volume in (fixed, before, after))
     centre = (
         [int(round(float(np.median(axis)))) for axis in np.nonzero(mask)]
         if mask.any()
@@ -36,9 +40,21 @@ def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.n
         for k, plane in enumerate(planes):
             top, left = (height - plane.shape[0]) // 2, (width - plane.shape[1]) // 2
             stack[k, top : top + plane.shape[0], left : left + plane.shape[1]] = plane
-        stacks[name] = np.rint(np.clip(stack, -32768, 32767)).astype(kind)
+        stacks[name] = stack if kind is np.int16 else stack.astype(kind)
+    for names in (("fixed",), ("before", "after")):
+        low, scale = _stretch([stacks[name] for name in names])
+        for name in names:
+            stacks[name] = np.rint(np.clip((stacks[name] - low) * scale, -32768, 32767)).astype(np.int16)
     with atomic(path) as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **stacks)
+
+
+def _stretch(stacks: list[np.ndarray]) -> tuple[float, float]:
+    """Offset and factor that fit values of any scale into int16; 0 and 1 where they fit already."""
+    low, high = np.percentile(np.stack(stacks), (0.1, 99.9))
+    if high - low > 100 and low >= -32768 and high <= 32767:
+        return 0.0, 1.0
+    return float(low), 1000.0 / max(float(high - low), 1e-12)
 
 
 def _plane(volume: Volume, axis: int, index: int, pixel: float, order: int) -> np.ndarray:

@@ -7,16 +7,17 @@ from synthct.registration.bspline import evaluate
 from synthct.volume import Grid
 
 
-def positions(grid: Grid, voxel_mm: float) -> list[np.ndarray]:
+def positions(grid: Grid, voxel_mm: float | tuple[float, float, float]) -> list[np.ndarray]:
     """Positions (mm from the first voxel centre) of a level's points along (z, y, x).
 
-    They are `voxel_mm` apart, or as the image where its voxels are larger, stretched so that first and last point lie
-    on the image's first and last voxel centre: coordinates scaled to -1..1 are then the same on every level.
+    They are `voxel_mm` apart (one number, or one along each of z, y, x), or as the image where its voxels are larger,
+    stretched so that first and last point lie on the image's first and last voxel centre: coordinates scaled to -1..1
+    are then the same on every level.
     """
     result = []
-    for n, spacing in zip(grid.size[::-1], grid.spacing[::-1], strict=True):
+    for n, spacing, step in zip(grid.size[::-1], grid.spacing[::-1], np.broadcast_to(voxel_mm, 3), strict=True):
         extent = (n - 1) * spacing
-        count = n if voxel_mm <= spacing else max(2, int(round(extent / voxel_mm)) + 1)
+        count = n if step <= spacing else max(2, int(round(extent / step)) + 1)
         result.append(np.linspace(0, extent, count))
     return result
 

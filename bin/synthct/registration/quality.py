@@ -27,10 +27,10 @@ def measures(
     after: Volume,
     mask: np.ndarray,
     displacement: Volume,
-    bodies: tuple[np.ndarray, np.ndarray, np.ndarray],
+    bodies: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
 ) -> dict:
     """The numbers of ``qc.json``. `before` and `after` are the moving image on the fixed grid; `mask` (z, y, x) is the
-    fixed mask where the moving image gives support; `bodies` are body masks of fixed, before and after."""
+    fixed mask where the moving image gives support; `bodies` are body masks of fixed, before and after, if known."""
     inside = mask > 0
     determinant = jacobian(displacement)[inside]
     length = np.linalg.norm(displacement.array, axis=-1)[inside]
@@ -47,8 +47,9 @@ def measures(
     }
     for name, moved in (("before", before), ("after", after)):
         result |= {f"{key}_{name}": value for key, value in similarity(fixed, moved, inside).items()}
-    body_fixed = bodies[0] & inside
-    result["body_dice_before"], result["body_dice_after"] = (_dice(body_fixed, body & inside) for body in bodies[1:])
+    if bodies:
+        for name, body in (("before", bodies[1]), ("after", bodies[2])):
+            result[f"body_dice_{name}"] = _dice(bodies[0] & inside, body & inside)
     return result
 
 

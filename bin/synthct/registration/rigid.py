@@ -55,7 +55,7 @@ class _Level:
         self.centre = torch.tensor(world.mean(0), dtype=torch.float32, device=device)
         self._points = torch.tensor(world, dtype=torch.float32, device=device) - self.centre
         self.radius = float(self._points.norm(dim=1).quantile(0.9)) if len(world) < 10**6 else 100.0
-        self._map = PointMap(fixed.grid, moving.grid, np.eye(3), np.zeros(3), moving.box, device)
+        self._map = PointMap(fixed.grid, moving.grid, np.eye(3), np.zeros(3), moving.box, device, moving.known)
         self._information = MutualInformation(BINS, _ends(self._values), _ends(self._moving))
 
     def __call__(self, parameters: torch.Tensor) -> torch.Tensor:

@@ -23,8 +23,10 @@ class MindTerm:
 
     def __init__(self, settings: dict, voxel_mm: float, sides):
         self.weight = settings["weight"]
+        # neighbours must be as far apart in both images: where the fixed one's voxels are larger, by those
+        steps = tuple(max(voxel_mm, spacing) for spacing in sides[0].grid.spacing[::-1])
         fixed, self._moving = (
-            mind(side.at(voxel_mm, settings[f"sigma_{side.role}_mm"]), settings["radius"], settings["dilation"])
+            mind(side.at(steps, settings[f"sigma_{side.role}_mm"]), settings["radius"], settings["dilation"])
             for side in sides
         )
         self._fixed = fixed.reshape(len(fixed), -1)

@@ -3,6 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 
+from synthct.registration.pyramid import content
 from synthct.volume import Grid, Volume, to_sitk
 
 
@@ -17,9 +18,10 @@ def displacement_field(transform: sitk.Transform, grid: Grid) -> Volume:
 def warp(moving: Volume, transform: sitk.Transform, grid: Grid, *, outside: float, order: int = 3) -> Volume:
     """`moving` on `grid` through `transform`: B-spline order 3, held to the moving range; order 0 for labels.
 
-    The voxel type is kept (integers are rounded); `outside` fills what lies beyond the moving image.
+    The voxel type is kept (integers are rounded) where it can hold `outside`, which fills what lies beyond the moving
+    image; else the smallest signed one takes its place.
     """
-    kind = moving.array.dtype
+    kind = _kind_for(moving.array, outside)
     image = to_sitk(moving)
     if order:
         image = sitk.Cast(image, sitk.sitkFloat32)
@@ -32,10 +34,11 @@ def warp(moving: Volume, transform: sitk.Transform, grid: Grid, *, outside: floa
     return Volume(result.astype(kind), grid)
 
 
-def support(moving: Grid, transform: sitk.Transform, grid: Grid) -> np.ndarray:
-    """Boolean (z, y, x): fixed voxels whose partner lies inside the moving image."""
-    ones = to_sitk(Volume(np.ones(moving.shape, np.uint8), moving))
-    return sitk.GetArrayFromImage(sitk.Resample(ones, _reference(grid), transform, sitk.sitkNearestNeighbor, 0)) > 0
+def support(moving: Volume, transform: sitk.Transform, grid: Grid) -> np.ndarray:
+    """Boolean (z, y, x): fixed voxels whose partner lies inside the moving image's content (no empty border slices)."""
+    shown = np.zeros(moving.grid.shape, np.uint8)
+    shown[tuple(slice(*ends) for ends in content(moving.array))] = 1
+    return warp(Volume(shown, moving.grid), transform, grid, outside=0, order=0).array > 0
 
 
 def as_composite(*transforms: sitk.Transform) -> sitk.CompositeTransform:
@@ -44,6 +47,13 @@ def as_composite(*transforms: sitk.Transform) -> sitk.CompositeTransform:
     for transform in reversed(transforms):  # SimpleITK applies the last added first
         composite.AddTransform(transform)
     return composite
+
+
+def _kind_for(array: np.ndarray, outside: float) -> np.dtype:
+    kind = array.dtype
+    if not np.issubdtype(kind, np.integer) or np.iinfo(kind).min <= outside <= np.iinfo(kind).max:
+        return kind
+    return np.dtype(np.int16 if array.max() <= np.iinfo(np.int16).max else np.int32)
 
 
 def _reference(grid: Grid) -> sitk.Image:

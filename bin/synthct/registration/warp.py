@@ -12,11 +12,21 @@ class PointMap:
     """Fixed points + displacement (mm, LPS) to the moving image's coordinates, -1..1 along (x, y, z).
 
     `matrix` and `offset` (LPS mm) are an affine map applied after the displacement: T(x) = matrix (x + u) + offset.
-    `box` is the moving image's content, index ranges along (z, y, x).
+    `box` is the moving image's content, index ranges along (z, y, x); `known` (z, y, x), where it is given, says which
+    of its voxels are of the image.
     """
 
-    def __init__(self, fixed: Grid, moving: Grid, matrix: np.ndarray, offset: np.ndarray, box, device="cpu"):
-        self.fixed = fixed
+    def __init__(
+        self,
+        fixed: Grid,
+        moving: Grid,
+        matrix: np.ndarray,
+        offset: np.ndarray,
+        box,
+        device="cpu",
+        known: torch.Tensor | None = None,
+    ):
+        self.fixed, self._known = fixed, known
         inverse = np.linalg.inv(np.array(moving.direction).reshape(3, 3))
         span = np.array(extents(moving)[::-1])
         self._to_unit = (2 / span)[:, None] * inverse
@@ -46,8 +56,9 @@ class PointMap:
 
     def inside(self, coordinates: torch.Tensor) -> torch.Tensor:
         """1.0 where coordinates (N, 3) lie in the moving image's content (half a voxel around it), else 0.0."""
-        within = (coordinates.detach() >= self._low) & (coordinates.detach() <= self._high)
-        return within.all(-1).to(coordinates.dtype)
+        coordinates = coordinates.detach()
+        within = ((coordinates >= self._low) & (coordinates <= self._high)).all(-1).to(coordinates.dtype)
+        return within if self._known is None else within * (sample(self._known, coordinates)[0] > 0.5)
 
 
 def sample(maps: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:

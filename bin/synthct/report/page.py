@@ -61,7 +61,8 @@ def render(parts: list[Section], verdict_sentences: list[str], cards: Cards | No
 def plain_verdict(inputs: Inputs) -> str:
     """The verdict for a terminal: its sentences, then each test patient's MAE beside the trivial predictors'."""
     lines = sentences(inputs)
-    rows = [row for row in inputs.rows if row["trained_on"] == row["tested_on"] and row.get("baselines")]
+    rows = of_chosen_checkpoint(inputs.rows)
+    rows = [row for row in rows if row["trained_on"] == row["tested_on"] and row.get("baselines")]
     if rows:
         form = "{:<16} {:<10} {:>10} {:>14} {:>14}"
         lines += ["", form.format("MAE (HU)", "arm", "sCT", "lookup table", "best constant")]
