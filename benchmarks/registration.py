@@ -28,6 +28,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 TOOL = Path(__file__).resolve().parents[1] / "bin" / "register.py"
+COLOURS = {"none": "0.75", "elastix": "#0072B2", "impact": "#E69F00"}  # of Okabe and Ito
 COLUMNS = ("modality", "case", "method", "mean", "median", "p95", "edges", "folding", "seconds", "cpu_seconds", "mib")
 
 
@@ -188,7 +189,7 @@ def _figure(rows: list[dict], path: Path):
     for number, method in enumerate(methods):
         own = {row["case"]: row["mean"] for row in rows if row["method"] == method}
         places = [k + (number - (len(methods) - 1) / 2) * 0.8 / len(methods) for k, n in enumerate(names) if n in own]
-        axis.bar(places, list(own.values()), 0.8 / len(methods), label=method)
+        axis.bar(places, list(own.values()), 0.8 / len(methods), label=method, color=COLOURS.get(method))
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right")
     axis.set_ylabel("mean landmark error (mm)")
     axis.legend()

@@ -171,7 +171,7 @@ def test_a_pair_that_cannot_be_registered_is_left_out_and_said(cbct):
     results = cbct[0] / "results"
     excluded = table(results / "registration" / "impact" / "excluded.csv")
     assert [row["patient"] for row in excluded] == ["BLANK"]
-    assert "registration failed: fixed mask" in excluded[0]["reason"]
+    assert "registration failed: fixed image: constant" in excluded[0]["reason"]
     assert {row["patient"] for row in table(results / "registration" / "impact" / "kept.csv")} == {
         "SIM_AB_TSG",
         "SIM_HN_034",
