@@ -22,7 +22,8 @@ workflow {
     // every fault of the parameters and of the sheet at once, before any task
     def sheet = InputCheck.run(params, projectDir)
     def faults = sheet.faults +
-        ClusterCheck.faults(params, workflow.profile, ClusterCheck.tasks(workflow.workDir), ClusterCheck.checkpoints(params, workflow.launchDir))
+        InputCheck.places('launch directory': workflow.launchDir, 'work directory': workflow.workDir) +
+        ClusterCheck.faults(params, workflow.profile, ClusterCheck.tasks(workflow.workDir), Checkpoints.directory(), projectDir.toString())
     if (faults) {
         error(InputCheck.text(faults))
     }
@@ -31,7 +32,7 @@ workflow {
     patients = channel.fromList(sheet.rows).map { row ->
         def meta = [
             patient: row.patient, region: row.region ?: '', center: row.center ?: '', split: row.split ?: '',
-            modality: params.modality, masked: row.mask as boolean,
+            modality: sheet.modality, masked: row.mask as boolean,
         ]
         [meta, row.image, row.ct ?: [], row.mask ?: [], row.sct ?: []]
     }
@@ -42,7 +43,7 @@ workflow {
         made = STUDY.out
     }
     else if (params.mode == 'predict') {
-        PREDICT_NEW(patients)
+        PREDICT_NEW(patients, sheet.modality)
         made = PREDICT_NEW.out
     }
     else {

@@ -18,13 +18,18 @@ from synthct.files import atomic, plain, write_json
 from synthct.metrics.image import HU_RANGE
 from synthct.orientation import orientation_of
 from synthct.slices import for_display, mid_slices
-from synthct.volume import read_volume
+from synthct.volume import read_volume, resample
 
 
 @tool("evaluate.py", help=__doc__)
 @click.option("--sct", required=True, type=VOLUME, help="synthetic CT, HU")
 @click.option("--ct", required=True, type=VOLUME, help="CT on the same grid, HU")
 @click.option("--mask", type=VOLUME, help="body mask on the same grid, inside > 0  [default: one is made from the CT]")
+@click.option(
+    "--resample-ct",
+    is_flag=True,
+    help="bring a CT of another grid onto the sCT's; voxels outside its field of view are not scored",
+)
 @click.option("--sct-seg", type=VOLUME, help="TotalSegmentator label map of the sCT")
 @click.option("--ct-seg", type=VOLUME, help="TotalSegmentator label map of the CT")
 @click.option("--region", default="", help="AB, TH, HN or a name of your own; chooses the classes scored")
@@ -47,6 +52,7 @@ def main(
     sct,
     ct,
     mask,
+    resample_ct,
     sct_seg,
     ct_seg,
     region,
@@ -74,6 +80,12 @@ def main(
         raise InputError(f"--hu-range {hu_range[0]:g} {hu_range[1]:g}: expected the lower end first")
     truth = read_volume(ct, "CT")
     notes = []
+    onto = read_volume(sct, "sCT").grid if resample_ct else truth.grid
+    away = truth.grid.differs_from(onto)
+    if away:
+        seen = resample(truth.with_array(np.ones(truth.grid.shape, np.uint8)), onto, order=0).array > 0
+        truth = resample(truth, onto, outside=-1024)
+        notes.append(f"CT: resampled (linear) onto the sCT's grid ({away}); no registration was done")
     volumes = {
         name: _on_grid(path, name, truth.grid, notes)
         for name, path in {"sCT": sct, "mask": mask, "uncertainty": uncertainty, "image": image}.items()
@@ -84,6 +96,10 @@ def main(
     else:
         inside = body_mask(truth, "ct").array > 0
         notes.append("mask: none given, made from the CT by threshold")
+    if away:
+        covered = float(seen[inside].mean()) if inside.any() else float("nan")
+        inside &= seen
+        notes.append(f"CT: covers {covered:.1%} of the mask, nothing is scored outside it")
     if not inside.any():
         notes.append("mask: empty, no voxel above 0")
     result = {
@@ -93,6 +109,8 @@ def main(
         "tested_on": tested_on,
         "checkpoint": checkpoint,
     }
+    if resample_ct:
+        result |= {"ct_resampled": bool(away), "ct_coverage": covered if away else 1.0}
     result |= evaluate(
         volumes["sCT"],
         truth.array,
@@ -106,10 +124,12 @@ def main(
         _write_slices(slices, volumes, truth, inside)
     del volumes["sCT"]
     if sct_seg:
-        labels = [
-            _on_grid(path, what, truth.grid, notes)
-            for path, what in ((sct_seg, "sCT label map"), (ct_seg, "CT label map"))
-        ]
+        labels = [_on_grid(sct_seg, "sCT label map", truth.grid, notes)]
+        if away:
+            labels.append(resample(read_volume(ct_seg, "CT label map"), onto, order=0).array)
+            labels = [np.where(seen, each, 0) for each in labels]
+        else:
+            labels.append(_on_grid(ct_seg, "CT label map", truth.grid, notes))
         result |= evaluate_labels(*labels, truth.grid.spacing[::-1], region)
     result["notes"] = notes
     for note in notes:

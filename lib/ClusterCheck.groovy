@@ -5,10 +5,10 @@ import nextflow.Global
 class ClusterCheck {
 
     /**
-     * Faults of a run with the `profiles` chosen ("gpu,k8s"), whose tasks meet in `workDir` and whose training keeps its
-     * state in `checkpoints` (absolute paths or URIs).
+     * Faults of a run with the `profiles` chosen ("gpu,k8s"), whose tasks meet in `workDir`, whose training keeps its
+     * state in `checkpoints` (absolute paths or URIs) and whose tools lie in `projectDir`.
      */
-    static List<String> faults(Map params, String profiles, String workDir, String checkpoints) {
+    static List<String> faults(Map params, String profiles, String workDir, String checkpoints, String projectDir) {
         Set<String> chosen = profiles.tokenize(',') as Set
         List<String> faults = []
         if ('awsbatch' in chosen) {
@@ -18,7 +18,7 @@ class ClusterCheck {
             if (!params.aws_bucket && !workDir.startsWith('s3://')) {
                 faults << 'parameter --aws_bucket: missing, -profile awsbatch needs s3://BUCKET/PREFIX for the work directory'
             }
-            if (params.mode == 'train' && !checkpoints.contains('://')) {
+            if (params.mode == 'train' && !Checkpoints.isUri(checkpoints)) {
                 faults << "checkpoint directory: found '${checkpoints}', expected a URI that every task can reach: give --outdir or --checkpoint_dir as s3://…".toString()
             }
         }
@@ -26,7 +26,7 @@ class ClusterCheck {
             if (!params.k8s_claim) {
                 faults << 'parameter --k8s_claim: missing, -profile k8s needs the volume claim that every task mounts'
             }
-            Map places = ['work directory': workDir] + (params.mode == 'train' ? ['checkpoint directory': checkpoints] : [:])
+            Map places = ['checkout': projectDir, 'work directory': workDir] + (params.mode == 'train' ? ['checkpoint directory': checkpoints] : [:])
             places.each { name, place ->
                 if (!place.contains('://') && !place.startsWith("${params.k8s_mount}/")) {
                     faults << "${name}: found '${place}', expected a place below --k8s_mount ${params.k8s_mount}".toString()
@@ -39,11 +39,5 @@ class ClusterCheck {
     /** Where the tasks' directories lie, as a URI or an absolute path: -bucket-dir where it is given, else the work directory. */
     static String tasks(Object workDir) {
         return ((Global.session?.bucketDir ?: workDir) as Path).toUriString()
-    }
-
-    /** Where training keeps its state: --checkpoint_dir, else OUTDIR/checkpoints; an absolute path or a URI. */
-    static String checkpoints(Map params, Object launchDir) {
-        String place = params.checkpoint_dir ?: "${params.outdir}/checkpoints"
-        return place.contains('://') ? place : (launchDir as Path).resolve(place).toString()
     }
 }

@@ -17,11 +17,60 @@ class InputCheck {
         evaluate: ['ct', 'sct'],
     ]
 
-    /** All faults of a run, and the sheet's rows: [faults: List<String>, rows: List<Map>]. */
+    /** What a path must not hold: a task's script would take the first for something else, the engine the second for a glob. */
+    private static final String QUOTING = /(?s).*['"$`\\\n\r].*/
+    private static final String GLOBBING = /(?s).*[*?\[\]{}].*/
+    private static final String PLAIN = 'a path without quotes, $, `, \\, line breaks and any of *?[]{}'
+
+    /** All faults of a run, the sheet's rows, and the modality: the one given, in predict mode else the bundle's. */
     static Map run(Map params, Path projectDir) {
-        Map sheet = params.input ? sheet(params.input, projectDir.resolve('assets/schema_input.json'), params.mode.toString()) : [faults: [], rows: []]
-        List<String> faults = InputCheck.params(params, projectDir.resolve('nextflow_schema.json')) + sheet.faults + study(params, sheet.rows)
-        return [faults: faults, rows: sheet.rows]
+        Map sheet = params.input && plain(params.input) ? sheet(params.input, projectDir.resolve('assets/schema_input.json'), params.mode.toString()) : [faults: [], rows: []]
+        Map model = params.mode == 'predict' ? model(params) : [faults: []]
+        def modality = params.modality ?: model.modality
+        List<String> faults = InputCheck.params(params, projectDir.resolve('nextflow_schema.json')) + sheet.faults + model.faults + study(params, sheet.rows)
+        if (!modality && !model.faults) {
+            faults << 'parameter --modality: missing, expected one of mr, cbct'
+        }
+        return [faults: faults, rows: sheet.rows, modality: modality]
+    }
+
+    static boolean plain(Object path) {
+        return !(path.toString() ==~ QUOTING) && !(path.toString() ==~ GLOBBING)
+    }
+
+    /** Faults of [name: directory] that the engine was started in or told of: its tasks' scripts name them. */
+    static List<String> places(Map<String, Object> places) {
+        return places.findAll { name, place -> place.toString() ==~ QUOTING }.collect { name, place ->
+            "${name}: found '${place}', expected a path without quotes, \$, `, \\ and line breaks".toString()
+        }
+    }
+
+    /** Faults of the bundle of predict mode, and its modality: [faults: List<String>, modality: String]. */
+    static Map model(Map params) {
+        if (!params.model) {
+            return [faults: ['parameter --model: missing, --mode predict needs a model bundle directory']]
+        }
+        if (!plain(params.model)) {
+            return [faults: [], modality: params.modality]
+        }
+        Path about = (Nextflow.file(params.model) as Path).resolve('bundle.json')
+        if (!Files.exists(about)) {
+            return [faults: ["parameter --model: found '${params.model}', expected a model bundle (a directory with bundle.json)".toString()]]
+        }
+        def found = null
+        try {
+            found = new JsonSlurper().parseText(about.text).modality
+        }
+        catch (Exception _fault) {
+            // said below: whatever it holds, it names no modality
+        }
+        if (!(found in ['mr', 'cbct'])) {
+            return [faults: ["parameter --model: found '${params.model}', whose bundle.json names no modality, mr or cbct".toString()]]
+        }
+        if (params.modality && params.modality != found) {
+            return [faults: ["parameter --modality: found '${params.modality}', expected ${found}, for which the bundle ${params.model} was made".toString()]]
+        }
+        return [faults: [], modality: found]
     }
 
     static String text(List<String> faults) {
@@ -44,6 +93,9 @@ class InputCheck {
                 return
             }
             String fault = mismatch(value, properties[key])
+            if (value && (isPath(properties[key]) || key == 'preset') && !plain(value)) {
+                fault = PLAIN
+            }
             if (fault) {
                 faults << "parameter --${key}: found '${value}', expected ${fault}".toString()
             }
@@ -100,7 +152,11 @@ class InputCheck {
                     }
                     return
                 }
-                if (rule.format in ['path', 'file-path', 'directory-path']) {
+                if (isPath(rule)) {
+                    if (!plain(value)) {
+                        faults << "${at}, column ${column}: found '${value}', expected ${PLAIN}".toString()
+                        return
+                    }
                     def place = value.contains('://') || value.startsWith('/') ? Nextflow.file(value) : path.parent.resolve(value)
                     if (!Files.exists(place as Path)) {
                         faults << "${at}, column ${column}: found '${value}', expected ${describe(rule)} that exists".toString()
@@ -134,15 +190,13 @@ class InputCheck {
     /** Faults that lie between parameters, or between the parameters and the sheet's rows. */
     static List<String> study(Map params, List<Map> rows) {
         List<String> faults = []
-        if (params.mode == 'predict' && !params.model) {
-            faults << 'parameter --model: missing, --mode predict needs a model bundle directory'
+        if (params.weights && plain(params.weights) && !Files.exists(Nextflow.file(params.weights) as Path)) {
+            faults << "parameter --weights: found '${params.weights}', expected a path that exists".toString()
         }
-        if (params.model && !Files.exists((Nextflow.file(params.model) as Path).resolve('bundle.json'))) {
-            faults << "parameter --model: found '${params.model}', expected a model bundle (a directory with bundle.json)".toString()
+        if (params.preset.toString().endsWith('.toml') && plain(params.preset) && !Files.isRegularFile(Presets.own(params) as Path)) {
+            faults << "parameter --preset: found '${params.preset}', expected a file that exists".toString()
         }
-        ['exclude', 'fold_lists', 'weights'].findAll { params[it] && !Files.exists(Nextflow.file(params[it]) as Path) }.each { name ->
-            faults << "parameter --${name}: found '${params[name]}', expected a path that exists".toString()
-        }
+        faults.addAll(names(params, rows*.patient as Set))
         List<String> arms = params.registration?.toString()?.tokenize(',') ?: []
         if (params.mode == 'train' && 'truth' in arms) {
             rows.findAll { !it.ct_aligned }.each { row ->
@@ -161,6 +215,37 @@ class InputCheck {
             }
         }
         return faults
+    }
+
+    /** Faults of the lists of patients, --exclude and --fold_lists: files that are there, with names of the sheet (`known`). */
+    private static List<String> names(Map params, Set<String> known) {
+        List<String> faults = []
+        Map<String, List<Path>> lists = [:]
+        if (params.exclude && plain(params.exclude)) {
+            lists.exclude = [Nextflow.file(params.exclude) as Path].findAll { Files.isRegularFile(it) }
+        }
+        if (params.fold_lists && plain(params.fold_lists)) {
+            lists.fold_lists = Files.isDirectory(Nextflow.file(params.fold_lists) as Path) ? Presets.lists(params) : []
+        }
+        lists.each { name, files ->
+            if (!files) {
+                String expected = name == 'exclude' ? 'a file of names that exists' : 'a directory with one .txt a fold'
+                faults << "parameter --${name}: found '${params[name]}', expected ${expected}".toString()
+            }
+            files.each { file ->
+                // read as bin/synthct/cohort.py reads them
+                List<String> named = file.text.replace('\uFEFF', '').readLines().findAll { it.trim() && !it.startsWith('#') }*.trim()
+                List<String> strange = known ? named - known : []
+                if (strange) {
+                    faults << "parameter --${name}, ${file.fileName}: found ${strange.take(3).collect { "'${it}'" }.join(', ')}${strange.size() > 3 ? " and ${strange.size() - 3} more" : ''}, expected patients of the samplesheet".toString()
+                }
+            }
+        }
+        return faults
+    }
+
+    private static boolean isPath(Map rule) {
+        return rule.format in ['path', 'file-path', 'directory-path']
     }
 
     /** What was expected where `value` breaks `rule`, or null. */

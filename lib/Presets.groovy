@@ -15,14 +15,25 @@ class Presets {
         checkpoint: 'inference.checkpoint',
     ]
 
-    /** Where the preset lies: conf/presets, or the place of a TOML file of the user's own. */
-    static Path directory(Object projectDir, Map params) {
-        return Nextflow.file(own(params) ? params.preset : "${projectDir}/conf/presets") as Path
+    /** The named presets' files, one by one: of a directory the engine would not see an edit. */
+    static List<Path> files(Object projectDir) {
+        return (projectDir as Path).resolve('conf/presets').toFile().listFiles().findAll { it.name.endsWith('.toml') }.sort()*.toPath()
     }
 
-    /** The preset's name, or the staged file's. */
+    /** The preset's name, or that of the user's own file; '' in predict mode where none is asked for: the bundle's numbers hold. */
     static String name(Map params) {
-        return own(params) ? Nextflow.file(params.preset).fileName.toString() : params.preset
+        Object file = own(params)
+        return file ? file.name : params.preset ?: (params.mode == 'predict' ? '' : 'paper')
+    }
+
+    /** The user's own TOML file, or []. */
+    static Object own(Map params) {
+        return params.preset.toString().endsWith('.toml') ? Nextflow.file(params.preset) : []
+    }
+
+    /** The user's own validation lists, one a fold, or []. */
+    static List<Path> lists(Map params) {
+        return params.fold_lists ? Nextflow.files("${params.fold_lists}/*.txt").sort { it.name } : []
     }
 
     /** All overrides as check.py reads them: "section.key=value;section.key=value". */
@@ -49,9 +60,5 @@ class Presets {
     static String json(Map settings, String... sections) {
         Map chosen = sections ? settings.subMap(['preset', 'modality'] + (sections as List)) : settings
         return JsonOutput.toJson(chosen)
-    }
-
-    private static boolean own(Map params) {
-        return params.preset.toString().endsWith('.toml')
     }
 }

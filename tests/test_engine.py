@@ -1,6 +1,10 @@
 """The engine's side: the newest syntax, and cohorts far larger than a test can compute."""
 
+import csv
+import json
 import re
+
+from synthct.settings import resolve
 
 
 def test_the_strict_syntax_runs_without_a_warning(nextflow, root, tmp_path):
@@ -24,3 +28,72 @@ def test_the_strict_syntax_runs_without_a_warning(nextflow, root, tmp_path):
 def test_help_and_version(nextflow, root, tmp_path):
     done = nextflow(tmp_path, "-q", "run", root / "main.nf", "--help")
     assert done.returncode == 0 and "--registration" in done.stdout and "samplesheet.csv" in done.stdout
+
+
+def stub(nextflow, root, place, *arguments) -> dict[str, set[str]]:
+    """Run the pipeline as a stub in `place`; the steps that it submitted and those it found cached."""
+    done = nextflow(place, "run", root / "main.nf", "-profile", "test,stub", "-stub-run", "-resume", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {kind: re.findall(rf"{kind} process > (\S+)", done.stdout) for kind in ("Submitted", "Cached")}
+    return {kind: {name.split(":")[-1] for name in names} for kind, names in found.items()}
+
+
+def demo_sheet(root, place, **more):
+    """The demo's sheet with absolute paths, from the last row to the first, and `more` columns."""
+    demo = root / "assets" / "demo"
+    with open(demo / "samplesheet_mr.csv") as file:
+        rows = list(csv.DictReader(file))[::-1]
+    with open(place, "w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *more])
+        writer.writeheader()
+        writer.writerows(row | {name: demo / row[name] for name in ("image", "ct", "mask")} | more for row in rows)
+    return place
+
+
+def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tmp_path):
+    """Another OUTDIR, another order of the sheet's rows, a number of the evaluation: nothing is trained again."""
+    study = ("--registration", "elastix", "--folds", "2")
+    first = stub(nextflow, root, tmp_path, *study, "--outdir", "one")
+    assert not first["Cached"] and {"TRAIN", "BUNDLE", "EVALUATE"} <= first["Submitted"]
+    (tmp_path / "sheets").mkdir()
+    sheet = demo_sheet(root, tmp_path / "sheets" / "turned.csv")
+    changed = (*study, "--outdir", "the other", "--input", sheet, "--set", "evaluation.hu_range=[-1000, 2000]")
+    again = stub(nextflow, root, tmp_path, *changed)
+    assert again["Submitted"] == {"CHECK", "EVALUATE", "REPORT"}
+    assert (tmp_path / "the other" / "models" / "elastix" / "bundle.json").exists()
+    patients = {path.name for path in (tmp_path / "the other" / "evaluation" / "patients").iterdir()}
+    assert len(patients) == 2 and (tmp_path / "the other" / "evaluation" / "patients.csv").exists()
+    trained = stub(nextflow, root, tmp_path, *changed, "--seed", "7")
+    assert {"FOLDS", "TRAIN"} <= trained["Submitted"]
+
+
+def test_a_bundle_replaced_in_place_predicts_again(nextflow, root, tmp_path):
+    """Under the same name another bundle: its patients are predicted anew, and its settings are the run's."""
+    bundle = tmp_path / "my model" / "bundle.json"
+    bundle.parent.mkdir()
+    place = ("--mode", "predict", "--model", bundle.parent, "--outdir", "out")
+    for flips, expected in (("none", "Submitted"), ("none", "Cached"), ("none,x", "Submitted")):
+        bundle.write_text(json.dumps(resolve("test", "mr", [f"inference.flips={flips}"]) | {"of": flips}))
+        assert "PREDICT" in stub(nextflow, root, tmp_path, *place)[expected]
+        said = json.loads((tmp_path / "out" / "pipeline_info" / "settings.json").read_text())
+        assert (said["preset"], said["modality"], said["inference"]["flips"]) == ("test", "mr", flips)
+    assert len(list((tmp_path / "out" / "sct" / "my_model").glob("*.mha"))) == 7
+    # the same settings, other weights
+    bundle.write_text(bundle.read_text().replace('"of": "none,x"', '"of": "others"'))
+    assert stub(nextflow, root, tmp_path, *place)["Submitted"] >= {"CHECK", "PREDICT"}
+
+
+def test_ones_own_preset_where_only_staged_files_are(nextflow, root, tmp_path):
+    """A TOML file that inherits a shipped preset, of whose name it is: the task has both as its own files."""
+    (tmp_path / "my own").mkdir()
+    own = tmp_path / "my own" / "test.toml"
+    own.write_text('inherit = "test"\n[inference]\nflips = "none"\n')
+    stub(nextflow, root, tmp_path, "--registration", "elastix", "--preset", own, "--outdir", "out")
+    assert (
+        json.loads((tmp_path / "out" / "pipeline_info" / "settings.json").read_text())["inference"]["flips"] == "none"
+    )
+    staged = {path.name for path in (tmp_path / "work").glob("*/*/presets/*.toml")}
+    assert staged == {"paper.toml", "released.toml", "test.toml"}
+    own.write_text('inherit = "test"\n[inference]\nflops = "none"\n')
+    done = nextflow(tmp_path, "run", root / "main.nf", "-profile", "test,stub", "-stub-run", "--preset", own)
+    assert done.returncode != 0 and "unknown key inference.flops" in done.stdout

@@ -97,6 +97,49 @@ def test_header_of_the_sct_is_taken_as_the_cts_and_that_is_said(evaluate):
     assert "origin" in scores["notes"][0] and "note" in process.stderr
 
 
+@pytest.fixture
+def raw_ct(files, tmp_path):
+    """The CT as a scanner leaves it: finer, wider, and of the sCT's twelve slices it saw six."""
+    grid = Grid((80, 80, 16), (1.0, 0.6, 1.0), (-15.0, 0.0, 20.0))
+    z, _, _ = np.indices(grid.shape)
+    write_volume(Volume((40 + 5 * z / 3).astype(np.float32), grid), tmp_path / "raw.mha")
+    write_volume(Volume(np.where(z > 6, 5, 0).astype(np.uint8), grid), tmp_path / "raw_labels.mha")
+    z, _, _ = np.indices(GRID.shape)
+    write_volume(Volume(np.where(z > 2, 5, 0).astype(np.uint8), GRID), tmp_path / "labels.mha")
+    return tmp_path / "raw.mha"
+
+
+def test_a_ct_of_another_grid_is_resampled_where_that_is_asked_for(evaluate, files, raw_ct):
+    bad_input(evaluate("--ct", raw_ct)[0], "sCT", "size")
+    process, scores = evaluate("--ct", raw_ct, "--resample-ct", "--image", files["image"])
+    assert process.returncode == 0, process.stderr
+    assert scores["mae"] == pytest.approx(10, abs=0.01), "the ramp of the CT, 10 HU below the sCT, in millimetres"
+    assert scores["ct_resampled"] is True and scores["ct_coverage"] == pytest.approx(6 / 12)
+    whole = evaluate()[1]["voxels"]
+    assert scores["voxels"] == whole / 2, "what the CT did not see is not scored"
+    assert any("resampled" in note and "no registration" in note for note in scores["notes"])
+    assert any("covers 50.0% of the mask" in note for note in scores["notes"])
+    process, scores = evaluate("--resample-ct")
+    assert (scores["ct_resampled"], scores["ct_coverage"], scores["voxels"], scores["notes"]) == (False, 1, whole, [])
+
+
+def test_labels_that_the_resampled_ct_did_not_see_do_not_count(evaluate, raw_ct):
+    labels = (
+        "--sct-seg",
+        raw_ct.with_name("labels.mha"),
+        "--ct-seg",
+        raw_ct.with_name("raw_labels.mha"),
+        "--region",
+        "AB",
+    )
+    _, scores = evaluate("--ct", raw_ct, "--resample-ct", *labels)
+    assert (scores["n_classes_scored"], scores["dice"], scores["hd95"]) == (1, 1, 0)
+    far = raw_ct.with_name("far.mha")
+    write_volume(Volume(np.zeros((4, 4, 4), np.int16), Grid((4, 4, 4), (1.0,) * 3, (900.0,) * 3)), far)
+    process, scores = evaluate("--ct", far, "--resample-ct")
+    assert process.returncode == 0 and scores["mae"] == "nan" and scores["ct_coverage"] == 0
+
+
 def test_bad_input_is_one_line_and_writes_nothing(evaluate, files, tmp_path):
     process, scores = evaluate(sct="shorter")
     bad_input(process, "sCT", "size", "40×36×11")

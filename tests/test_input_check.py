@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import bad_input
 
 HEADER = "patient,region,center,image,ct,mask,split"
 
@@ -92,13 +93,78 @@ def test_unknown_and_wrong_parameters(nextflow, root, sheet, tmp_path):
         assert text in said, f"{text!r} not in {said}"
 
 
-def test_predict_needs_a_bundle(nextflow, root, sheet, tmp_path):
+def predict(nextflow, root, directory, sheet, *arguments):
     path = sheet("P1,mr/STS_018/mr.mha", header="patient,image")
-    said = refuse(
-        nextflow, root, tmp_path, "--mode", "predict", "--input", path, "--modality", "mr", "--model", tmp_path
-    )
+    return refuse(nextflow, root, directory, "--mode", "predict", "--input", path, *arguments)
+
+
+def test_predict_needs_a_bundle(nextflow, root, sheet, tmp_path):
+    said = predict(nextflow, root, tmp_path, sheet, "--modality", "mr", "--model", tmp_path)
     assert "--model" in said and "bundle.json" in said
     assert "row" not in said.replace("arrow", ""), "a sheet without region and ct is good enough for predict"
+
+
+def test_the_bundle_fits_the_modality(nextflow, root, sheet, tmp_path):
+    (tmp_path / "bundle.json").write_text('{"modality": "cbct"}')
+    said = predict(nextflow, root, tmp_path, sheet, "--modality", "mr", "--model", tmp_path)
+    assert f"--modality: found 'mr', expected cbct, for which the bundle {tmp_path} was made" in said
+    (tmp_path / "bundle.json").write_text("{")
+    assert "whose bundle.json names no modality" in predict(nextflow, root, tmp_path, sheet, "--model", tmp_path)
+
+
+def test_paths_that_scripts_and_globs_would_misread(nextflow, root, sheet, tmp_path):
+    path = sheet(row("P1"), "P2,AB,A,mr/a[1].mha,mr/{a}.mha,mr/$(x).mha,train")
+    wrong = {"outdir": "it's", "checkpoint_dir": "a`b`", "weights": "w*", "exclude": 'a"b', "preset": "my{x}.toml"}
+    options = [word for name, value in wrong.items() for word in (f"--{name}", value)]
+    said = refuse(nextflow, root, tmp_path, "--input", path, "--modality", "mr", *options)
+    for name, value in wrong.items():
+        assert f"parameter --{name}: found '{value}', expected a path without quotes" in said, said
+    for column, value in {"image": "mr/a[1].mha", "ct": "mr/{a}.mha", "mask": "mr/$(x).mha"}.items():
+        assert f"column {column}: found '{value}', expected a path without quotes" in said, said
+    assert said.count("expected a path without") == 8
+    assert "--input: found" in refuse(nextflow, root, tmp_path, "--input", tmp_path / "[1].csv", "--modality", "mr")
+
+
+def test_a_launch_directory_that_no_script_can_name(nextflow, root, sheet, tmp_path):
+    (tmp_path / "it's").mkdir()
+    arguments = ("--input", sheet(row("P1"), row("P2")), "--modality", "mr", "--preset", "test")
+    said = refuse(nextflow, root, tmp_path / "it's", *arguments)
+    assert "launch directory: found" in said and "work directory: found" in said
+
+
+def test_half_an_image_is_refused(nextflow, root, sheet, tmp_path):
+    """Only the file that the sheet names reaches a task: a header whose voxels lie in another is none."""
+    (tmp_path / "a.mhd").touch()
+    (tmp_path / "a.nhdr").touch()
+    said = refuse(nextflow, root, tmp_path, "--input", sheet("P1,AB,A,a.mhd,a.nhdr,,train"), "--modality", "mr")
+    assert "column image: found 'a.mhd'" in said and "column ct: found 'a.nhdr'" in said
+
+
+def test_lists_of_names_must_name_the_sheets_patients(nextflow, root, sheet, tmp_path):
+    arguments = ("--input", sheet(*(row(f"P{n}") for n in range(5))), "--modality", "mr", "--preset", "test")
+    (tmp_path / "excluded.txt").write_text("# not these\nP1\nP9\n")
+    (tmp_path / "empty").mkdir()
+    said = refuse(
+        nextflow, root, tmp_path, *arguments, "--exclude", tmp_path / "excluded.txt", "--fold_lists", tmp_path / "empty"
+    )
+    assert "--exclude, excluded.txt: found 'P9', expected patients of the samplesheet" in said
+    assert "expected a directory with one .txt a fold" in said
+    (tmp_path / "empty" / "fold_0.txt").write_text("P0\nQ1\n")
+    said = refuse(nextflow, root, tmp_path, *arguments, "--fold_lists", tmp_path / "empty")
+    assert "--fold_lists, fold_0.txt: found 'Q1'" in said and "'P0'" not in said
+    said = refuse(nextflow, root, tmp_path, *arguments, "--fold_lists", tmp_path / "excluded.txt")
+    assert "expected a directory with one .txt a fold" in said
+
+
+def test_check_draws_with_the_lists_and_a_holdout_is_somebody(run_tool, root, sheet, tmp_path):
+    """What CHECK, the first task, refuses: lists that overlap, and a fraction that rounds to nobody."""
+    common = ["check.py", "--sheet", sheet(*(row(f"P{n}") for n in range(4))), "--modality", "mr", "--preset", "test"]
+    common += ["--set", "folds.holdout=0", "--out", tmp_path / "settings.json"]
+    (tmp_path / "a.txt").write_text("P0\nP1\n")
+    (tmp_path / "b.txt").write_text("P1\nP2\n")
+    assert run_tool(*common, "--list", tmp_path / "a.txt").returncode == 0
+    bad_input(run_tool(*common, "--list", tmp_path / "a.txt", "--list", tmp_path / "b.txt"), "'P1' stands in two")
+    bad_input(run_tool(*common, "--set", "folds.holdout=0.1"), "holdout 0.1: of 4 patients that is nobody")
 
 
 def test_nf_core_finds_no_fault(root):

@@ -18,6 +18,7 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
+from conftest import copy_checkout
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "profiles"))
@@ -85,6 +86,8 @@ def runs(tmp_path_factory, nextflow, kubernetes):
     def run(profile: str):
         directory = base / profile.replace(",", "-")
         directory.mkdir()
+        # tasks of Kubernetes find the checkout on the claim
+        checkout = copy_checkout(directory) if "k8s" in profile else ROOT
         configs = [limits] + ([ROOT / "tests/profiles/probe.config"] if "awsbatch" in profile else [])
         study = f"--input {base}/sheet.csv --modality mr --registration elastix,impact --preset test"
         study = [
@@ -97,7 +100,7 @@ def runs(tmp_path_factory, nextflow, kubernetes):
         study += [word for config in configs for word in ("-c", config)]
         done = nextflow(
             directory,
-            *("run", ROOT / "main.nf", "-stub-run", "-profile", profile, *study),
+            *("run", checkout / "main.nf", "-stub-run", "-profile", profile, *study),
             PATH=f"{ROOT}/tests/profiles/bin:{os.environ['PATH']}",
             NXF_OPTS="-XX:TieredStopAtLevel=1",
             NXF_SYNTAX_PARSER="v1",
@@ -169,6 +172,17 @@ def test_container_engines(runs, images, profile, engine, flag):
         assert ".venv" not in task.run, "the checkout's own environment is not for containers"
 
 
+@pytest.mark.parametrize(("profile", "limit"), [("gpu,docker", 1), ("docker", 0), ("slurm,gpu", 0)])
+def test_one_task_a_gpu_step_where_nothing_else_counts_gpus(tmp_path, nextflow, profile, limit):
+    """On this machine GPU steps run one task at a time; without GPUs, and where a scheduler gives them out, many."""
+    preview = ("-preview", "-profile", f"test,{profile}", "--queue", "queue")
+    done = nextflow(tmp_path, "run", ROOT / "main.nf", *preview, version="25.04.4", NXF_SYNTAX_PARSER="v1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.findall(r"Creating process '(\S+)': maxForks=(\d+)", (tmp_path / ".nextflow.log").read_text())
+    forks = {name.split(":")[-1]: int(number) for name, number in found}
+    assert forks == {step: limit if step in NETWORK else 0 for step in STEPS}
+
+
 def test_slurm(runs):
     """Partition, account, resources, and a GPU for GPU tasks alone."""
     for task in runs["gpu,slurm,apptainer"]:
@@ -189,6 +203,7 @@ def test_aws_batch(runs, images):
         assert facts["container"] == images[task.step]
         assert (facts["cpus"], facts["memory"]) == (CPUS.get(task.step, 1), 4 * CPUS.get(task.step, 1))
         assert facts["queue"] == ("gpu-queue" if wants_gpu(task) else "cpu-queue")
+        assert not facts["forks"], "Batch itself gives out the GPUs"
         assert facts["accelerator"] == (1 if wants_gpu(task) else None)
         assert facts["containerOptions"] == ("--shm-size 1g" if task.step in NETWORK else None)
         assert facts["aws"]["region"] == "eu-central-1"
@@ -280,6 +295,7 @@ def test_faults_of_a_cluster(tmp_path, nextflow):
         "--k8s_claim: missing",
         "--aws_bucket: missing",
         f"checkpoint directory: found '{tmp_path}/results/checkpoints'",
+        f"checkout: found '{ROOT}', expected a place below --k8s_mount /workspace",
         f"work directory: found '{tmp_path}/work', expected a place below --k8s_mount /workspace",
     ):
         assert fault in done.stdout, done.stdout

@@ -6,18 +6,21 @@ include { PREDICT } from '../modules/local/predict'
 workflow PREDICT_NEW {
     take:
     patients // [meta, image, ct, mask, sct]; ct and mask may be []
+    modality // of the images and of the bundle
 
     main:
     sheet = file(params.input)
-    CHECK(sheet, Presets.directory(projectDir, params), Presets.name(params), params.modality, Presets.overrides(params), false)
+    bundle = file(params.model)
+    arm = Bundles.name(bundle)
+    CHECK(sheet, Presets.files(projectDir), Presets.name(params), Presets.own(params), bundle.resolve('bundle.json'), [], modality, Presets.overrides(params), false)
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
-    bundle = file(params.model)
     batches = patients
         .toSortedList { a, b -> a[0].patient <=> b[0].patient }
         .flatMap { rows ->
             Batches.cut(rows.collect { [it[0], it[1], it[3]] }, params.predict_batch as int).collect { number, metas, images, masks ->
-                [[arm: bundle.name, kind: 'native', batch: number, place: bundle.name], bundle, metas, images, masks]
+                def meta = [arm: arm, kind: 'native', batch: number, place: arm, modality: modality, digest: Bundles.digest(bundle)]
+                [meta, bundle, metas, images, masks]
             }
         }
     PREDICT(batches, settings.map { chosen -> Presets.json(chosen, 'inference') }, params.dicom)
@@ -32,7 +35,7 @@ workflow PREDICT_NEW {
         .join(own_masks, remainder: true)
         .filter { row -> row[1] }
         .map { _patient, meta, image, ct, mask, sct, uncertainty, own ->
-            def about = [patient: meta.patient, region: meta.region, trained: bundle.name, tested: 'given']
+            def about = [patient: meta.patient, region: meta.region, trained: arm, tested: 'given', resample: true]
             [about, sct, uncertainty, image, ct, mask ?: own ?: [], []]
         }
     cts = with_ct.map { _meta, _image, ct, _mask, _sct -> ct }

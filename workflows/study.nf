@@ -20,8 +20,9 @@ workflow STUDY {
     arms = params.registration.tokenize(',')
     weights = params.weights ? file(params.weights) : []
     sheet = file(params.input)
+    lists = Presets.lists(params)
 
-    CHECK(sheet, Presets.directory(projectDir, params), Presets.name(params), params.modality, Presets.overrides(params), true)
+    CHECK(sheet, Presets.files(projectDir), Presets.name(params), Presets.own(params), [], lists, params.modality, Presets.overrides(params), true)
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
     // ---- register: every patient in every arm, by the arm's convention of which image is deformed
@@ -71,23 +72,21 @@ workflow STUDY {
     // ---- folds: one draw for all arms, the exclusions taken out of each arm's own lists
     FOLDS(
         CURATE.out.lists.map { arm, _kept, excluded -> [arm, excluded] },
-        sheet,
-        params.fold_lists ? files("${params.fold_lists}/*.txt").sort { it.name } : [],
+        patients.map { meta, _image, _ct, _mask, _sct -> meta }.toList().map { metas -> Cohort.csv(metas) },
+        lists,
         settings.map { chosen -> Presets.json(chosen, 'folds') }
     )
     training = cases.join(FOLDS.out.plan) // [arm, case directories, folds.json]
 
     // ---- train: the global model of each fold, then the region groups from its best checkpoint
-    checkpoints = ClusterCheck.checkpoints(params, workflow.launchDir)
-    if (!checkpoints.contains('://')) {
-        file(checkpoints).mkdirs() // containers mount it, so it must be there, and this user's
+    if (Checkpoints.mount()) {
+        file(Checkpoints.mount(), glob: false).mkdirs() // containers mount it, so it must be there, and this user's
     }
     TRAIN(
         training.flatMap { arm, dirs, plan ->
             Plan.folds(plan).collect { fold -> [[arm: arm, fold: fold], dirs, plan] }
         },
         settings.map { chosen -> Presets.json(chosen, 'training') },
-        checkpoints,
         weights
     )
     FINETUNE(
@@ -101,7 +100,6 @@ workflow STUDY {
                 }
             },
         settings.map { chosen -> Presets.json(chosen, 'training', 'finetuning') },
-        checkpoints,
         weights
     )
 
@@ -117,7 +115,7 @@ workflow STUDY {
             .groupTuple()
             .map { key, models -> [key.toString(), models.sort { it.name }] }
             .join(FOLDS.out.plan),
-        settings.map { chosen -> Presets.json(chosen) }
+        settings.map { chosen -> Presets.json(chosen, 'preprocessing', 'training', 'inference') }
     )
     BASELINES(training)
 

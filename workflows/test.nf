@@ -43,7 +43,7 @@ workflow TEST {
     PREDICT(
         bundles.combine(batches).combine(checkpoints).map { arm, bundle, meta, metas, images, masks, checkpoint, number ->
             def place = (meta.kind == 'native' ? arm : "${arm}/on_${meta.kind}") + (number ? "/${checkpoint}" : '')
-            [meta + [arm: arm, place: place, checkpoint: checkpoint, second: number > 0], bundle, metas, images, masks]
+            [meta + [arm: arm, place: place, modality: params.modality, checkpoint: checkpoint, second: number > 0], bundle, metas, images, masks]
         },
         settings.map { chosen -> Presets.json(chosen, 'inference') },
         params.dicom

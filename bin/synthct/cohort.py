@@ -77,6 +77,8 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
         raise InputError(
             f"holdout {holdout}: the sheet has {len(patients)} patients, nothing would be left to train on"
         )
+    if count == 0:
+        raise InputError(f"holdout {holdout}: of {len(patients)} patients that is nobody; give a count, or 0")
     strata = _strata(patients)
     shares = {key: count * len(members) / len(patients) for key, members in strata.items()}
     taken = {key: int(share) for key, share in shares.items()}

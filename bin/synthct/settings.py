@@ -17,25 +17,46 @@ from synthct.errors import InputError
 MODALITIES = ("mr", "cbct")
 CHECKPOINTS = ("best", "final")
 SECTIONS = ("registration", "curation", "preprocessing", "folds", "training", "finetuning", "inference", "evaluation")
+ANY_NAME = ("region", "models")  # tables whose keys are names of the user's choice
 PRESETS = Path(__file__).resolve().parents[2] / "conf" / "presets"
 
 
-def resolve(preset: str | Path, modality: str, overrides: list[str] | tuple[str, ...] = ()) -> dict:
+def resolve(
+    preset: str | Path, modality: str, overrides: list[str] | tuple[str, ...] = (), presets: Path = PRESETS
+) -> dict:
     """The settings of `preset` (a name or a TOML file) for one modality, with `overrides` ("section.key=value").
 
     Returns {"preset": str, "modality": str, <section>: {...}} with the modality's subtables merged in and the
-    region subtables kept for `for_region`. Raises `InputError` for an unknown preset, modality, key or a value of
-    another type than the preset's.
+    region subtables kept for `for_region`. Named presets lie in `presets`. Raises `InputError` for an unknown preset,
+    modality or key, or a value of another type than the preset's.
     """
     if modality not in MODALITIES:
         raise InputError(f"modality {modality!r}: expected one of {', '.join(MODALITIES)}")
-    tree = _merge_modality(_load(preset), modality)
+    tree = _merge_modality(_load(preset, Path(presets)), modality)
     for override in overrides:
         _apply(tree, override)
-    unknown = sorted(set(tree) - set(SECTIONS))
-    if unknown:
-        raise InputError(f"preset {preset}: unknown section {unknown[0]!r}, expected {', '.join(SECTIONS)}")
     return {"preset": Path(preset).stem, "modality": modality, **tree}
+
+
+def of_bundle(path, overrides: list[str], preset: str | Path | None = None, presets: Path = PRESETS) -> dict:
+    """What predicting with a bundle goes by: its preprocessing and inference as its bundle.json (`path`) says.
+
+    `overrides` of inference are laid over it, and before them the inference section of `preset` where one is given.
+    """
+    about = load(path)
+    if not isinstance(about, dict) or not {"preset", "modality", "preprocessing", "inference"} <= set(about):
+        raise InputError(f"bundle {path}: no bundle.json of a model bundle")
+    tree = resolve(preset or "paper", about["modality"], presets=presets)
+    if preset is None:
+        tree["inference"] |= about["inference"]
+    tree = overridden(tree, overrides)
+    return {
+        "preset": tree["preset"] if preset else about["preset"],
+        "modality": about["modality"],
+        "preprocessing": about["preprocessing"],
+        "inference": tree["inference"],
+        "evaluation": tree["evaluation"],
+    }
 
 
 def for_region(section: dict, region: str | None) -> dict:
@@ -86,20 +107,81 @@ def overridden(tree: dict, overrides: list[str] | tuple[str, ...]) -> dict:
     return tree
 
 
-def _load(preset: str | Path) -> dict:
-    path = Path(preset) if str(preset).endswith(".toml") else PRESETS / f"{preset}.toml"
+def _load(preset: str | Path, presets: Path, heirs: tuple[Path, ...] = ()) -> dict:
+    path = Path(preset) if str(preset).endswith(".toml") else presets / f"{preset}.toml"
     if not path.is_file():
-        known = sorted(p.stem for p in PRESETS.glob("*.toml"))
+        known = sorted(p.stem for p in presets.glob("*.toml"))
         raise InputError(f"preset {preset!r}: not found, expected one of {', '.join(known)} or a .toml file")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise InputError(f"preset {path}: not valid TOML ({fault})") from None
     parent = tree.pop("inherit", None)
-    if parent is None:
-        return tree
-    beside = path.parent / f"{parent}.toml"
-    return _merged(_load(beside if beside.is_file() else parent), tree)
+    if parent is not None:
+        # a file beside it comes first, but never itself: one's own paper.toml may start from "paper"
+        heirs += (path.resolve(),)
+        places = [place / f"{parent}.toml" for place in (path.parent, presets)]
+        found = next((place for place in places if place.is_file() and place.resolve() not in heirs), None)
+        if found is None and any(place.is_file() for place in places):
+            raise InputError(f"preset {path}: inherits {parent!r}, which inherits it in turn")
+        base = _load(found or parent, presets, heirs)
+        _check(path, tree, base)
+        return _merged(base, tree)
+    if absent := sorted(set(SECTIONS) - set(tree)):
+        raise InputError(f'preset {path}: no section {absent[0]!r}; does inherit = "paper" stand at its beginning?')
+    paper = (presets / "paper.toml").resolve()
+    if path.resolve() != paper:
+        _check(path, tree, _load(paper, presets))
+    return tree
+
+
+def _check(path: Path, tree: dict, base: dict):
+    """Refuse what `base`, the preset that `tree` starts from, does not know, or knows as something else."""
+    if unknown := sorted(set(tree) - set(SECTIONS)):
+        raise InputError(f"preset {path}: unknown section {unknown[0]!r}, expected {', '.join(SECTIONS)}")
+    for section, table in tree.items():
+        # fine-tuning takes whatever training does
+        known = [base[name] for name in ({section, "training"} if section == "finetuning" else {section})]
+        _check_table(path, section, table, known)
+
+
+def _check_table(path: Path, name: str, table, known: list):
+    """`known` are the tables whose keys this one may have."""
+    if not isinstance(table, dict):
+        raise InputError(f"preset {path}: {name} is {table!r}, expected a table")
+    known = [part for one in known for part in _layers(one)]
+    for key, value in table.items():
+        at = f"{name}.{key}"
+        if key in MODALITIES:
+            _check_table(path, at, value, known)
+        elif key in ANY_NAME:
+            inner = known if key == "region" else [one for part in known for one in part.get(key, {}).values()]
+            for free, content in value.items() if isinstance(value, dict) else [("", value)]:
+                _check_table(path, f"{at}.{free}".rstrip("."), content, inner)
+        else:
+            found = [part[key] for part in known if key in part]
+            if not found:
+                near = difflib.get_close_matches(key, {each for part in known for each in part}, 1)
+                hint = f", did you mean {name}.{near[0]}?" if near else ""
+                raise InputError(f"preset {path}: unknown key {at}{hint}")
+            if isinstance(found[0], dict):
+                _check_table(path, at, value, found)
+            elif not _fits(value, found[0]):
+                raise InputError(f"preset {path}: {at}: {value!r} is not of the type of its default {found[0]!r}")
+
+
+def _layers(table: dict) -> list[dict]:
+    """A table and those that are laid over it, by modality and region, at any depth: together they know its keys."""
+    over = [table[name] for name in MODALITIES if isinstance(table.get(name), dict)]
+    over += table.get("region", {}).values()
+    return [table, *(part for one in over for part in _layers(one))]
+
+
+def _fits(value, old) -> bool:
+    """Whether `value` is of the type of `old`; whole numbers serve as floats, and lists are told by their elements."""
+    if isinstance(old, list) and isinstance(value, list):
+        return all(_fits(each, old[0]) or _fits(old[0], each) for each in value) if old else True
+    return type(value) is type(old) or (isinstance(old, float) and type(value) is int)
 
 
 def _merged(base: dict, over: dict) -> dict:

@@ -1,6 +1,6 @@
 // The first task of every run: settings resolved and recorded, the plan of test and folds drawn once for trial.
 process CHECK {
-    tag "${preset}"
+    tag "${preset ?: 'as bundled'}"
     label 'process_single'
     container "${ContainerImage.of(projectDir, params.container_registry, 'check')}"
     cache 'deep' // by content: a touched sheet or preset starts nothing anew
@@ -8,8 +8,11 @@ process CHECK {
 
     input:
     path sheet
-    path presets
-    val preset
+    path presets, stageAs: 'presets/*'
+    val preset // a name; with `own` its file; '' for what the bundle says
+    path own, stageAs: 'own/*'
+    path bundle, stageAs: 'bundle/*' // bundle.json of predict mode, or []
+    path lists, stageAs: 'lists/*'
     val modality
     val overrides
     val plan
@@ -19,23 +22,27 @@ process CHECK {
     path 'versions.yml', emit: versions
 
     script:
-    def file = preset.endsWith('.toml') ? preset : "${presets}/${preset}.toml"
+    def given = [
+        preset ? "--preset ${own ?: preset}" : '', bundle ? "--bundle ${bundle}" : '', plan ? '--plan' : '--no-plan',
+    ] + [lists].flatten().collect { "--list ${it}" }
     """
     # code ${task.ext.code}
     check.py ${task.ext.args} \\
         --sheet ${sheet} \\
-        --preset ${file} \\
+        --presets presets \\
         --modality ${modality} \\
         --set '${overrides}' \\
-        ${plan ? '--plan' : '--no-plan'} \\
+        ${given.join(' ')} \\
         --out settings.json
     versions.py --process ${task.process}
     """
 
     stub:
-    def file = preset.endsWith('.toml') ? preset : "${presets}/${preset}.toml"
+    def given = [
+        preset ? "--preset ${own ?: preset}" : '', bundle ? "--bundle ${bundle}" : '', plan ? '--plan' : '--no-plan',
+    ] + [lists].flatten().collect { "--list ${it}" }
     """
-    check.py --sheet ${sheet} --preset ${file} --modality ${modality} --set '${overrides}' ${plan ? '--plan' : '--no-plan'} --out settings.json
+    check.py --sheet ${sheet} --presets presets --modality ${modality} --set '${overrides}' ${given.join(' ')} --out settings.json
     touch versions.yml
     """
 }

@@ -25,6 +25,7 @@ process EVALUATE {
     evaluate.py ${task.ext.args} \\
         --sct ${sct} \\
         --ct ${ct} \\
+        ${meta.resample ? '--resample-ct' : ''} \\
         ${mask ? "--mask ${mask}" : ''} \\
         ${image ? "--image ${image}" : ''} \\
         ${uncertainty ? "--uncertainty ${uncertainty}" : ''} \\

@@ -5,12 +5,11 @@ process FINETUNE {
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'finetune')}"
     ext code: { CodeDigest.of(projectDir, 'finetune.py') },
-        mount: { checkpoint_dir.contains('://') ? null : checkpoint_dir } // what a container must show besides the task's files
+        mount: { Checkpoints.mount() } // what a container must show besides the task's files
 
     input:
     tuple val(meta), path(init), path(cases, stageAs: 'cases/*'), path(folds)
     val settings
-    val checkpoint_dir
     path weights // of the perceptual loss's encoders, a directory, or []
 
     output:
@@ -35,7 +34,7 @@ process FINETUNE {
         --fold ${meta.fold} \\
         --arm ${meta.arm} \\
         --settings settings.json \\
-        --checkpoint-dir ${checkpoint_dir}/${name} \\
+        --checkpoint-dir '${Checkpoints.directory()}/${name}' \\
         --out ${name}
     cp ${name}/log.csv ${name}.csv
     versions.py --process ${task.process} torch segmentation-models-pytorch numpy

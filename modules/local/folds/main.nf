@@ -8,7 +8,7 @@ process FOLDS {
 
     input:
     tuple val(arm), path(excluded)
-    path sheet
+    val cohort // CSV: patient, region, center, split
     path lists, stageAs: 'lists/*'
     val settings
 
@@ -24,8 +24,11 @@ process FOLDS {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
+    cat > cohort.csv <<'CSV'
+    ${cohort.replace('\n', '\n    ')}
+    CSV
     folds.py ${task.ext.args} \\
-        --sheet ${sheet} \\
+        --sheet cohort.csv \\
         --excluded ${excluded} ${given} \\
         --settings settings.json \\
         --out ${arm}__folds.json \\
@@ -38,7 +41,10 @@ process FOLDS {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    folds.py --sheet ${sheet} --settings settings.json --out ${arm}__folds.json --lists-out ${arm}__lists
+    cat > cohort.csv <<'CSV'
+    ${cohort.replace('\n', '\n    ')}
+    CSV
+    folds.py --sheet cohort.csv --settings settings.json --out ${arm}__folds.json --lists-out ${arm}__lists
     touch versions.yml
     """
 }

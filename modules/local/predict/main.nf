@@ -25,7 +25,7 @@ process PREDICT {
     def given = [masks].flatten().collect { it.toString() }
     def rows = patients.withIndex().collect { patient, i ->
         def mask = patient.masked ? given[patients.take(i).count { it.masked }] : ''
-        "${patient.patient},${staged[i]},${mask},${patient.region ?: ''}"
+        [patient.patient, staged[i], mask, patient.region ?: ''].collect { cell -> "\"${cell}\"" }.join(',')
     }
     """
     # code ${task.ext.code}
@@ -39,6 +39,7 @@ process PREDICT {
     CSV
     predict.py ${task.ext.args} \\
         --model ${bundle} \\
+        --modality ${meta.modality} \\
         --list patients.csv \\
         --settings settings.json \\
         --outdir ${meta.place} \\

@@ -20,7 +20,7 @@ process REPORT {
 
     output:
     path 'report', emit: report
-    path 'evaluation', emit: evaluation
+    path 'evaluation/*', emit: evaluation // file by file: the directory as one would replace the patients' own beside them
 
     script:
     """
@@ -45,6 +45,6 @@ process REPORT {
     stub:
     """
     mkdir report evaluation
-    touch report/report.html
+    touch report/report.html evaluation/patients.csv
     """
 }

@@ -6,12 +6,11 @@ process TRAIN {
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'train')}"
     ext code: { CodeDigest.of(projectDir, 'train.py') },
-        mount: { checkpoint_dir.contains('://') ? null : checkpoint_dir } // what a container must show besides the task's files
+        mount: { Checkpoints.mount() } // what a container must show besides the task's files
 
     input:
     tuple val(meta), path(cases, stageAs: 'cases/*'), path(folds)
     val settings
-    val checkpoint_dir
     path weights // of the perceptual loss's encoders, a directory, or []
 
     output:
@@ -34,7 +33,7 @@ process TRAIN {
         --fold ${meta.fold} \\
         --arm ${meta.arm} \\
         --settings settings.json \\
-        --checkpoint-dir ${checkpoint_dir}/${name} \\
+        --checkpoint-dir '${Checkpoints.directory()}/${name}' \\
         --out ${name}
     cp ${name}/log.csv ${name}.csv
     versions.py --process ${task.process} torch segmentation-models-pytorch numpy
