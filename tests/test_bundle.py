@@ -178,6 +178,21 @@ def test_checkpoints_that_do_not_belong_together(trained, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_a_directory_with_other_things_is_not_replaced(trained, tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years")
+    bad_input(create(trained, out), "model", "thesis.tex", "would be lost")
+    bad_input(create(trained, trained[1][0]), "holds the input")
+    file = published(out / "CV_0.pt", lively(SMALL, 5, 1))
+    (out / "thesis.tex").unlink()
+    bad_input(importing(out, [file], "HN", "HN"), "holds the input", "CV_0.pt")
+    file.rename(tmp_path / "CV_0.pt")
+    for _ in range(2):  # empty, and then its own
+        assert importing(out, [tmp_path / "CV_0.pt"], "HN", "HN").returncode == 0
+    assert importing(tmp_path / "new" / "model", [tmp_path / "CV_0.pt"], "HN", "HN").returncode == 0
+
+
 def published(path, model, name="UNetpp5", **extra):
     """A checkpoint in the layout that the authors published."""
     weights = {f"model.{key}": value for key, value in model.state_dict().items()}

@@ -82,7 +82,9 @@ def from_published(
     """
     present = read_bundle(out) if append else None
     network = tree["training"]["network"]
-    with tempfile.TemporaryDirectory(prefix=".importing-", dir=Path(out).absolute().parent) as work:
+    beside = Path(out).absolute().parent
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".importing-", dir=beside) as work:
         sources, groups, metrics = {}, {}, {}
         if present:
             sources = {name: present.path / name for name in present.about["files"]}

@@ -136,13 +136,18 @@ def verify(path) -> Bundle:
     return bundle
 
 
+def ours(file: Path) -> bool:
+    """Whether a file in a directory is one that `write_bundle` puts there."""
+    return file.name == "bundle.json" or (file.suffix == ".safetensors" and (file.parent / "bundle.json").is_file())
+
+
 def write_bundle(out, *, about: dict, sources: dict[str, Path], groups: dict) -> Bundle:
     """Write a bundle directory atomically from weight files (`sources`: name in the bundle -> safetensors file).
 
     Files are hard-linked where the file system allows it and copied elsewhere. `about` gives what bundle.json says
     beside groups, files, versions and digest; `groups` is {name: {"regions": [...], "best": [...], "final": [...]}}.
     """
-    with atomic_directory(out) as directory:
+    with atomic_directory(out, ours) as directory:
         files = {}
         for name, source in sorted(sources.items()):
             link(source, directory / name)

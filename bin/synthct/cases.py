@@ -49,6 +49,11 @@ def prepare(image: Volume, mask: Volume, modality: str, rules: dict) -> tuple[Vo
     return image, mask, measure(image.array[mask.array > 0], modality, rules)
 
 
+def ours(file: Path) -> bool:
+    """Whether a file in a directory is one that `write_case` puts there."""
+    return file.name in ("case.json", "image.npy", "ct.npy") and (file.parent / "case.json").is_file()
+
+
 def write_case(
     out, *, image: Volume, mask: Volume, ct: Volume | None, modality: str, rules: dict, labels: dict
 ) -> dict:
@@ -81,7 +86,7 @@ def write_case(
         "body_slices": np.flatnonzero(inside.any(axis=(1, 2))).tolist(),
         "sha256": {},
     }
-    with atomic_directory(out) as directory:
+    with atomic_directory(out, ours) as directory:
         for name, array in arrays.items():
             array = np.ascontiguousarray(array)
             case["sha256"][name] = hashlib.sha256(array.data).hexdigest()
