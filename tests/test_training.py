@@ -21,7 +21,7 @@ from synthct.cases import find_cases
 from synthct.checkpoint import load_weights
 from synthct.journal import utilisation
 from synthct.network import build
-from synthct.settings import resolve
+from synthct.settings import for_region, resolve
 from synthct.state import StateFile
 from synthct.training import learning_rate
 from synthct.validation import validate
@@ -284,6 +284,24 @@ def test_faults_are_one_line_before_anything_is_computed(data, tmp_path, more, e
     done = run(data, tmp_path / "out", *more, SYNTHCT_WEIGHTS=none, TOTALSEG_WEIGHTS_PATH=none)
     bad_input(done, *expected)
     assert not (tmp_path / "out" / "log.csv").exists()
+
+
+def test_cases_that_were_prepared_in_different_ways(tmp_path):
+    """Within a region a fault; regions may have rules of their own, and the checkpoint says which."""
+    cases, folds = small.cohort(tmp_path)
+
+    def prepared(patient: str, spacing: float):
+        case = json.loads((cases / patient / "case.json").read_text())
+        case["preprocessing"]["spacing"] = [1.0, 1.0, spacing]
+        (cases / patient / "case.json").write_text(json.dumps(case))
+
+    prepared("P3", 2.0)
+    bad_input(run((cases, folds), tmp_path / "out"), "case P3", "spacing [1.0, 1.0, 2.0]", "P1 with [1.0, 1.0, 3.0]")
+    prepared("P1", 2.0)
+    done = run((cases, folds), tmp_path / "out", "--set", "training.max_steps=1")
+    assert done.returncode == 0, done.stderr
+    rules = load_weights(tmp_path / "out" / "final.safetensors")[1]["settings"]["preprocessing"]
+    assert [for_region(rules, region)["spacing"][2] for region in ("AB", "TH")] == [3.0, 2.0]
 
 
 def test_a_group_without_patients_says_so(trained, data, tmp_path):

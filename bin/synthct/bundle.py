@@ -53,8 +53,13 @@ class Bundle:
         if region and GLOBAL in groups:
             return GLOBAL, f"region {region} is not in the bundle, its networks for all regions are used"
         default = self.about["default_region"]
-        group = self.group_for(default)[0]
+        if not region and not default and len(groups) == 1:
+            return next(iter(groups)), None  # trained without regions: nothing to choose among
         reason = f"region {region} is not in the bundle" if region else "no region given"
+        if not any(default and default in group["regions"] for group in groups.values()):
+            group = GLOBAL if GLOBAL in groups else next(iter(groups))
+            return group, f"{reason}, networks {group} are used"
+        group = self.group_for(default)[0]
         return group, f"{reason}, the bundle's default {default} (networks {group}) is used"
 
     def weight_files(self, group: str, kind: str) -> list[str]:
