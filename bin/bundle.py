@@ -11,6 +11,7 @@ from synthct import bundle as bundles
 from synthct import settings as presets
 from synthct.cli import FILE, OUT, VOLUME, ToolGroup
 from synthct.errors import InputError
+from synthct.files import require_replaceable
 
 
 @click.group(name="bundle.py", cls=ToolGroup, help=__doc__)
@@ -29,6 +30,7 @@ def main():
 @click.option("--out", required=True, type=OUT, help="bundle directory to write")
 def create(checkpoints, more, settings, cohort, arm, default_region, out):
     """Gather the checkpoints of an arm (--checkpoints A B C ...) into a bundle."""
+    require_replaceable(out, bundles.ours, filter(None, (*checkpoints, *more, settings, cohort)))
     tree = presets.load(settings)
     folds = json.loads(Path(cohort).read_text(encoding="utf-8")) if cohort else None
     made = assembly.from_training([*checkpoints, *more], tree, arm, out, folds, default_region)
@@ -66,6 +68,7 @@ def import_(checkpoints, more, group, regions, modality, preset, overrides, kind
     names = [name.strip() for name in regions.split(",") if name.strip()]
     if not names:
         raise InputError(f"regions {regions!r}: expected names separated by commas")
+    require_replaceable(out, bundles.ours, (*checkpoints, *more))
     tree = presets.resolve(preset, modality, overrides)
     made = assembly.from_published([*checkpoints, *more], group, names, tree, out, kind=kind, append=append)
     click.echo(_line(made))

@@ -24,7 +24,10 @@ from synthct.files import atomic
 def main(qc, more, exclude, modality, preset, settings, overrides, out_kept, out_excluded):
     section = presets.section("curation", settings=settings, preset=preset, modality=modality, overrides=overrides)
     listed = curation.read_exclusions(exclude) if exclude else set()
-    rows = curation.curate(curation.read_records([*qc, *more]), section, listed)
+    records = curation.read_records([*qc, *more])
+    if line := curation.unknown_names(exclude, listed, records, "registered pair"):
+        click.echo(f"curate.py: warning: exclusion list {line}", err=True)
+    rows = curation.curate(records, section, listed)
     for path, kept in ((out_kept, True), (out_excluded, False)):
         with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
             writer = csv.DictWriter(handle, ("patient", "reason", "score"), extrasaction="ignore", lineterminator="\n")

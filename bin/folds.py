@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """Hold out the local test and deal the other patients into folds, stratified by region and center."""
 
-import csv
 from pathlib import Path
 
 import click
 
-from synthct import cohort, settings
+from synthct import cohort, curation, settings
 from synthct.cli import FILE, OUT, tool
 from synthct.files import write_json, write_text
 
@@ -27,12 +26,12 @@ from synthct.files import write_json, write_text
 @click.option("--lists-out", type=OUT, help="directory for plain name lists: test.txt, fold_<k>_{train,validation}.txt")
 def main(sheet, excluded, lists, resolved, preset, modality, overrides, out, lists_out):
     chosen = settings.section("folds", settings=resolved, preset=preset, modality=modality, overrides=overrides)
-    reasons = {}
-    if excluded:
-        with open(excluded, newline="", encoding="utf-8") as handle:
-            reasons = {row["patient"]: row.get("reason") or "excluded" for row in csv.DictReader(handle)}
+    reasons = curation.read_reasons(excluded) if excluded else {}
     given = [cohort.read_names(path) for path in lists] or None
-    plan = cohort.plan(cohort.read_sheet(sheet), excluded=reasons, given=given, **chosen)
+    patients = cohort.read_sheet(sheet)
+    if line := curation.unknown_names(excluded, reasons, {one.name for one in patients}, "patient of the sheet"):
+        click.echo(f"folds.py: warning: excluded {line}", err=True)
+    plan = cohort.plan(patients, excluded=reasons, given=given, **chosen)
     write_json(out, plan)
     if lists_out:
         named = {"test": plan["test"]}

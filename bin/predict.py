@@ -19,7 +19,7 @@ from synthct.bundle import Bundle, read_bundle
 from synthct.cli import FILE, OUT, VOLUME, cpu_threads, tool
 from synthct.device import CHOICES, device_of
 from synthct.errors import InputError
-from synthct.files import plain, write_json
+from synthct.files import plain, require_replaceable, write_json
 from synthct.volume import read_mask, read_volume, write_volume
 
 
@@ -98,6 +98,7 @@ def main(
             }
         ]
     for patient in patients:
+        _check_outputs(patient)
         _check_modality(patient, bundle.about["modality"])
     where = _device(device)
     reports = _predict_all(bundle, patients, chosen, where)
@@ -225,6 +226,19 @@ def _listed(sheet: str, outdir: str, dicom_out: str | None) -> list[dict]:
     if not patients:
         raise InputError(f"list {sheet}: no patients")
     return patients
+
+
+def _check_outputs(patient: dict):
+    """No output may take the place of an input, nor a DICOM sCT that of files that are not ours."""
+    inputs = [Path(patient[key]) for key in ("image", "mask") if patient[key]]
+    for key in ("out", "uncertainty", "mask_out"):
+        for given in inputs:
+            if patient[key] and Path(patient[key]).resolve() == given.resolve():
+                raise InputError(f"output {patient[key]}: is the input {given}")
+    if patient["dicom"]:
+        from synthct import dicom
+
+        require_replaceable(patient["dicom"], dicom.ours, inputs)
 
 
 def _check_modality(patient: dict, modality: str):

@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from synthct import settings as presets
-from synthct.cases import write_case
+from synthct.cases import ours, write_case
 from synthct.cli import FILE, OUT, VOLUME, tool
 from synthct.errors import InputError
+from synthct.files import require_replaceable
 from synthct.orientation import to_lps
 from synthct.volume import read_mask, read_volume
 
@@ -32,6 +33,7 @@ from synthct.volume import read_mask, read_volume
 @click.option("--out", required=True, type=OUT, help="case directory to write")
 def main(modality, image, ct, mask, patient, region, center, arm, settings, preset, overrides, out):
     rules = presets.section("preprocessing", settings=settings, preset=preset, modality=modality, overrides=overrides)
+    require_replaceable(out, ours, filter(None, (image, ct, mask)))
     volume = read_volume(image)
     body = read_mask(mask, volume.grid)
     target = read_volume(ct, "CT") if ct else None

@@ -34,8 +34,9 @@ def trained(tmp_path_factory):
     return work, directories
 
 
-def create(trained, out, *extra):
+def create(trained, out, *extra, folds=True):
     work, directories = trained
+    cohort = ("--cohort", work / "folds.json") if folds else ()
     return call(
         "bundle.py",
         "create",
@@ -43,8 +44,7 @@ def create(trained, out, *extra):
         *directories,
         "--settings",
         work / "settings.json",
-        "--cohort",
-        work / "folds.json",
+        *cohort,
         "--arm",
         "impact",
         "--out",
@@ -109,6 +109,18 @@ def test_region_decides_the_networks(made):
     assert group == "global" and "XX" in warning
     group, warning = bundle.group_for(None)
     assert group == "HN" and "default HN" in warning
+
+
+def test_a_training_without_regions_predicts_whom_it_is_given(tmp_path):
+    tree = write_settings(tmp_path / "settings.json", "mr")
+    directories = write_checkpoints(tmp_path, tree, folds=1, groups={"global": [""]})
+    assert create((tmp_path, directories), tmp_path / "m", folds=False).returncode == 0
+    bundle = bundles.read_bundle(tmp_path / "m")
+    assert bundle.group_for("") == bundle.group_for(None) == ("global", None)
+    group, warning = bundle.group_for("AB")
+    assert group == "global" and "AB" in warning
+    other = bundles.Bundle(bundle.path, bundle.about | {"groups": {"A": {"regions": [""]}, "B": {"regions": ["HN"]}}})
+    assert other.group_for("HN") == ("B", None) and other.group_for("XX")[0] == other.group_for("")[0] == "A"
 
 
 def test_verify_finds_a_changed_byte_and_a_stray_file_list(trained, tmp_path):
@@ -176,6 +188,43 @@ def test_checkpoints_that_do_not_belong_together(trained, tmp_path):
     bad_input(create((work, [tmp_path]), tmp_path / "m"), "neither best.safetensors nor final.safetensors")
     bad_input(create(trained, tmp_path / "m", "--default-region", "LEG"), "LEG", "AB, HN")
     assert not (tmp_path / "m").exists()
+
+
+def test_a_directory_with_other_things_is_not_replaced(trained, tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years")
+    bad_input(create(trained, out), "model", "thesis.tex", "would be lost")
+    bad_input(create(trained, trained[1][0]), "holds the input")
+    file = published(out / "CV_0.pt", lively(SMALL, 5, 1))
+    (out / "thesis.tex").unlink()
+    bad_input(importing(out, [file], "HN", "HN"), "holds the input", "CV_0.pt")
+    file.rename(tmp_path / "CV_0.pt")
+    for _ in range(2):  # empty, and then its own
+        assert importing(out, [tmp_path / "CV_0.pt"], "HN", "HN").returncode == 0
+    assert importing(tmp_path / "new" / "model", [tmp_path / "CV_0.pt"], "HN", "HN").returncode == 0
+
+
+def test_settings_other_than_the_networks_were_trained_with(trained, tmp_path):
+    """What would shift every Hounsfield unit is refused; a region's own values count for its networks alone."""
+    tree = write_settings(tmp_path / "settings.json", "mr")
+    (directory,) = write_checkpoints(tmp_path, tree, folds=1, groups={"HN": ["HN"]})
+    for kind in ("best", "final"):
+        weights, about = load_weights(directory / f"{kind}.safetensors")
+        about["settings"]["preprocessing"] = tree["preprocessing"]
+        save_weights(directory / f"{kind}.safetensors", weights, about)
+
+    def made(**own):
+        other = tree | {"preprocessing": tree["preprocessing"] | own}
+        (tmp_path / "settings.json").write_text(json.dumps(other))
+        return create((tmp_path, [directory]), tmp_path / "m", folds=False)
+
+    for key, value in (("outside", -2.0), ("spacing", [1.0, 1.0, 2.0]), ("ct_range", [-1024, 2000]), ("padding", 0.0)):
+        bad_input(made(**{key: value}), "safetensors", f"preprocessing.{key}", str(value))
+    bad_input(made(region={"HN": {"outside": -2.0}}), "preprocessing.outside", "for region HN")
+    assert not (tmp_path / "m").exists()
+    done = made(region={"AB": {"outside": -2.0}}, cbct_percentile=90.0)  # of others, and of no matter to MR
+    assert done.returncode == 0, done.stderr
 
 
 def published(path, model, name="UNetpp5", **extra):

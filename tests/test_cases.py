@@ -146,6 +146,14 @@ def test_the_tool_writes_a_case(tmp_path, run_tool):
     case = json.loads((tmp_path / "STS" / "case.json").read_text())
     assert (case["patient"], case["region"], case["preprocessing"]["outside"]) == ("STS", "TH", -1.0)
     assert read_case(tmp_path / "STS").has_ct
+    bad_input(run_tool("preprocess.py", *given, "--out", tmp_path), tmp_path.name, "holds the input")
+    (tmp_path / "STS" / "notes.txt").write_text("mine")
+    bad_input(run_tool("preprocess.py", *given, "--out", tmp_path / "STS"), "notes.txt", "would be lost")
+    (tmp_path / "STS" / "notes.txt").unlink()
+    assert run_tool("preprocess.py", *given, "--out", tmp_path / "STS").returncode == 0
+    (tmp_path / "link").symlink_to(tmp_path)  # an image staged under the patient's name: the link alone is replaced
+    assert run_tool("preprocess.py", *given, "--out", tmp_path / "link").returncode == 0
+    assert (tmp_path / "image.nii.gz").exists() and read_case(tmp_path / "link").has_ct
 
 
 def test_the_tool_refuses_what_does_not_fit(tmp_path, run_tool):

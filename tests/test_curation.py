@@ -74,6 +74,31 @@ def test_without_auto_only_the_list_leaves_out(curate, tmp_path):
     assert {name for name, reason in curate(records, "--exclude", listed)[1].items() if reason} == {"A", "C"}
 
 
+def test_a_list_from_a_spreadsheet_excludes_and_names_that_exclude_nobody_are_told(curate, tmp_path):
+    listed = tmp_path / "list.csv"
+    listed.write_text("A,moved\r\nP9,\r\n", encoding="utf-8-sig")
+    process, reasons = curate({name: good(0) for name in "AB"}, "--exclude", listed)
+    assert {name for name, reason in reasons.items() if reason} == {"A"}
+    (line,) = process.stderr.splitlines()
+    assert "list.csv: 1 of 2 names" in line and "P9" in line
+    listed.write_text("A\n")
+    assert not curate({}, "--exclude", listed)[0].stderr
+
+
+def test_excluded_patients_are_left_out_of_the_folds(run_tool, tmp_path):
+    """A table from a spreadsheet, with names the sheet has not; a list without a header is refused."""
+    sheet, excluded = tmp_path / "sheet.csv", tmp_path / "excluded.csv"
+    sheet.write_text("patient,region\n" + "".join(f"P{n},AB\n" for n in range(6)))
+    told = ("folds.py", "--sheet", sheet, "--preset", "test", "--excluded", excluded, "--out", tmp_path / "folds.json")
+    excluded.write_text("patient,reason\nP1,moved\nP9,\n", encoding="utf-8-sig")
+    process = run_tool(*told)
+    assert process.returncode == 0 and "1 of 2 names" in process.stderr and "P9" in process.stderr, process.stderr
+    plan = json.loads((tmp_path / "folds.json").read_text())
+    assert not any("P1" in fold[part] for fold in plan["folds"] for part in ("train", "validation"))
+    excluded.write_text("P1\nP2\n")
+    bad_input(run_tool(*told), "excluded.csv", "header 'P1'", "patient")
+
+
 def test_a_pair_that_could_not_be_registered_is_never_kept(curate, tmp_path):
     """Left out with its reason by auto or a list, a fault without; the others' limits are not touched."""
     records = {"A": good(0), "B": {"method": "impact", "failed": "the images do not overlap"}}

@@ -4,6 +4,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from conftest import bad_input
 from models import call, write_checkpoints, write_settings
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
@@ -155,6 +156,28 @@ def test_uids_follow_from_the_content(tmp_path, array):
     uids = [pydicom.dcmread(tmp_path / name / "CT_0001.dcm").SeriesInstanceUID for name in "abc"]
     assert uids[0] == uids[1] != uids[2]
     assert first != other
+
+
+def test_a_directory_that_would_be_lost_is_refused(tmp_path, array, model):
+    """Above all the scan itself; the series that the tool wrote before is replaced."""
+    source = write_mr(tmp_path / "mr", array)
+    for name in sorted(source.iterdir()):  # a scanner may call its files as we do
+        name.rename(source / f"CT_{int(name.stem.split('_')[1]) + 1:04d}.dcm")
+    before = {name.name: name.read_bytes() for name in source.iterdir()}
+    (tmp_path / "work" / "plans").mkdir(parents=True)
+
+    def told(image, dicom_out, *more):
+        return call("predict.py", "--model", model, "--image", image, "--region", "AB", "--dicom", dicom_out, *more)
+
+    for place in (source, tmp_path, tmp_path / "work"):
+        bad_input(told(source, place, "--out", tmp_path / "sct.mha"), "output", place.name)
+    copy = write_mr(tmp_path / "other", array, uid="1.2.3.7")
+    bad_input(told(copy, source, "--out", tmp_path / "sct.mha"), "CT_0001.dcm", "would be lost")
+    assert {name.name: name.read_bytes() for name in source.iterdir()} == before
+    assert not (tmp_path / "sct.mha").exists()
+    for _ in range(2):
+        done = told(source, tmp_path / "sct", "--out", tmp_path / "sct.mha")
+        assert done.returncode == 0 and len(list((tmp_path / "sct").iterdir())) == SHAPE[0], done.stderr
 
 
 def refused(directory, *texts):

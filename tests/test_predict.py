@@ -152,6 +152,36 @@ def test_another_spacing_is_resampled_there_and_back(patient, networks, rules):
     assert (result.sct.array[mask.array == 0] == -1024).all()
 
 
+class Painter(torch.nn.Module):
+    """A network that has learned air outside the body, and one value within."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.tensor(value))
+
+    def forward(self, x):
+        return torch.where(x[:, 2:3] == -1, -1.0, self.value)
+
+
+@pytest.mark.parametrize("spacing", [1.0, 1.5, 2.0, 5.0])
+@pytest.mark.parametrize("first", range(4, 8))
+def test_the_ends_of_the_mask_are_tissue_on_any_slice_spacing(rules, spacing, first):
+    """Where the image's slices are not the network's, those between the last with body and the next are no mixture."""
+    shape = (20, 40, 36)
+    mask = np.zeros(shape, np.uint8)
+    mask[first:15, 8:30, 8:30] = 1
+    mask[12, 8:30, 8:30] = 0
+    image = np.random.default_rng(1).integers(1, 500, shape).astype(np.int16)
+    grid = Grid(shape[::-1], (1.0, 1.0, spacing), (3.0, 2.0, 1.0))
+    painters = [Painter(0.1).eval(), Painter(0.2).eval()]
+    result = run((Volume(image, grid), Volume(mask, grid)), painters, rules, views=VIEWS[:1], margin=8)
+    core = (mask > 0) & (np.mgrid[:20, :40, :36][1:] > 9).all(0) & (np.mgrid[:20, :40, :36][1:] < 28).all(0)
+    for z in np.flatnonzero(core.any((1, 2))):
+        assert np.abs(result.sct.array[z][core[z]] - (1.15 / 2 * 4095 - 1024)).max() < 1, f"slice {z}"
+        assert np.abs(result.uncertainty.array[z][core[z]] - 0.05 / 2 * 4095).max() < 0.1, f"slice {z}"
+    assert (result.sct.array[mask == 0] == -1024).all() and not result.uncertainty.array[mask == 0].any()
+
+
 def test_same_bits_twice_and_one_hu_at_most_for_batch_and_threads(patient, networks, rules, predicted):
     again = run(patient, networks, rules)
     assert np.array_equal(again.sct.array, predicted.sct.array)

@@ -172,6 +172,13 @@ def test_dicom_output_needs_dicom_input(model, here):
     refused(predict(model, here, "--dicom", here / "out" / "dicom"), here, "no DICOM series")
 
 
+def test_an_output_that_is_an_input(model, here):
+    before = (here / "image.mha").read_bytes(), (here / "mask.mha").read_bytes()
+    refused(predict(model, here, "--uncertainty", here / "image.mha"), here, "image.mha", "is the input")
+    refused(predict(model, here, "--mask-out", here / "mask.mha"), here, "mask.mha", "is the input")
+    assert before == ((here / "image.mha").read_bytes(), (here / "mask.mha").read_bytes())
+
+
 def test_a_list_with_a_fault_is_refused_before_anything_is_computed(model, here):
     def run(rows):
         with open(here / "list.csv", "w", newline="") as handle:

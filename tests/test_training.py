@@ -19,8 +19,9 @@ from conftest import bad_input
 
 from synthct.cases import find_cases
 from synthct.checkpoint import load_weights
+from synthct.journal import utilisation
 from synthct.network import build
-from synthct.settings import resolve
+from synthct.settings import for_region, resolve
 from synthct.state import StateFile
 from synthct.training import learning_rate
 from synthct.validation import validate
@@ -149,6 +150,39 @@ def test_a_state_of_another_run_is_never_used(data, tmp_path):
     assert done.returncode == 0 and "cannot be read, starting anew" in done.stdout
 
 
+def test_a_crash_ends_the_run_and_its_loader_processes(data, tmp_path):
+    """An exception nobody foresaw: its traceback, status 1 and no process left, rather than a wait for ever."""
+    code = "import sys, train; from synthct.training import Trainer\n"
+    code += "def _step(*_): raise RuntimeError('out of everything')\n"
+    code += "Trainer._step = _step; sys.argv[0] = 'train.py'; train.main()"
+    command = [sys.executable, "-c", code, "--cases", data[0], "--folds", data[1], "--fold", 0, "--preset", "test"]
+    command += ["--device", "cpu", "--out", tmp_path / "out"]
+    command += [part for one in (*small.TINY, "training.workers=2") for part in ("--set", one)]
+    environment = os.environ | {"PYTHONPATH": str(small.ROOT / "bin"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        list(map(str, command)), env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        errors = process.communicate(timeout=120)[1]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1 and "out of everything" in errors, errors
+
+
+def test_a_gpu_that_does_not_say_how_busy_it_is_stops_no_training(monkeypatch):
+    """NVIDIA's library has errors of its own class: a part of a GPU (MIG) has no utilisation to tell."""
+
+    class NVMLError(Exception):
+        pass
+
+    def refuse(_device):
+        raise NVMLError("Not Supported")
+
+    monkeypatch.setattr(torch.cuda, "utilization", refuse)
+    assert utilisation(torch.device("cuda", 0)) is None
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """Mount a file system of so many bytes, where the user may mount one."""
@@ -250,6 +284,24 @@ def test_faults_are_one_line_before_anything_is_computed(data, tmp_path, more, e
     done = run(data, tmp_path / "out", *more, SYNTHCT_WEIGHTS=none, TOTALSEG_WEIGHTS_PATH=none)
     bad_input(done, *expected)
     assert not (tmp_path / "out" / "log.csv").exists()
+
+
+def test_cases_that_were_prepared_in_different_ways(tmp_path):
+    """Within a region a fault; regions may have rules of their own, and the checkpoint says which."""
+    cases, folds = small.cohort(tmp_path)
+
+    def prepared(patient: str, spacing: float):
+        case = json.loads((cases / patient / "case.json").read_text())
+        case["preprocessing"]["spacing"] = [1.0, 1.0, spacing]
+        (cases / patient / "case.json").write_text(json.dumps(case))
+
+    prepared("P3", 2.0)
+    bad_input(run((cases, folds), tmp_path / "out"), "case P3", "spacing [1.0, 1.0, 2.0]", "P1 with [1.0, 1.0, 3.0]")
+    prepared("P1", 2.0)
+    done = run((cases, folds), tmp_path / "out", "--set", "training.max_steps=1")
+    assert done.returncode == 0, done.stderr
+    rules = load_weights(tmp_path / "out" / "final.safetensors")[1]["settings"]["preprocessing"]
+    assert [for_region(rules, region)["spacing"][2] for region in ("AB", "TH")] == [3.0, 2.0]
 
 
 def test_a_group_without_patients_says_so(trained, data, tmp_path):
@@ -370,12 +422,12 @@ def test_weights_of_another_network_are_named(trained, data, tmp_path):
     bad_input(done, "encoder.conv1.weight", "best.safetensors")
 
 
-def start_both(data, out, *more) -> list[small.Tool]:
+def start_both(data, out, *more, **keywords) -> list[small.Tool]:
     """Two processes of one run, as torchrun starts them (gloo, CPU)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    return [start(data, out, *more, RANK=rank, LOCAL_RANK=rank, **shared) for rank in "01"]
+    return [start(data, out, *more, RANK=rank, LOCAL_RANK=rank, **shared, **keywords) for rank in "01"]
 
 
 def test_two_processes_learn_together(data, tmp_path):
@@ -387,6 +439,18 @@ def test_two_processes_learn_together(data, tmp_path):
     assert "2 × cpu" in first.stdout and first.stdout.count("validation MAE") == 1
     assert second.stdout == ""
     assert load_weights(tmp_path / "out" / "final.safetensors")[1]["step"] == 2
+
+
+def test_three_patients_are_validated_by_two_processes_as_by_one(trained, data, tmp_path):
+    """One process has nobody in the last round, and nobody waits for it."""
+    (tmp_path / "folds.json").write_text(json.dumps({"folds": [{"train": ["P3"], "validation": ["P0", "P1", "P2"]}]}))
+    uneven = (data[0], tmp_path / "folds.json")
+    more = ("--init", trained[0] / "best.safetensors", "--regions", "AB,TH")
+    alone = run(uneven, tmp_path / "one", *more, tool="finetune.py")
+    first, second = (p.finish() for p in start_both(uneven, tmp_path / "two", *more, tool="finetune.py"))
+    assert (alone.returncode, first.returncode, second.returncode) == (0, 0, 0), first.stderr + second.stderr
+    starts = [[line for line in done.stdout.splitlines() if line.startswith("start")] for done in (alone, first)]
+    assert starts[0] and starts[0] == starts[1]
 
 
 def test_two_processes_terminated_and_continued_equal_two_uninterrupted(data, tmp_path):

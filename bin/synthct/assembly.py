@@ -9,9 +9,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from synthct.bundle import GLOBAL, Bundle, network_for, read_bundle, write_bundle
+from synthct.cases import differing
 from synthct.checkpoint import fit, load_weights, save_weights
 from synthct.errors import InputError
-from synthct.settings import CHECKPOINTS
+from synthct.settings import CHECKPOINTS, for_region
 
 
 def from_training(
@@ -37,6 +38,7 @@ def from_training(
         trained = about.get("settings", {}).get("training", tree["training"])
         same = {"modality": about.get("modality"), "channels": about.get("channels"), "network": trained["network"]}
         _agree(common, same, path)
+        _check_rules(about, tree, path)
         group, fold = _group(about), about.get("fold", 0)
         if group in on_all and not _on_all(about):
             continue
@@ -82,7 +84,9 @@ def from_published(
     """
     present = read_bundle(out) if append else None
     network = tree["training"]["network"]
-    with tempfile.TemporaryDirectory(prefix=".importing-", dir=Path(out).absolute().parent) as work:
+    beside = Path(out).absolute().parent
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".importing-", dir=beside) as work:
         sources, groups, metrics = {}, {}, {}
         if present:
             sources = {name: present.path / name for name in present.about["files"]}
@@ -179,6 +183,20 @@ def _agree(common: dict, found: dict, path):
     for key, value in found.items():
         if common.setdefault(key, value) != value:
             raise InputError(f"checkpoint {path}: {key} {value!r}, the others have {common[key]!r}")
+
+
+def _check_rules(about: dict, tree: dict, path):
+    """The bundle prepares images by the settings; the network learned from images that its own training prepared."""
+    if about.get("modality") != tree["modality"]:
+        return  # the whole comparison ends in that
+    trained = about.get("settings", {}).get("preprocessing", {})
+    for region in about.get("regions") or [None]:
+        learned, given = for_region(trained, region), for_region(tree["preprocessing"], region)
+        if key := differing(learned, given, tree["modality"]):
+            of = f" for region {region}" if region else ""
+            raise InputError(
+                f"checkpoint {path}: trained with preprocessing.{key} {learned[key]}{of}, the settings say {given[key]}"
+            )
 
 
 def _check_shapes(sources: dict[str, Path], network: dict, channels: int):

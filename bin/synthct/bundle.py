@@ -53,8 +53,13 @@ class Bundle:
         if region and GLOBAL in groups:
             return GLOBAL, f"region {region} is not in the bundle, its networks for all regions are used"
         default = self.about["default_region"]
-        group = self.group_for(default)[0]
+        if not region and not default and len(groups) == 1:
+            return next(iter(groups)), None  # trained without regions: nothing to choose among
         reason = f"region {region} is not in the bundle" if region else "no region given"
+        if not any(default and default in group["regions"] for group in groups.values()):
+            group = GLOBAL if GLOBAL in groups else next(iter(groups))
+            return group, f"{reason}, networks {group} are used"
+        group = self.group_for(default)[0]
         return group, f"{reason}, the bundle's default {default} (networks {group}) is used"
 
     def weight_files(self, group: str, kind: str) -> list[str]:
@@ -136,13 +141,18 @@ def verify(path) -> Bundle:
     return bundle
 
 
+def ours(file: Path) -> bool:
+    """Whether a file in a directory is one that `write_bundle` puts there."""
+    return file.name == "bundle.json" or (file.suffix == ".safetensors" and (file.parent / "bundle.json").is_file())
+
+
 def write_bundle(out, *, about: dict, sources: dict[str, Path], groups: dict) -> Bundle:
     """Write a bundle directory atomically from weight files (`sources`: name in the bundle -> safetensors file).
 
     Files are hard-linked where the file system allows it and copied elsewhere. `about` gives what bundle.json says
     beside groups, files, versions and digest; `groups` is {name: {"regions": [...], "best": [...], "final": [...]}}.
     """
-    with atomic_directory(out) as directory:
+    with atomic_directory(out, ours) as directory:
         files = {}
         for name, source in sorted(sources.items()):
             link(source, directory / name)

@@ -21,6 +21,7 @@ from synthct.volume import Grid, Volume, resample
 
 FORMAT = 1
 OUTSIDE = -32768  # marks voxels outside the mask in image.npy and ct.npy
+RULES = ("spacing", "ct_range", "outside", "padding", "cbct_percentile")  # what a network learns to expect
 LEVELS = 32000  # steps that the range of a non-integer image is quantised to
 
 
@@ -49,6 +50,11 @@ def prepare(image: Volume, mask: Volume, modality: str, rules: dict) -> tuple[Vo
     return image, mask, measure(image.array[mask.array > 0], modality, rules)
 
 
+def ours(file: Path) -> bool:
+    """Whether a file in a directory is one that `write_case` puts there."""
+    return file.name in ("case.json", "image.npy", "ct.npy") and (file.parent / "case.json").is_file()
+
+
 def write_case(
     out, *, image: Volume, mask: Volume, ct: Volume | None, modality: str, rules: dict, labels: dict
 ) -> dict:
@@ -68,7 +74,6 @@ def write_case(
         hu = resample(ct, image.grid, order=1, outside=rules["ct_range"][0]).array
         hu = np.clip(np.rint(hu.astype(np.float32)), OUTSIDE + 1, 32767)
         arrays["ct"] = np.where(inside, hu, OUTSIDE).astype(np.int16)[crop]
-    kept = ("spacing", "ct_range", "outside", "padding", "cbct_percentile")
     case = {
         "format": FORMAT,
         **labels,
@@ -77,17 +82,23 @@ def write_case(
         "source_grid": _grid_json(source),
         "box": [0, inside.shape[0], *box["y"], *box["x"]],
         "normalisation": normalisation.as_json(),
-        "preprocessing": {key: rules[key] for key in kept},
+        "preprocessing": {key: rules[key] for key in RULES},
         "body_slices": np.flatnonzero(inside.any(axis=(1, 2))).tolist(),
         "sha256": {},
     }
-    with atomic_directory(out) as directory:
+    with atomic_directory(out, ours) as directory:
         for name, array in arrays.items():
             array = np.ascontiguousarray(array)
             case["sha256"][name] = hashlib.sha256(array.data).hexdigest()
             np.save(directory / f"{name}.npy", array)
         write_json(directory / "case.json", plain(case))
     return case
+
+
+def differing(rules: dict, others: dict, modality: str) -> str:
+    """The first of `RULES` that two `preprocessing` sections hold different ("" for none) for cases of `modality`."""
+    asked = [key for key in RULES if modality == "cbct" or key != "cbct_percentile"]
+    return next((key for key in asked if key in rules and key in others and rules[key] != others[key]), "")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ A pair whose registration failed ("failed" in its record) cannot be kept: it is 
 list names it, and is a fault otherwise.
 """
 
+import csv
+import io
 import json
 import math
 from pathlib import Path
@@ -46,10 +48,31 @@ def read_records(paths) -> dict[str, dict]:
 def read_exclusions(path) -> set[str]:
     """Patients of an exclusion list: one a line, text after the first comma or a # is a remark."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()  # spreadsheets put a mark before the first name
     except (OSError, UnicodeDecodeError) as fault:
         raise InputError(f"exclusion list {path}: cannot be read ({fault})") from None
     return {name for line in lines if (name := line.split("#")[0].split(",")[0].strip())}
+
+
+def read_reasons(path) -> dict[str, str]:
+    """{patient: reason} of a CSV with columns patient and reason, as ``bin/curate.py`` writes it."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise InputError(f"excluded {path}: cannot be read ({fault})") from None
+    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    if "patient" not in (rows.fieldnames or ()):
+        raise InputError(f"excluded {path}: header {','.join(rows.fieldnames or ())!r}, expected a column 'patient'")
+    return {name: (row.get("reason") or "").strip() or "excluded" for row in rows if (name := row["patient"].strip())}
+
+
+def unknown_names(path, names, known, what: str) -> str:
+    """One line on the `names` of the list `path` that are not among the `known`, or "" where all are."""
+    unknown = sorted(set(names) - set(known))
+    if not unknown:
+        return ""
+    first = ", ".join(unknown[:3]) + ", …" * (len(unknown) > 3)
+    return f"{path}: {len(unknown)} of {len(set(names))} names are of no {what} and exclude nobody ({first})"
 
 
 def curate(records: dict[str, dict], settings: dict, excluded: set[str] = frozenset()) -> list[dict]:

@@ -6,6 +6,7 @@ so that plans and structures drawn on the source lie where they should.
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from synthct.errors import InputError
 from synthct.files import atomic_directory
 from synthct.volume import Grid, Volume
 
+MANUFACTURER = "synthct"
 PARALLEL = 1e-4  # largest difference of direction cosines between slices of one series
 SPACING = 0.01  # largest deviation of a slice step from the median step, as a part of it
 KEPT = (  # patient, study, equipment-independent tags of the source that the new series carries
@@ -84,6 +86,16 @@ def modality_of(path) -> str:
     return ""
 
 
+def ours(file: Path) -> bool:
+    """Whether a file is a slice that `write_series` wrote."""
+    if not re.fullmatch(r"CT_\d{4,}\.dcm", file.name):
+        return False
+    try:
+        return pydicom.dcmread(file, specific_tags=["Manufacturer"]).get("Manufacturer") == MANUFACTURER
+    except (InvalidDicomError, OSError):
+        return False
+
+
 def write_series(sct: Volume, source, out, *, description: str = "Synthetic CT", model: str = "") -> list[str]:
     """Write `sct` (int16 HU, on the grid of `read_series(source)`) as a CT series in the new directory `out`.
 
@@ -100,7 +112,7 @@ def write_series(sct: Volume, source, out, *, description: str = "Synthetic CT",
     seed = [str(slices[0][0].get("SeriesInstanceUID", "")), voxels, model]
     series = generate_uid(entropy_srcs=[*seed, "series"])
     names = []
-    with atomic_directory(out) as directory:
+    with atomic_directory(out, ours) as directory:
         for number, (origin, _) in enumerate(slices, 1):
             uid = generate_uid(entropy_srcs=[*seed, str(number)])
             dataset = _slice(origin, sct.array[number - 1], number, uid, series, sct.grid, description)
@@ -140,7 +152,7 @@ def _slice(origin: Dataset, plane: np.ndarray, number: int, uid, series, grid: G
     dataset.SeriesNumber = int(origin.get("SeriesNumber", 0) or 0) + 1000
     dataset.InstanceNumber = number
     dataset.AcquisitionNumber = None
-    dataset.Manufacturer = "synthct"
+    dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = "synthct"
     dataset.SoftwareVersions = __version__
     dataset.KVP = None

@@ -6,7 +6,10 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+
+from synthct.errors import InputError
 
 
 @contextlib.contextmanager
@@ -29,16 +32,42 @@ def atomic(path):
         temporary.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def atomic_directory(path):
-    """Yield a temporary directory beside `path`; it takes the name `path`, replacing what was there, at the end."""
+def require_replaceable(path, ours: Callable[[Path], bool], inputs=()):
+    """`InputError` unless `path` may be written as a directory, replacing what is there.
+
+    It may be absent, empty, or hold only what we made: `ours` says so of each file in it. No file or directory of
+    `inputs` may be `path` or lie in it.
+    """
     path = Path(path)
+    if path.is_symlink() or not path.exists():
+        return  # of a link the name is lost, and nothing that it leads to
+    if not path.is_dir():
+        raise InputError(f"output {path}: a file is there, expected a new or an empty directory")
+    place = path.resolve()
+    for one in inputs:
+        if place in (Path(one).resolve(), *Path(one).resolve().parents):
+            raise InputError(f"output {path}: holds the input {one}, expected a directory apart from it")
+    if foreign := sorted(file.name for file in path.iterdir() if file.is_dir() or not ours(file)):
+        raise InputError(
+            f"output {path}: holds {foreign[0]}{' and more' * (len(foreign) > 1)}, which would be lost; expected a new "
+            "or an empty directory, or one that this tool wrote"
+        )
+
+
+@contextlib.contextmanager
+def atomic_directory(path, ours: Callable[[Path], bool]):
+    """Yield a temporary directory beside `path`; it takes the name `path`, replacing what was there, at the end.
+
+    Raises `InputError` at the start where something that is not `ours` would be lost (see `require_replaceable`).
+    """
+    path = Path(path)
+    require_replaceable(path, ours)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
     try:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
-        if path.exists():
+        if path.is_symlink() or path.exists():
             old = Path(tempfile.mkdtemp(prefix=".old-", dir=path.parent)) / "old"
             os.replace(path, old)
             os.replace(temporary, path)

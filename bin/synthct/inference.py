@@ -195,7 +195,10 @@ class View:
 
 @torch.inference_mode()
 def _through(image, body, rule, networks, padding, channels, views, batch, margin):
-    """Mean and standard deviation for the whole volume, float32 (z, y, x); -1 and 0 where nothing was predicted."""
+    """Mean and standard deviation for the whole volume, float32 (z, y, x).
+
+    A slice without body holds what the nearest slice with body has; beyond the box in the plane lie -1 and 0.
+    """
     device = next(networks[0].parameters()).device
     seen = [View.of(image, body, axes, margin) for axes in views]
     box = _box(body, min(margin, RIM))
@@ -212,6 +215,9 @@ def _through(image, body, rule, networks, padding, channels, views, batch, margi
                 spread.add(view.unflipped(network(x)[:, 0].float(), box))
         part = (zs, slice(box.y0, box.y0 + box.height), slice(box.x0, box.x0 + box.width))
         mean[part], deviation[part] = spread.mean.cpu().numpy(), spread.deviation.cpu().numpy()
+    for z in np.flatnonzero(~body.any((1, 2))).tolist():  # air there would bleed into the mask's ends on a finer grid
+        nearest = min(slices, key=lambda predicted: abs(predicted - z))
+        mean[z], deviation[z] = mean[nearest], deviation[nearest]
     return mean, deviation
 
 

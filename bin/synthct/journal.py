@@ -95,12 +95,12 @@ def duration(seconds: float) -> str:
 
 
 def utilisation(device: torch.device) -> float | None:
-    """How busy the GPU was in the last moment, percent; None without NVIDIA's management library, or without a GPU."""
+    """How busy the GPU was in the last moment, percent; None without a GPU, or where NVIDIA's library does not say."""
     if device.type != "cuda":
         return None
     try:
         return float(torch.cuda.utilization(device))
-    except (ModuleNotFoundError, RuntimeError):
+    except Exception:  # absent, refused, a part of a GPU (MIG): errors of no common class, and nothing hangs on it
         return None
 
 

@@ -9,7 +9,7 @@ import torch
 
 from synthct import __version__, network, perceptual
 from synthct import settings as presets
-from synthct.cases import Case, find_cases
+from synthct.cases import Case, differing, find_cases
 from synthct.checkpoint import fit, load_weights
 from synthct.distributed import take_place
 from synthct.errors import InputError
@@ -149,13 +149,21 @@ def _pick(found: dict[str, Case], names: list[str], regions: list[str], folds) -
 
 
 def _common_rules(cases: list[Case]) -> dict:
-    rules = cases[0].preprocessing
+    """The `preprocessing` that all cases share; where regions have their own, those as its subtable "region"."""
+    rules, first = cases[0].preprocessing, {}
     for case in cases:
+        of_region = first.setdefault(case.region, case).preprocessing
+        if key := differing(of_region, case.preprocessing, case.modality):
+            raise InputError(
+                f"case {case.patient}: preprocessed with {key} {case.preprocessing[key]}, "
+                f"{first[case.region].patient} with {of_region[key]}"
+            )
         if case.preprocessing["ct_range"] != rules["ct_range"]:
             raise InputError(
                 f"case {case.patient}: CT range {case.preprocessing['ct_range']}, others have {rules['ct_range']}"
             )
-    return rules
+    own = {region: case.preprocessing for region, case in first.items() if case.preprocessing != rules}
+    return rules | {"region": own} if own else rules
 
 
 def _preset_name(settings: str | None, preset: str) -> str:

@@ -22,7 +22,7 @@ from synthct.distributed import Place
 from synthct.errors import InputError
 from synthct.journal import Journal, line, peak_memory, utilisation
 from synthct.losses import Objective
-from synthct.sampling import Batches, loader
+from synthct.sampling import Batches, reading
 from synthct.state import StateFile
 from synthct.validation import picture, validate
 
@@ -108,6 +108,7 @@ class Trainer:
         self.rows, self.before = [], 0.0
         self.stopping = False
         self.busy = []  # samples of the GPU's utilisation since the last validation
+        self.watching = True  # until the GPU first does not say
 
     def train(self):
         """Run to the last step or an early stop, then write best and final weights."""
@@ -139,15 +140,16 @@ class Trainer:
         self.mark_step = self.step
         if self.run.fine_tuning and self.step == 0 and self.run.validation:
             self._judge_start()
-        data = iter(loader(self.batches, self.step, self.total, self.settings["workers"], self.device.type == "cuda"))
-        while True:
-            if self.place.any(self.stopping):
-                self._terminate()
-            if self._due():
-                self._validate()
-            if self.step >= self.total or self._patience_is_over():
-                return
-            self._step(network, *next(data))
+        workers = self.settings["workers"]
+        with reading(self.batches, self.step, self.total, workers, self.device.type == "cuda") as data:
+            while True:
+                if self.place.any(self.stopping):
+                    self._terminate()
+                if self._due():
+                    self._validate()
+                if self.step >= self.total or self._patience_is_over():
+                    return
+                self._step(network, *next(data))
 
     def _step(self, network, x, y, inside):
         rate = learning_rate(self.step, self.total, self.settings)
@@ -164,8 +166,10 @@ class Trainer:
         self.scaler.update()
         self.sums += torch.stack([terms[key].detach() for key in ("loss", "l1", "perceptual")])
         self.step += 1
-        if self.step % UTILISATION_EVERY == 0 and (busy := utilisation(self.device)) is not None:
-            self.busy.append(busy)
+        if self.watching and self.step % UTILISATION_EVERY == 0:
+            busy = utilisation(self.device)
+            self.watching = busy is not None
+            self.busy += [busy] if self.watching else []
 
     def _judge_start(self):
         """A fine-tuned model is never worse on its validation patients than the one it started from."""
@@ -217,11 +221,14 @@ class Trainer:
         if not self.run.validation:
             return None
         self.place.share(self.model)
-        mine = self.run.validation[self.place.rank :: self.place.world]
-        stop = (lambda: self.stopping) if self.place.world == 1 else (lambda: False)
-        errors = validate(self.model, mine, self.settings, self.cast, self.device, stop)
-        if errors is None:
-            self._terminate()
+        errors = {}
+        for first in range(0, len(self.run.validation), self.place.world):  # a patient each: one of many GPUs may
+            mine = self.run.validation[first : first + self.place.world][self.place.rank :][:1]  # have none at the end
+            stop = (lambda: self.stopping) if self.place.world == 1 else (lambda: False)
+            found = validate(self.model, mine, self.settings, self.cast, self.device, stop)
+            if self.place.any(found is None or self.stopping):  # torchrun gives the processes 30 s to stop
+                self._terminate()
+            errors |= found
         both = torch.tensor([sum(errors.values()), len(errors)], dtype=torch.float64, device=self.device)
         total, count = self.place.total(both).tolist()
         return total / count
