@@ -5,9 +5,11 @@ The sCT (int16 HU) and its uncertainty (float32 HU, standard deviation over view
 grid, whatever its spacing and orientation; outside the mask the sCT is -1024 and the uncertainty 0.
 """
 
+import contextlib
 import csv
 import io
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -97,11 +99,13 @@ def main(
                 "dicom": dicom_out,
             }
         ]
+    faults = {} if sheet else None
     for patient in patients:
         _check_outputs(patient)
-        _check_modality(patient, bundle.about["modality"])
+        with _noted(patient, faults):
+            _check_modality(patient, bundle.about["modality"])
     where = _device(device)
-    reports = _predict_all(bundle, patients, chosen, where)
+    reports = _predict_all(bundle, patients, chosen, where, faults)
     if summary:
         write_json(
             summary,
@@ -114,11 +118,37 @@ def main(
                 }
             ),
         )
+    if faults:
+        for patient, fault in faults.items():
+            click.echo(f"predict.py: error: {patient}: {' '.join(fault.split())}", err=True)
+        sys.exit(2)
 
 
-def _predict_all(bundle: Bundle, patients: list[dict], chosen: dict, device: torch.device) -> list[dict]:
-    """Patients of one group follow each other, so that each group's networks are read once and only they are held."""
-    plans = [(bundle.group_for(patient["region"] or None), patient) for patient in patients]
+@contextlib.contextmanager
+def _noted(patient: dict, faults: dict[str, str] | None):
+    """Keep what is wrong with one patient of a list in `faults`, by name; without a list it is raised as it is."""
+    try:
+        yield
+    except InputError as fault:
+        if faults is None:
+            raise
+        named = str(patient["image"]) in str(fault)
+        faults[patient["patient"]] = str(fault) if named else f"image {patient['image']}: {fault}"
+
+
+def _predict_all(
+    bundle: Bundle, patients: list[dict], chosen: dict, device: torch.device, faults: dict[str, str] | None
+) -> list[dict]:
+    """Patients of one group follow each other, so that each group's networks are read once and only they are held.
+
+    Those with `faults` are passed over; a fault found on the way joins them (None: it is raised).
+    """
+    inference.parse_views(chosen["flips"])  # a wrong setting is no patient's fault
+    plans = [
+        (bundle.group_for(patient["region"] or None), patient)
+        for patient in patients
+        if patient["patient"] not in (faults or ())
+    ]
     loaded, networks, reports = None, [], {}
     for (group, warning), patient in sorted(plans, key=lambda plan: plan[0][0]):
         if group != loaded:
@@ -126,7 +156,11 @@ def _predict_all(bundle: Bundle, patients: list[dict], chosen: dict, device: tor
             networks += bundle.networks(group, chosen["checkpoint"], device)
             loaded = group
         warnings = [warning] if warning else []
-        report = _predict_one(bundle, patient, networks, chosen, warnings)
+        report = None
+        with _noted(patient, faults):
+            report = _predict_one(bundle, patient, networks, chosen, warnings)
+        if report is None:
+            continue
         reports[patient["patient"]] = {
             "patient": patient["patient"],
             "region": patient["region"] or None,
@@ -141,7 +175,7 @@ def _predict_all(bundle: Bundle, patients: list[dict], chosen: dict, device: tor
             f"{patient['patient']}: uncertainty {report['mean_uncertainty_hu']:.1f} HU on average in the mask, "
             f"{report['slices']} slices × {report['views']} views in {report['seconds']:.1f} s"
         )
-    return [reports[patient["patient"]] for patient in patients]
+    return [reports[patient["patient"]] for patient in patients if patient["patient"] in reports]
 
 
 def _predict_one(bundle: Bundle, patient: dict, networks: list, chosen: dict, warnings: list[str]) -> dict:

@@ -215,6 +215,37 @@ def test_missing_slices(tmp_path, array):
     refused(directory, "1 slice missing", "6.6 mm", "3.3 mm")
 
 
+def stacked(directory, heights):
+    """A series of these heights (mm)."""
+    write_mr(directory, np.ones((len(heights), 8, 8), np.uint16))
+    for z, height in enumerate(heights):
+        data = pydicom.dcmread(at(directory, z))
+        data.ImagePositionPatient[2] = f"{height:.6f}"
+        data.save_as(at(directory, z))
+    return directory
+
+
+THIN = [(step, decimals) for step in (0.25, 0.4, 0.625, 0.9, 1.25) for decimals in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("step", "decimals"), THIN)
+def test_thin_slices_with_rounded_positions(tmp_path, step, decimals):
+    """A step of 0.625 mm written with one decimal is 0.6 or 0.7 mm; a slice that is missing is still found."""
+    heights = [round(-33.3 + step * z, decimals) for z in range(60)]
+    volume = dicom.read_series(stacked(tmp_path / "all", heights))
+    assert volume.grid.spacing[2] == pytest.approx(step, abs=0.1 / 59 + 1e-6)
+    for gone in (1, 30, 58):
+        refused(stacked(tmp_path / f"without{gone}", heights[:gone] + heights[gone + 1 :]), "1 slice missing")
+    few = [*heights[:2], *heights[3:6]]
+    refused(stacked(tmp_path / "few", few), "slice")
+
+
+def test_steps_that_change_on_the_way(tmp_path):
+    """Each differs little from the median; together they lead millimetres away."""
+    heights = np.cumsum([1.0] * 30 + [1.04] * 30)
+    refused(stacked(tmp_path / "mr", heights), "not evenly spaced")
+
+
 def test_uneven_spacing(tmp_path, array):
     directory = write_mr(tmp_path / "mr", array)
     data = pydicom.dcmread(at(directory, 6))

@@ -1,6 +1,7 @@
 """What predict.py refuses: one line that names the file and the fault, exit status 2, nothing left behind."""
 
 import csv
+import json
 import os
 import subprocess
 
@@ -190,6 +191,27 @@ def test_a_list_with_a_fault_is_refused_before_anything_is_computed(model, here)
     refused(run([good, good]), here, "line 3", "stands once")
     refused(run([good, ("../b", "image.mha", "", "AB")]), here, "line 3")
     refused(run([]), here, "no patients")
+
+
+def test_a_bad_patient_of_a_list_does_not_end_the_others(model, here):
+    """Each is named with its image at the end, in a line of its own; what was predicted is there and in the report."""
+    write_volume(Volume(np.full(GRID.shape, 7, np.int16), GRID), here / "grey.mha")
+    (here / "short.mha").write_bytes((here / "image.mha").read_bytes()[:-500])
+    (here / "scan").mkdir()
+    rows = [("bad", "grey.mha"), ("a", "image.mha"), ("cut", "short.mha"), ("none", "scan"), ("b", "image.mha")]
+    with open(here / "list.csv", "w", newline="") as handle:
+        csv.writer(handle).writerows([("patient", "image", "mask", "region"), *((*r, "mask.mha", "AB") for r in rows)])
+    told = ("predict.py", "--model", model, "--list", here / "list.csv", "--outdir", here / "out")
+    process = call(*told)
+    lines = process.stderr.splitlines()
+    assert process.returncode == 2 and len(lines) == 3, process.stderr
+    for name, image in (("bad", "grey.mha"), ("cut", "short.mha"), ("none", "scan")):
+        (line,) = [line for line in lines if line.startswith(f"predict.py: error: {name}: ")]
+        assert image in line
+    report = json.loads((here / "out" / "patients.json").read_text())
+    assert [patient["patient"] for patient in report["patients"]] == ["a", "b"]
+    assert sorted(path.name for path in (here / "out").glob("*.mha") if "uncert" not in path.name) == ["a.mha", "b.mha"]
+    bad_input(call(*told, "--set", "inference.flips=z"), "inference.flips")
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".nii.gz"])

@@ -37,6 +37,16 @@ def test_overrides_keep_the_type():
     assert settings["folds"]["holdout"] == "0.2" and settings["training"]["learning_rate"] == 1.0
 
 
+def test_fine_tuning_can_have_its_own_value_of_any_training_setting():
+    settings = resolve("paper", "mr", ["finetuning.max_steps=7", "finetuning.perceptual.weight=2"])
+    assert settings["finetuning"]["max_steps"] == 7 and settings["training"]["max_steps"] == 0
+    assert settings["finetuning"]["perceptual"] == {"weight": 2.0}
+    with pytest.raises(InputError, match="unknown key 'max_step'"):
+        resolve("paper", "mr", ["finetuning.max_step=7"])
+    with pytest.raises(InputError, match="type"):
+        resolve("paper", "mr", ["finetuning.max_steps=many"])
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

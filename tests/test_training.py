@@ -17,8 +17,11 @@ import small_training as small
 import torch
 from conftest import bad_input
 
+from synthct import distributed as places
+from synthct import runs
 from synthct.cases import find_cases
 from synthct.checkpoint import load_weights
+from synthct.errors import InputError
 from synthct.journal import utilisation
 from synthct.network import build
 from synthct.settings import for_region, resolve
@@ -272,6 +275,14 @@ def test_training_on_everyone(data, tmp_path):
         (["--set", "training.perceptual.encoder=totalsegmentator"], ["totalseg_download_weights"]),
         (["--set", "training.perceptual.encoder=torchscript"], ["SAM2.1_Small.pt", "impact-torchscript-models"]),
         (["--set", "training.patch=[40, 40]"], ["training.patch", "32"]),
+        (["--set", "training.patch=[32]"], ["training.patch", "two"]),
+        (["--set", "training.betas=[0.9]"], ["training.betas", "two"]),
+        (["--set", "training.batch=0"], ["training.batch 0", "1 or more"]),
+        (["--set", "training.validate_every=0"], ["training.validate_every 0"]),
+        (["--set", "training.lr_every=0"], ["training.lr_every 0"]),
+        (["--set", "training.validation_batch=0"], ["training.validation_batch 0"]),
+        (["--set", "training.workers=-1"], ["training.workers -1"]),
+        (["--set", "training.copies=0", "--set", "training.originals=false"], ["training.copies 0"]),
         (["--modality", "cbct"], ["modality mr", "cbct"]),
         (["--set", "training.max_step=3"], ["max_step", "max_steps"]),
         (["--device", "cuda"], ["no GPU"]),
@@ -284,6 +295,19 @@ def test_faults_are_one_line_before_anything_is_computed(data, tmp_path, more, e
     done = run(data, tmp_path / "out", *more, SYNTHCT_WEIGHTS=none, TOTALSEG_WEIGHTS_PATH=none)
     bad_input(done, *expected)
     assert not (tmp_path / "out" / "log.csv").exists()
+
+
+def test_compiling_needs_a_compiler_on_a_gpu(monkeypatch):
+    """The containers have none, and torch says so in a traceback at the first step."""
+    settings = resolve("paper", "mr", ["training.compile=true"])["training"]
+    monkeypatch.setattr(runs, "device_of", lambda _: torch.device("cuda"))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="compiler"):
+        runs._check(settings, "auto")
+    runs._check(settings | {"compile": False}, "auto")
+    monkeypatch.setenv("CC", sys.executable)
+    runs._check(settings, "auto")
 
 
 def test_cases_that_were_prepared_in_different_ways(tmp_path):
@@ -488,6 +512,36 @@ def test_torchrun_hands_sigterm_on(data, tmp_path):
     assert process.wait() == 143
     assert "the state is saved" in rest
     assert len(list((tmp_path / "states").iterdir())) == 1
+
+
+def test_wrong_input_found_by_several_processes_is_one_line(data, tmp_path):
+    """Torchrun would print the line of each process, a traceback of its own, and exit with 1."""
+    command = [small.ROOT / "bin" / "train.py", "--cases", data[0], "--folds", data[1], "--fold", 0, "--preset", "test"]
+    command += ["--device", "cpu", "--out", tmp_path / "out"]
+    command += [part for one in (*small.TINY, "training.learning_rate=1e30") for part in ("--set", one)]
+    code = "import sys, train; from synthct import runs; from synthct.distributed import launch\n"
+    code += "runs.take_place = lambda *_: sys.exit(launch(2, sys.argv)); sys.argv = sys.argv[1:]; train.main()"
+    environment = os.environ | {"PYTHONPATH": str(small.ROOT / "bin"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, command)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    bad_input(done, "train.py: error", "the loss is not finite")
+
+
+def test_more_processes_than_patches(data, tmp_path):
+    for process in start_both(data, tmp_path / "out", "--set", "training.batch=1"):
+        bad_input(process.finish(), "training.batch 1", "2 processes")
+
+
+def test_no_more_gpus_are_taken_than_have_a_patch(monkeypatch):
+    monkeypatch.setattr(places, "device_of", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(places, "launch", lambda count, _: count)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(SystemExit) as stop:
+        places.take_place("auto", 3)
+    assert stop.value.code == 3
+    assert places.take_place("auto", 1).world == 1
 
 
 def test_the_state_goes_to_any_place_fsspec_knows(data, tmp_path):

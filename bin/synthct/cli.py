@@ -2,11 +2,12 @@
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
 from synthct import __version__
-from synthct.errors import InputError
+from synthct.errors import FAULT_FILE, InputError
 from synthct.files import out_of_room
 
 
@@ -27,6 +28,8 @@ class Tool(click.Command):
         except InputError as fault:
             _die(name, str(fault))
         except Exception as fault:
+            if _told():
+                sys.exit(2)  # another process of the run has stopped over the input; this one's trouble follows from it
             if not out_of_room(fault):  # a full disk is the user's to mend; anything else deserves its traceback
                 raise
             written = getattr(fault, "filename", None) or "an output"
@@ -41,8 +44,18 @@ class ToolGroup(Tool, click.Group):
 
 
 def _die(name: str, message: str):
+    if place := os.environ.get(FAULT_FILE):
+        if not _told():
+            Path(place).write_text(message, encoding="utf-8")
+        sys.exit(2)
     print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def _told() -> bool:
+    """Whether a process of this run has left word of wrong input (see `synthct.distributed.launch`)."""
+    place = os.environ.get(FAULT_FILE)
+    return bool(place) and os.path.exists(place)
 
 
 def tool(name: str, **kwargs):

@@ -23,7 +23,8 @@ from synthct.volume import Grid, Volume
 
 MANUFACTURER = "synthct"
 PARALLEL = 1e-4  # largest difference of direction cosines between slices of one series
-SPACING = 0.01  # largest deviation of a slice step from the median step, as a part of it
+EVEN = 0.1  # largest distance of a slice from its place on an even stack, as a part of the step
+ROUNDED = 0.06  # mm, what is allowed in any case: positions may be written with one decimal
 KEPT = (  # patient, study, equipment-independent tags of the source that the new series carries
     "SpecificCharacterSet",
     "PatientName",
@@ -244,17 +245,21 @@ def _stack(found: list, path) -> tuple[list[tuple[Dataset, Path]], Grid]:
     if steps.min() < 1e-3:
         at = int(steps.argmin())
         raise InputError(f"DICOM {path}: {found[at][1].name} and {found[at + 1][1].name} lie at the same position")
-    off = np.abs(steps - step) > SPACING * step + 1e-3
-    if off.any():
+    number = np.arange(len(heights))
+    away = np.abs(heights - np.polyval(np.polyfit(number, heights, 1), number))
+    wide = steps > 1.5 * max(step, float(steps.mean()))
+    if wide.any() or away.max() > min(max(EVEN * step, ROUNDED), 0.25 * step):
+        off = wide if wide.any() else np.abs(steps - step) == np.abs(steps - step).max()
+        step = float(steps[~off].mean()) if not off.all() else step
         at = int(off.argmax())
         multiple = steps[off] / step
         gap = f"{steps[at]:.4g} mm from {found[at][1].name} to {found[at + 1][1].name}, {step:.4g} mm elsewhere"
-        if np.abs(multiple - np.rint(multiple)).max() < 0.05 and np.rint(multiple).min() >= 2:
+        if np.abs(multiple - np.rint(multiple)).max() < 0.25 and np.rint(multiple).min() >= 2:
             missing = int((np.rint(multiple) - 1).sum())
             raise InputError(f"DICOM {path}: {missing} slice{'s' * (missing > 1)} missing ({gap})")
         raise InputError(f"DICOM {path}: slices are not evenly spaced ({gap})")
     sheared = points - points[0] - np.outer(heights - heights[0], normal)
-    if np.abs(sheared).max() > 0.1 * float(min(first.PixelSpacing)):
+    if np.abs(sheared).max() > max(0.1 * float(min(first.PixelSpacing)), 2 * ROUNDED):
         raise InputError(f"DICOM {path}: slices are shifted along their plane (gantry tilt), expected a straight stack")
     step = float((heights[-1] - heights[0]) / (len(found) - 1))
     direction = np.stack([row, column, normal], axis=1)

@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import distributed
 
 from synthct.device import device_of
+from synthct.errors import FAULT_FILE, InputError
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,31 @@ class Place:
                 distributed.broadcast(buffer, 0)
 
 
-def take_place(device: str) -> Place:
+# torchrun, which says nothing of its own once a process has told what is wrong with the input
+RUNNER = f"""
+import logging, os, sys
+from torch.distributed import run
+def told(*_): return os.path.exists(os.environ["{FAULT_FILE}"])
+say = logging.Logger.callHandlers
+logging.Logger.callHandlers = lambda logger, record: told() or say(logger, record)
+try:
+    run.main(sys.argv[1:])
+except Exception:
+    if not told(): raise
+    sys.exit(2)
+"""
+
+
+def take_place(device: str, most: int) -> Place:
     """Join the run this process belongs to; with several visible GPUs and no torchrun, start again under it.
 
-    `device` is auto, cpu or cuda. Call it when everything else has been checked: it may not return.
+    `device` is auto, cpu or cuda; `most` processes have something to do. Call it when everything else has been checked:
+    it may not return.
     """
     cuda = device_of(device).type == "cuda"
     if "LOCAL_RANK" not in os.environ:
-        if cuda and torch.cuda.device_count() > 1:
-            sys.exit(launch(torch.cuda.device_count(), sys.argv))
+        if cuda and (count := min(torch.cuda.device_count(), most)) > 1:
+            sys.exit(launch(count, sys.argv))
         return Place(torch.device("cuda" if cuda else "cpu"))
     local = int(os.environ["LOCAL_RANK"])
     place = torch.device("cuda", local) if cuda else torch.device("cpu")
@@ -68,10 +87,20 @@ def take_place(device: str) -> Place:
 def launch(count: int, command: list[str]) -> int:
     """Run `command` (a script and its arguments) as `count` processes under torchrun; returns the exit status.
 
-    SIGTERM is passed on, so that the state is saved, and comes back as status 143 (torchrun would make it 1).
+    SIGTERM is passed on, so that the state is saved, and comes back as status 143 (torchrun would make it 1). Raises
+    `InputError` where a process found the input wrong: the first to say so speaks for all.
     """
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    process = subprocess.Popen([*torchrun, *command])
+    with tempfile.TemporaryDirectory(prefix="synthct-") as scratch:
+        fault = Path(scratch) / "fault"
+        status = _launch(count, command, os.environ | {FAULT_FILE: str(fault)})
+        if status == 2 and fault.exists():
+            raise InputError(fault.read_text(encoding="utf-8"))
+    return status
+
+
+def _launch(count: int, command: list[str], environment: dict[str, str]) -> int:
+    torchrun = [sys.executable, "-c", RUNNER, "--standalone", "--nproc-per-node", str(count)]
+    process = subprocess.Popen([*torchrun, *command], env=environment)
     terminated = False
 
     def pass_on(_signal, _frame):

@@ -1,5 +1,7 @@
 """The exceptions that mean "what the user gave is wrong"."""
 
+FAULT_FILE = "SYNTHCT_FAULT_FILE"  # environment: where one of several processes of a run leaves what is wrong
+
 
 class InputError(Exception):
     """Bad input: the message is one line that says which file or value, what was found and what was expected.

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from synthct import __version__, network, perceptual
 from synthct import settings as presets
 from synthct.cases import Case, differing, find_cases
 from synthct.checkpoint import fit, load_weights
+from synthct.device import device_of
 from synthct.distributed import take_place
 from synthct.errors import InputError
 from synthct.files import write_json
@@ -85,8 +88,7 @@ def plan(
     group = "+".join(regions) or "global"
     if not training:
         raise InputError(f"fold {fold}, group {group}: no training patients in {folds}")
-    if any(size % network.STRIDE or size <= 0 for size in chosen["patch"]):
-        raise InputError(f"training.patch {chosen['patch']}: expected multiples of {network.STRIDE}")
+    _check(chosen, device)
     rules = _common_rules(training + held_out)
     chosen["seed"] += number if fold.startswith("all") else 0
     encoder = perceptual.encoder(chosen["perceptual"], rules["ct_range"])
@@ -96,7 +98,9 @@ def plan(
         fit(model, load_weights(init)[0], init)
     elif section == "finetuning":
         raise InputError("fine-tuning needs --init, the checkpoint to start from")
-    place = take_place(device)
+    place = take_place(device, chosen["batch"])
+    if place.world > chosen["batch"]:
+        raise InputError(f"training.batch {chosen['batch']}: fewer patches than the {place.world} processes of the run")
     out = Path(out)
     about = {
         "version": __version__,
@@ -137,6 +141,33 @@ def plan(
         resume=resume,
         say=say,
     )
+
+
+def _check(chosen: dict, device: str):
+    """What would end in a traceback hours later, or at once in one that says nothing."""
+    patch = chosen["patch"]
+    if len(patch) != 2 or any(type(size) is not int or size % network.STRIDE or size <= 0 for size in patch):
+        raise InputError(f"training.patch {patch}: expected two multiples of {network.STRIDE}")
+    betas = chosen["betas"]
+    if len(betas) != 2 or not all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas):
+        raise InputError(f"training.betas {betas}: expected two numbers from 0 to below 1")
+    least = {key: 1 for key in ("channels", "batch", "validate_every", "validation_batch", "lr_every")}
+    least |= {
+        key: 0 for key in ("workers", "copies", "warmup", "max_steps", "max_epochs", "validation_slices", "patience")
+    }
+    for key, number in least.items():
+        if chosen[key] < number:
+            raise InputError(f"training.{key} {chosen[key]}: expected {number} or more")
+    if not chosen["copies"] and not chosen["originals"]:
+        raise InputError("training.copies 0 without training.originals: an epoch would hold nothing")
+    if chosen["compile"] and device_of(device).type == "cuda" and not _compiler():
+        raise InputError(
+            "training.compile: no C compiler on this machine (gcc, clang, or CC), which torch.compile needs"
+        )
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang", "cc"))), None)
 
 
 def _pick(found: dict[str, Case], names: list[str], regions: list[str], folds) -> list[Case]:

@@ -209,8 +209,12 @@ def _apply(tree: dict, override: str):
     keys = path.strip().split(".")
     if not equals or len(keys) < 2:
         raise InputError(f"setting {override!r}: expected section.key=value")
-    node = tree
+    node, spare = tree, tree.get("training") if keys[0] == "finetuning" else None
     for depth, key in enumerate(keys):
+        if depth and isinstance(node, dict) and isinstance(spare, dict):  # what fine-tuning takes from training
+            spare = spare.get(key)
+            if key not in node and spare is not None:
+                node[key] = {} if isinstance(spare, dict) else spare
         if not isinstance(node, dict) or key not in node:
             near = difflib.get_close_matches(key, node if isinstance(node, dict) else [], 1)
             hint = f", did you mean {'.'.join([*keys[:depth], near[0]])}?" if near else ""
