@@ -88,10 +88,11 @@ def test_ones_own_preset_where_only_staged_files_are(nextflow, root, tmp_path):
     (tmp_path / "my own").mkdir()
     own = tmp_path / "my own" / "test.toml"
     own.write_text('inherit = "test"\n[inference]\nflips = "none"\n')
-    stub(nextflow, root, tmp_path, "--registration", "elastix", "--preset", own, "--outdir", "out")
-    assert (
-        json.loads((tmp_path / "out" / "pipeline_info" / "settings.json").read_text())["inference"]["flips"] == "none"
-    )
+    weights = "/data/own weights/sam.pth"  # what the message of an absent file recommends to set
+    path = ("--set", f"training.perceptual.weights={weights}")
+    stub(nextflow, root, tmp_path, "--registration", "elastix", "--preset", own, *path, "--outdir", "out")
+    said = json.loads((tmp_path / "out" / "pipeline_info" / "settings.json").read_text())
+    assert said["inference"]["flips"] == "none" and said["training"]["perceptual"]["weights"] == weights
     staged = {path.name for path in (tmp_path / "work").glob("*/*/presets/*.toml")}
     assert staged == {"paper.toml", "released.toml", "test.toml"}
     own.write_text('inherit = "test"\n[inference]\nflops = "none"\n')
