@@ -55,8 +55,8 @@ def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tm
     study = ("--registration", "elastix", "--folds", "2")
     first = stub(nextflow, root, tmp_path, *study, "--outdir", "one")
     assert not first["Cached"] and {"TRAIN", "BUNDLE", "EVALUATE"} <= first["Submitted"]
-    (tmp_path / "sheets").mkdir()
-    sheet = demo_sheet(root, tmp_path / "sheets" / "turned.csv")
+    (tmp_path / "my sheets").mkdir()
+    sheet = demo_sheet(root, tmp_path / "my sheets" / "turned.csv")
     changed = (*study, "--outdir", "the other", "--input", sheet, "--set", "evaluation.hu_range=[-1000, 2000]")
     again = stub(nextflow, root, tmp_path, *changed)
     assert again["Submitted"] == {"CHECK", "EVALUATE", "REPORT"}
