@@ -34,6 +34,7 @@ class InputCheck {
         return [faults: faults, rows: sheet.rows, modality: modality]
     }
 
+    /** Whether a path can go through the engine and into scripts as it is. */
     static boolean plain(Object path) {
         return !(path.toString() ==~ QUOTING) && !(path.toString() ==~ GLOBBING)
     }

@@ -55,8 +55,8 @@ def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tm
     study = ("--registration", "elastix", "--folds", "2")
     first = stub(nextflow, root, tmp_path, *study, "--outdir", "one")
     assert not first["Cached"] and {"TRAIN", "BUNDLE", "EVALUATE"} <= first["Submitted"]
-    (tmp_path / "sheets").mkdir()
-    sheet = demo_sheet(root, tmp_path / "sheets" / "turned.csv")
+    (tmp_path / "my sheets").mkdir()
+    sheet = demo_sheet(root, tmp_path / "my sheets" / "turned.csv")
     changed = (*study, "--outdir", "the other", "--input", sheet, "--set", "evaluation.hu_range=[-1000, 2000]")
     again = stub(nextflow, root, tmp_path, *changed)
     assert again["Submitted"] == {"CHECK", "EVALUATE", "REPORT"}
@@ -88,10 +88,11 @@ def test_ones_own_preset_where_only_staged_files_are(nextflow, root, tmp_path):
     (tmp_path / "my own").mkdir()
     own = tmp_path / "my own" / "test.toml"
     own.write_text('inherit = "test"\n[inference]\nflips = "none"\n')
-    stub(nextflow, root, tmp_path, "--registration", "elastix", "--preset", own, "--outdir", "out")
-    assert (
-        json.loads((tmp_path / "out" / "pipeline_info" / "settings.json").read_text())["inference"]["flips"] == "none"
-    )
+    weights = "/data/own weights/sam.pth"  # what the message of an absent file recommends to set
+    path = ("--set", f"training.perceptual.weights={weights}")
+    stub(nextflow, root, tmp_path, "--registration", "elastix", "--preset", own, *path, "--outdir", "out")
+    said = json.loads((tmp_path / "out" / "pipeline_info" / "settings.json").read_text())
+    assert said["inference"]["flips"] == "none" and said["training"]["perceptual"]["weights"] == weights
     staged = {path.name for path in (tmp_path / "work").glob("*/*/presets/*.toml")}
     assert staged == {"paper.toml", "released.toml", "test.toml"}
     own.write_text('inherit = "test"\n[inference]\nflops = "none"\n')

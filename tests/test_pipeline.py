@@ -135,11 +135,13 @@ def test_registration_brings_the_pairs_together(demo):
 
 
 def test_once_more_with_resume_everything_is_cached(demo, nextflow, root):
+    """Results elsewhere, and with them the place of training's state, are no reason to compute anything again."""
     place, first = demo
-    again = nextflow(place, "run", root / "main.nf", "-profile", "test", "--outdir", place / "results", "-resume")
+    again = nextflow(place, "run", root / "main.nf", "-profile", "test", "--outdir", place / "other results", "-resume")
     assert again.returncode == 0, again.stdout + again.stderr
     assert events(again)["Submitted"] == set()
     assert events(again)["Cached"] == events(first)["Submitted"]
+    assert fingerprints(place / "other results") == fingerprints(place / "results")
 
 
 def test_cbct_goes_through_the_same_code(cbct):
@@ -182,23 +184,37 @@ def test_a_pair_that_cannot_be_registered_is_left_out_and_said(cbct):
 
 
 def test_a_new_patient_through_the_bundle(cbct, nextflow, root, tmp_path):
-    """--mode predict gives the bits that the study gave; the sheet has a CT, so it is scored as well."""
+    """--mode predict gives the bits that the study gave, by the numbers and the modality that its bundle brings. The
+    sheet has a CT, as raw ones are of another grid (here the lower half of the image's), so it is scored as well.
+    """
     sheet = root / "assets" / "demo" / "samplesheet_cbct.csv"
     (row,) = [row for row in table(sheet) if row["patient"] == "SIM_HN_034"]
     given = {name: str(sheet.parent / row[name]) for name in ("image", "ct", "mask")}
+    ct, mask = (sitk.ReadImage(given[name]) for name in ("ct", "mask"))
+    half = ct.GetSize()[2] // 2
+    sitk.WriteImage(ct[:, :, :half], str(tmp_path / "half.mha"))
+    shutil.copy(given["image"], tmp_path / "a,b.mha")
+    given |= {"ct": str(tmp_path / "half.mha"), "image": str(tmp_path / "a,b.mha")}
     one = write_sheet(tmp_path, {"patient": "SIM_HN_034", "region": "HN", **given})
-    results, study = tmp_path / "results", cbct[0] / "results"
-    model = ["--mode", "predict", "--model", study / "models" / "impact", "--set", "inference.flips=none"]
-    common = ["-profile", "test", "--modality", "cbct", "--input", one, "--outdir", results]
-    done = nextflow(tmp_path, "run", root / "main.nf", *common, *model)
+    results, study = tmp_path / "my results", cbct[0] / "results"
+    bundle = shutil.copytree(study / "models" / "impact", tmp_path / "my bundle")
+    model = ["--mode", "predict", "--model", bundle, "--input", one, "--outdir", results]
+    done = nextflow(tmp_path, "run", root / "main.nf", "-profile", "test", *model)
     assert done.returncode == 0, done.stdout + done.stderr
-    made, before = (place / "sct" / "impact" / "SIM_HN_034.mha" for place in (results, study))
+    made, before = results / "sct" / "my_bundle" / "SIM_HN_034.mha", study / "sct" / "impact" / "SIM_HN_034.mha"
     assert made.read_bytes() == before.read_bytes()
+    said = json.loads((results / "pipeline_info" / "settings.json").read_text())
+    brought = json.loads((bundle / "bundle.json").read_text())["inference"]
+    assert said["inference"] == brought | {"checkpoint": "best"}
+    assert said["inference"]["flips"] == "none" and said["modality"] == "cbct"
     (scored,) = table(results / "evaluation" / "patients.csv")
     sct, ct, mask = (
-        sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(float) for path in (made, given["ct"], given["mask"])
+        sitk.GetArrayFromImage(image).astype(float)[:half] for image in (sitk.ReadImage(str(made)), ct, mask)
     )
     assert float(scored["mae"]) == pytest.approx(np.abs(sct - ct)[mask > 0].mean(), rel=1e-9)
+    (evaluated,) = (results / "evaluation" / "patients").glob("*.json")
+    found = json.loads(evaluated.read_text())
+    assert found["ct_resampled"] is True and 0 < found["ct_coverage"] < 1
 
 
 def test_given_scts_with_label_maps(cbct, nextflow, root, tmp_path):
@@ -243,7 +259,7 @@ def test_an_edit_reruns_what_uses_it(cbct, nextflow, root, tmp_path):
 
 
 def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow, tmp_path):
-    arguments = [*CBCT, "--input", cbct[0] / "sheet.csv", "--outdir", tmp_path / "results"]
+    arguments = [*CBCT, "--input", cbct[0] / "sheet.csv", "--outdir", tmp_path / "my results"]
     log = tmp_path / "out.txt"
     with open(log, "w") as out:
         driver = subprocess.Popen(
@@ -257,7 +273,7 @@ def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow
         try:
             # in the middle of a training: its first state is on the disk, its result is not
             deadline = time.monotonic() + 600
-            while not list((tmp_path / "results" / "checkpoints").rglob("*.pt")) and driver.poll() is None:
+            while not list((tmp_path / "my results" / "checkpoints").rglob("*.pt")) and driver.poll() is None:
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.05)
             assert driver.poll() is None, log.read_text()
@@ -267,5 +283,5 @@ def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow
     again = nextflow(tmp_path, "run", root / "main.nf", *arguments, "-resume")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "REGISTER" in steps(events(again)["Cached"]) and "TRAIN" in steps(events(again)["Submitted"])
-    assert fingerprints(tmp_path / "results") == fingerprints(cbct[0] / "results")
+    assert fingerprints(tmp_path / "my results") == fingerprints(cbct[0] / "results")
     shutil.rmtree(tmp_path / "work")

@@ -133,10 +133,11 @@ def test_what_ones_own_preset_may_say(tmp_path):
 
 def test_a_bundle_brings_its_settings(tmp_path):
     """What is predicted with, and recorded: the bundle's numbers, under a preset that is named, under single ones."""
-    about = resolve("released", "cbct", ["inference.flips=none", "inference.margin=32"])
+    about = resolve("released", "cbct", ["inference.flips=none", "inference.checkpoint=final,best"])
     (tmp_path / "bundle.json").write_text(json.dumps(about))
     found = of_bundle(tmp_path / "bundle.json", ["inference.margin=16", "folds.folds=3"])
-    assert found["inference"] == about["inference"] | {"margin": 16} and found["inference"]["flips"] == "none"
+    assert found["inference"] == about["inference"] | {"margin": 16, "checkpoint": "final"}
+    assert found["inference"]["flips"] == "none"
     assert found["preset"] == "released" and found["preprocessing"] == about["preprocessing"]
     assert "training" not in found, "what took no part in predicting is not recorded as if it had"
     named = of_bundle(tmp_path / "bundle.json", [], "paper")

@@ -50,6 +50,8 @@ def of_bundle(path, overrides: list[str], preset: str | Path | None = None, pres
     if preset is None:
         tree["inference"] |= about["inference"]
     tree = overridden(tree, overrides)
+    # of two that a study scored side by side the first predicts
+    tree["inference"]["checkpoint"] = checkpoints(tree["inference"]["checkpoint"])[0]
     return {
         "preset": tree["preset"] if preset else about["preset"],
         "modality": about["modality"],
