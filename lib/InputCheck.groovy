@@ -234,8 +234,9 @@ class InputCheck {
                 faults << "parameter --${name}: found '${params[name]}', expected ${expected}".toString()
             }
             files.each { file ->
-                // read as bin/synthct/cohort.py reads them
-                List<String> named = file.text.replace('\uFEFF', '').readLines().findAll { it.trim() && !it.startsWith('#') }*.trim()
+                // as the tools read them: a name a line; in a list of exclusions remarks follow a comma or a #
+                List<String> lines = file.text.replace('\uFEFF', '').readLines()
+                List<String> named = (name == 'exclude' ? lines*.replaceFirst(/[#,].*/, '') : lines.findAll { !it.startsWith('#') })*.trim().findAll()
                 List<String> strange = known ? named - known : []
                 if (strange) {
                     faults << "parameter --${name}, ${file.fileName}: found ${strange.take(3).collect { "'${it}'" }.join(', ')}${strange.size() > 3 ? " and ${strange.size() - 3} more" : ''}, expected patients of the samplesheet".toString()

@@ -142,7 +142,7 @@ def test_half_an_image_is_refused(nextflow, root, sheet, tmp_path):
 
 def test_lists_of_names_must_name_the_sheets_patients(nextflow, root, sheet, tmp_path):
     arguments = ("--input", sheet(*(row(f"P{n}") for n in range(5))), "--modality", "mr", "--preset", "test")
-    (tmp_path / "excluded.txt").write_text("# not these\nP1\nP9\n")
+    (tmp_path / "excluded.txt").write_text("# not these\nP1, blurred\nP9 # moved\n")
     (tmp_path / "empty").mkdir()
     said = refuse(
         nextflow, root, tmp_path, *arguments, "--exclude", tmp_path / "excluded.txt", "--fold_lists", tmp_path / "empty"

@@ -38,8 +38,8 @@ workflow TEST {
                 }
             }
         }
-    // with "best,final" each of the two predicts; what only one can stand for (pictures, uncertainty) is the first's
-    checkpoints = settings.flatMap { chosen -> chosen.inference.checkpoint.tokenize(',')*.trim().withIndex() }
+    // with "best,final" each of the two predicts; what only one can stand for (pictures, uncertainty, the report's numbers) is best's
+    checkpoints = settings.flatMap { chosen -> chosen.inference.checkpoint.tokenize(',')*.trim().sort().withIndex() }
     PREDICT(
         bundles.combine(batches).combine(checkpoints).map { arm, bundle, meta, metas, images, masks, checkpoint, number ->
             def place = (meta.kind == 'native' ? arm : "${arm}/on_${meta.kind}") + (number ? "/${checkpoint}" : '')
