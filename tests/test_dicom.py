@@ -246,6 +246,12 @@ def test_steps_that_change_on_the_way(tmp_path):
     refused(stacked(tmp_path / "mr", heights), "not evenly spaced")
 
 
+def test_one_step_that_is_wider_than_the_others(tmp_path):
+    """Half a millimetre hardly shows against a line through all slices; the step itself does."""
+    heights = np.cumsum([3.0] * 6 + [3.5] + [3.0] * 6)
+    refused(stacked(tmp_path / "mr", heights), "not evenly spaced", "3.5 mm")
+
+
 def test_uneven_spacing(tmp_path, array):
     directory = write_mr(tmp_path / "mr", array)
     data = pydicom.dcmread(at(directory, 6))

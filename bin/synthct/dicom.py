@@ -248,7 +248,8 @@ def _stack(found: list, path) -> tuple[list[tuple[Dataset, Path]], Grid]:
     number = np.arange(len(heights))
     away = np.abs(heights - np.polyval(np.polyfit(number, heights, 1), number))
     wide = steps > 1.5 * max(step, float(steps.mean()))
-    if wide.any() or away.max() > min(max(EVEN * step, ROUNDED), 0.25 * step):
+    uneven = np.abs(steps - step) > max(EVEN * step, 2 * ROUNDED)
+    if wide.any() or uneven.any() or away.max() > min(max(EVEN * step, ROUNDED), 0.25 * step):
         off = wide if wide.any() else np.abs(steps - step) == np.abs(steps - step).max()
         step = float(steps[~off].mean()) if not off.all() else step
         at = int(off.argmax())
