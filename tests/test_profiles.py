@@ -174,7 +174,7 @@ def test_container_engines(runs, images, profile, engine, flag):
 
 @pytest.mark.parametrize(("profile", "limit"), [("gpu,docker", 1), ("docker", 0), ("slurm,gpu", 0)])
 def test_one_task_a_gpu_step_where_nothing_else_counts_gpus(tmp_path, nextflow, profile, limit):
-    """On this machine steps that fill a GPU run one task at a time; without GPUs, and where a scheduler gives them out, many."""
+    """On this machine steps that fill a GPU run one at a time; without GPUs, or under a scheduler, many."""
     preview = ("-preview", "-profile", f"test,{profile}", "--queue", "queue")
     done = nextflow(tmp_path, "run", ROOT / "main.nf", *preview, version="25.04.4", NXF_SYNTAX_PARSER="v1")
     assert done.returncode == 0, done.stdout + done.stderr
