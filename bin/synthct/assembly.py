@@ -9,10 +9,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from synthct.bundle import GLOBAL, Bundle, network_for, read_bundle, write_bundle
-from synthct.cases import differing
 from synthct.checkpoint import fit, load_weights, save_weights
 from synthct.errors import InputError
-from synthct.settings import CHECKPOINTS, for_region
+from synthct.settings import CHECKPOINTS, differing, for_region
 
 
 def from_training(

@@ -17,11 +17,11 @@ import numpy as np
 from synthct.errors import InputError
 from synthct.files import atomic_directory, plain, write_json
 from synthct.intensity import Normalisation, ct_normalisation, measure
+from synthct.settings import RULES
 from synthct.volume import Grid, Volume, resample
 
 FORMAT = 1
 OUTSIDE = -32768  # marks voxels outside the mask in image.npy and ct.npy
-RULES = ("spacing", "ct_range", "outside", "padding", "cbct_percentile")  # what a network learns to expect
 LEVELS = 32000  # steps that the range of a non-integer image is quantised to
 
 
@@ -93,12 +93,6 @@ def write_case(
             np.save(directory / f"{name}.npy", array)
         write_json(directory / "case.json", plain(case))
     return case
-
-
-def differing(rules: dict, others: dict, modality: str) -> str:
-    """The first of `RULES` that two `preprocessing` sections hold different ("" for none) for cases of `modality`."""
-    asked = [key for key in RULES if modality == "cbct" or key != "cbct_percentile"]
-    return next((key for key in asked if key in rules and key in others and rules[key] != others[key]), "")
 
 
 @dataclass(frozen=True)

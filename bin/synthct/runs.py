@@ -11,7 +11,7 @@ import torch
 
 from synthct import __version__, network, perceptual
 from synthct import settings as presets
-from synthct.cases import Case, differing, find_cases
+from synthct.cases import Case, find_cases
 from synthct.checkpoint import fit, load_weights
 from synthct.device import device_of
 from synthct.distributed import take_place
@@ -184,7 +184,7 @@ def _common_rules(cases: list[Case]) -> dict:
     rules, first = cases[0].preprocessing, {}
     for case in cases:
         of_region = first.setdefault(case.region, case).preprocessing
-        if key := differing(of_region, case.preprocessing, case.modality):
+        if key := presets.differing(of_region, case.preprocessing, case.modality):
             raise InputError(
                 f"case {case.patient}: preprocessed with {key} {case.preprocessing[key]}, "
                 f"{first[case.region].patient} with {of_region[key]}"

@@ -17,6 +17,7 @@ from synthct.errors import InputError
 MODALITIES = ("mr", "cbct")
 CHECKPOINTS = ("best", "final")
 SECTIONS = ("registration", "curation", "preprocessing", "folds", "training", "finetuning", "inference", "evaluation")
+RULES = ("spacing", "ct_range", "outside", "padding", "cbct_percentile")  # what a network learns to expect
 ANY_NAME = ("region", "models")  # tables whose keys are names of the user's choice
 PRESETS = Path(__file__).resolve().parents[2] / "conf" / "presets"
 
@@ -59,6 +60,12 @@ def of_bundle(path, overrides: list[str], preset: str | Path | None = None, pres
         "inference": tree["inference"],
         "evaluation": tree["evaluation"],
     }
+
+
+def differing(rules: dict, others: dict, modality: str) -> str:
+    """The first of `RULES` that two `preprocessing` sections hold different ("" for none) for cases of `modality`."""
+    asked = [key for key in RULES if modality == "cbct" or key != "cbct_percentile"]
+    return next((key for key in asked if key in rules and key in others and rules[key] != others[key]), "")
 
 
 def for_region(section: dict, region: str | None) -> dict:
