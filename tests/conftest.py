@@ -63,6 +63,22 @@ def checkout(tmp_path) -> Path:
     return copy_checkout(tmp_path)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a file system of so many bytes, where the user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(size: int):
+        told = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)]
+        if subprocess.run(told, capture_output=True).returncode:
+            pytest.skip("mounting a small file system needs root")
+        return place
+
+    yield mount
+    subprocess.run(["umount", str(place)], capture_output=True)
+
+
 def bad_input(process: subprocess.CompletedProcess, *expected: str):
     """Assert exit status 2 with one line on stderr that contains every text of `expected`."""
     lines = [line for line in process.stderr.splitlines() if line.strip()]

@@ -186,22 +186,6 @@ def test_a_gpu_that_does_not_say_how_busy_it_is_stops_no_training(monkeypatch):
     assert utilisation(torch.device("cuda", 0)) is None
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Mount a file system of so many bytes, where the user may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(size: int):
-        told = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)]
-        if subprocess.run(told, capture_output=True).returncode:
-            pytest.skip("mounting a small file system needs root")
-        return place
-
-    yield mount
-    subprocess.run(["umount", str(place)], capture_output=True)
-
-
 def test_a_disk_too_small_for_the_state_is_named_before_the_first_step(data, tmp_path, small_disk):
     done = run(data, tmp_path / "out", "--checkpoint-dir", small_disk(2**25))
     bad_input(done, "checkpoint directory", "32 MiB of room", "two states")

@@ -170,8 +170,7 @@ def _check_table(path: Path, name: str, table, known: list):
         else:
             found = [part[key] for part in known if key in part]
             if not found:
-                near = difflib.get_close_matches(key, {each for part in known for each in part}, 1)
-                hint = f", did you mean {name}.{near[0]}?" if near else ""
+                hint = _hint(name, key, {each for part in known for each in part})
                 raise InputError(f"preset {path}: unknown key {at}{hint}")
             if isinstance(found[0], dict):
                 _check_table(path, at, value, found)
@@ -213,6 +212,11 @@ def _merge_modality(tree: dict, modality: str) -> dict:
     return _merged(result, _merge_modality(overlay, modality)) if isinstance(overlay, dict) else result
 
 
+def _hint(place: str, key: str, known) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return f", did you mean {'.'.join(filter(None, (place, near[0])))}?" if near else ""
+
+
 def _apply(tree: dict, override: str):
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
@@ -225,8 +229,7 @@ def _apply(tree: dict, override: str):
             if key not in node and spare is not None:
                 node[key] = {} if isinstance(spare, dict) else spare
         if not isinstance(node, dict) or key not in node:
-            near = difflib.get_close_matches(key, node if isinstance(node, dict) else [], 1)
-            hint = f", did you mean {'.'.join([*keys[:depth], near[0]])}?" if near else ""
+            hint = _hint(".".join(keys[:depth]), key, node if isinstance(node, dict) else ())
             raise InputError(f"setting {path.strip()!r}: unknown key {key!r}{hint}")
         if depth < len(keys) - 1:
             node = node[key]

@@ -222,9 +222,9 @@ class Trainer:
             return None
         self.place.share(self.model)
         errors = {}
+        stop = (lambda: self.stopping) if self.place.world == 1 else (lambda: False)
         for first in range(0, len(self.run.validation), self.place.world):  # a patient each: one of many GPUs may
             mine = self.run.validation[first : first + self.place.world][self.place.rank :][:1]  # have none at the end
-            stop = (lambda: self.stopping) if self.place.world == 1 else (lambda: False)
             found = validate(self.model, mine, self.settings, self.cast, self.device, stop)
             if self.place.any(found is None or self.stopping):  # torchrun gives the processes 30 s to stop
                 self._terminate()

@@ -83,6 +83,15 @@ def to_sitk(volume: Volume) -> sitk.Image:
     return image
 
 
+def blank(grid: Grid) -> sitk.Image:
+    """An image of zeros (uint8) on `grid`: what SimpleITK takes for the place of a result."""
+    image = sitk.Image(*map(int, grid.size), sitk.sitkUInt8)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction)
+    return image
+
+
 def from_sitk(image: sitk.Image) -> Volume:
     """A `Volume` with a copy of the image's voxels."""
     return Volume(sitk.GetArrayFromImage(image), grid_of(image))
@@ -174,11 +183,7 @@ def resample(volume: Volume, grid: Grid, *, order: int = 1, outside: float = 0.0
     kind = volume.array.dtype
     if order:
         image = sitk.Cast(image, sitk.sitkFloat32)
-    reference = sitk.Image(*map(int, grid.size), sitk.sitkUInt8)
-    reference.SetSpacing(grid.spacing)
-    reference.SetOrigin(grid.origin)
-    reference.SetDirection(grid.direction)
-    result = sitk.GetArrayFromImage(sitk.Resample(image, reference, sitk.Transform(), interpolator, float(outside)))
+    result = sitk.GetArrayFromImage(sitk.Resample(image, blank(grid), sitk.Transform(), interpolator, float(outside)))
     if order:
         low, high = min(float(volume.array.min()), outside), max(float(volume.array.max()), outside)
         result = np.clip(result, low, high)

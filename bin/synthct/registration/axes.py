@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from synthct.orientation import orientation_of
-from synthct.volume import Grid, Volume, to_sitk
+from synthct.volume import Grid, Volume, blank, to_sitk
 
 LARGEST_ANGLE = 2.0  # degrees between the axes that neighbours one voxel apart do not feel
 COARSER = 1.01  # a spacing this much larger than wanted is interpolated
@@ -62,11 +62,7 @@ def _covering(grid: Grid, axes: np.ndarray, spacing: np.ndarray) -> Grid:
 
 
 def _interpolated(volume: Volume, grid: Grid, interpolator: int, *, edge: bool) -> Volume:
-    reference = sitk.Image(*map(int, grid.size), sitk.sitkUInt8)
-    reference.SetSpacing(grid.spacing)
-    reference.SetOrigin(grid.origin)
-    reference.SetDirection(grid.direction)
     kind = sitk.sitkFloat32 if interpolator == sitk.sitkLinear else sitk.sitkUInt8
     image = sitk.Cast(to_sitk(volume), kind)
-    done = sitk.Resample(image, reference, sitk.Transform(), interpolator, 0.0, kind, edge)
+    done = sitk.Resample(image, blank(grid), sitk.Transform(), interpolator, 0.0, kind, edge)
     return Volume(sitk.GetArrayFromImage(done), grid)

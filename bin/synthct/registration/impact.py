@@ -44,13 +44,13 @@ def register(
     *,
     moving_is: str,
     seed: int,
-    rigid: bool | None = None,
+    rigid: bool = False,
     device: str = "cpu",
 ) -> Outcome:
     """Register `moving` to `fixed` inside `mask` (uint8 on the fixed grid).
 
     `settings` is the section ``registration.impact`` of a preset, resolved for modality and region; `moving_is` is
-    "ct" or "image" and says which side gets the CT's smoothing; `rigid` overrides the settings' rigid start. The same
+    "ct" or "image" and says which side gets the CT's smoothing; `rigid` puts a rigid start before the levels. The same
     seed gives the same bits on a CPU.
     """
     torch.manual_seed(seed)
@@ -64,7 +64,7 @@ def register(
     ]
     inside = torch.as_tensor(mask.array, device=device).float()
     matrix, offset = np.eye(3), np.zeros(3)
-    if settings["rigid"]["enabled"] if rigid is None else rigid:
+    if rigid:
         matrix, offset = align(sides, inside, settings["rigid"], device)
     point_map = PointMap(fixed.grid, sides[1].grid, matrix, offset, sides[1].box, device, sides[1].known)
     direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)

@@ -64,7 +64,8 @@ def register(
     if method in DEFORMING:
         check_images(fixed, moving)
     shift = np.zeros(3)
-    if _starts_rigidly(method, section, rigid) and overlap(fixed, moving, mask) < SMALLEST_OVERLAP:
+    rigid = _starts_rigidly(method, section) if rigid is None else rigid
+    if method in DEFORMING and rigid and overlap(fixed, moving, mask) < SMALLEST_OVERLAP:
         shift, moving = _centred(mask, moving, kinds[1])
     check_overlap(fixed, moving, mask)
     start = time.perf_counter()
@@ -112,9 +113,10 @@ def register(
     return Registered(image, before, Volume(covered.astype(np.uint8), fixed.grid), displacement, transform, record)
 
 
-def _starts_rigidly(method: str, section: dict, rigid: bool | None) -> bool:
-    by_preset = {"elastix": section["elastix"]["rigid_stage"], "impact": section["impact"]["rigid"]["enabled"]}
-    return method in DEFORMING and (by_preset[method] if rigid is None else rigid)
+def _starts_rigidly(method: str, section: dict) -> bool:
+    """The preset's choice."""
+    choices = {"elastix": section["elastix"]["rigid_stage"], "impact": section["impact"]["rigid"]["enabled"]}
+    return choices.get(method, False)
 
 
 def _centred(mask: Volume, moving: Volume, kind: str) -> tuple[np.ndarray, Volume]:
@@ -144,13 +146,12 @@ def _found(
     method: str,
     section: dict,
     seed: int,
-    rigid: bool | None,
+    rigid: bool,
     device: str,
 ) -> tuple[sitk.Transform, list[dict]]:
     """The transform of one method, and its losses level by level where it has levels of its own."""
     if method == "elastix":
-        use_rigid = section["elastix"]["rigid_stage"] if rigid is None else rigid
-        return elastix.register(fixed, moving, mask, section["elastix"], seed=seed, rigid=use_rigid), []
+        return elastix.register(fixed, moving, mask, section["elastix"], seed=seed, rigid=rigid), []
     if method == "impact":
         outcome = impact.register(
             fixed, moving, mask, section["impact"], moving_is=moving_is, seed=seed, rigid=rigid, device=device

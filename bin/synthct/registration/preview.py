@@ -27,11 +27,11 @@ def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.n
     extent = np.array(fixed.grid.size) * np.array(fixed.grid.spacing)
     pixel = max(float(extent.max()) / LARGEST, min(fixed.grid.spacing))
     stacks = {}
-    for name, volume, order, kind in (
-        ("fixed", fixed, 1, np.int16),
-        ("before", before, 1, np.int16),
-        ("after", after, 1, np.int16),
-        ("mask", Volume(mask.astype(np.uint8), fixed.grid), 0, np.uint8),
+    for name, volume, order in (
+        ("fixed", fixed, 1),
+        ("before", before, 1),
+        ("after", after, 1),
+        ("mask", Volume(mask.astype(np.uint8), fixed.grid), 0),
     ):
         planes = [_plane(volume, axis, centre[axis], pixel, order) for axis in range(3)]
         height, width = (max(plane.shape[k] for plane in planes) for k in (0, 1))
@@ -40,7 +40,8 @@ def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.n
         for k, plane in enumerate(planes):
             top, left = (height - plane.shape[0]) // 2, (width - plane.shape[1]) // 2
             stack[k, top : top + plane.shape[0], left : left + plane.shape[1]] = plane
-        stacks[name] = stack if kind is np.int16 else stack.astype(kind)
+        stacks[name] = stack
+    stacks["mask"] = stacks["mask"].astype(np.uint8)
     for names in (("fixed",), ("before", "after")):
         low, scale = _stretch([stacks[name] for name in names])
         for name in names:

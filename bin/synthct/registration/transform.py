@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from synthct.registration.pyramid import content
-from synthct.volume import Grid, Volume, to_sitk
+from synthct.volume import Grid, Volume, blank, to_sitk
 
 
 def displacement_field(transform: sitk.Transform, grid: Grid) -> Volume:
@@ -26,7 +26,7 @@ def warp(moving: Volume, transform: sitk.Transform, grid: Grid, *, outside: floa
     if order:
         image = sitk.Cast(image, sitk.sitkFloat32)
     interpolator = sitk.sitkBSpline if order else sitk.sitkNearestNeighbor
-    result = sitk.GetArrayFromImage(sitk.Resample(image, _reference(grid), transform, interpolator, float(outside)))
+    result = sitk.GetArrayFromImage(sitk.Resample(image, blank(grid), transform, interpolator, float(outside)))
     if order:
         low, high = float(moving.array.min()), float(moving.array.max())
         result = np.clip(result, min(low, outside), max(high, outside))
@@ -54,11 +54,3 @@ def _kind_for(array: np.ndarray, outside: float) -> np.dtype:
     if not np.issubdtype(kind, np.integer) or np.iinfo(kind).min <= outside <= np.iinfo(kind).max:
         return kind
     return np.dtype(np.int16 if array.max() <= np.iinfo(np.int16).max else np.int32)
-
-
-def _reference(grid: Grid) -> sitk.Image:
-    reference = sitk.Image(*map(int, grid.size), sitk.sitkUInt8)
-    reference.SetSpacing(grid.spacing)
-    reference.SetOrigin(grid.origin)
-    reference.SetDirection(grid.direction)
-    return reference
