@@ -1,5 +1,6 @@
 # make demo    sets up what is missing, runs the whole study small on the real patients in assets/demo
 # make test    sets up what is missing, runs every test that needs no cluster, no Docker and no GPU
+# make check   lint and the fast tests, before every commit
 # The other targets: setup bench lint images test-docker test-k8s lock audit clean
 
 PYTHON ?= python3
@@ -30,9 +31,15 @@ demo: setup
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 # --- check
-.PHONY: test test-docker test-k8s lint bench
+.PHONY: check test test-docker test-k8s lint bench
+# rooms whose tests run in seconds
+FAST := tests/core tests/cases tests/cohort tests/study tests/images/test_labels.py tests/networks/test_unetpp.py tests/evaluation/test_metrics.py
+
+check: lint
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(FAST)
+
 test: setup lint
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile tests/test_pipeline.py tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile tests/engine/test_pipeline.py tests
 
 test-docker: setup
 	tests/docker/run
@@ -56,7 +63,7 @@ images:
 	containers/build
 
 lock: | $(UV)
-	$(UV) pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --python-version 3.11 requirements.in -o requirements.lock
+	$(UV) pip compile --quiet --upgrade --override requirements.override --generate-hashes --no-header --no-emit-index-url --python-version 3.11 requirements.in -o requirements.lock
 	containers/lock
 
 audit: setup | $(UV)

@@ -50,11 +50,16 @@ workflow {
         EVALUATE_GIVEN(patients)
         made = EVALUATE_GIVEN.out
     }
-    VERDICT(made.predicted, made.cts, made.settings_file, made.records)
+    // [patient, what is to be treated, organs]; [] where the sheet has none
+    drawn = channel.fromList(sheet.rows).map { row -> [row.patient, row.target ?: [], row.structures ?: []] }
+    VERDICT(made.predicted, made.cts, made.settings_file, made.records, drawn)
 
     workflow.onComplete = {
         def verdict = file("${params.outdir}/evaluation/verdict.txt")
-        if (workflow.success) {
+        if (workflow.success && workflow.stats.ignoredCount) {
+            println("synthct: ${workflow.stats.ignoredCount} trainings failed (the notes above name them), and what needs them is missing from ${params.outdir}; mend the cause and run the same command with -resume")
+        }
+        else if (workflow.success) {
             println(!workflow.stubRun && verdict.exists() ? "\n${verdict.text}" : '')
             println("synthct: done in ${workflow.duration}; the report is ${params.outdir}/report/report.html")
         }

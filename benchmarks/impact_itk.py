@@ -46,7 +46,7 @@ def _measure(job: dict) -> dict:
     patch = [0, 0, 0] if job["mode"] == "static" else [job["patch"]] * 3
     metric.AddModelConfiguration(
         itk.ImpactModelConfiguration(
-            job["model"], 3, 1, patch, [job["voxel_mm"]] * 3, [0, 0, 0], [True] * layers, False
+            job["model"], 3, 1, patch, [job["voxel_mm"]] * 3, [0, 0, 0], [bit == "1" for bit in job["mask"]], False
         )
     )
     metric.SetMode(job["mode"].capitalize())

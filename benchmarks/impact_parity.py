@@ -6,7 +6,10 @@
 PYTHON is the interpreter of an environment of its own with itk-impact==0.1.6 (and its torch 2.12). Without --case the
 images are the phantom of tests/parity_cases.py, with it a crop of the case's cbct.mha or mr.mha (fixed) and ct.mha
 (moving). The transform is a cubic B-spline with control points of up to 3 mm. --write keeps itk-impact's numbers for
-tests/test_impact_parity.py (without --case).
+tests/registration/test_impact_parity.py (without --case, or with --network).
+
+--network M730_2_Layers.pt, with --case: the real network of the paper's CBCT recipe. That export normalises nothing,
+and neither does itk-impact, so both sides get the crop less its mean, over its sigma.
 """
 
 import json
@@ -22,28 +25,31 @@ sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "tests")]
 
 import click  # noqa: E402
 import numpy as np  # noqa: E402
-from parity_cases import LAYER_WEIGHTS, OFFSET, Case, Scene, cases, phantom, write_scripts  # noqa: E402
+from parity_cases import OFFSET, Case, Scene, cases, crop, phantom, real_cases, write_scripts  # noqa: E402
 
-from synthct.volume import Grid, Volume, read_volume, write_volume  # noqa: E402
+from synthct.images.grid import Grid  # noqa: E402
+from synthct.images.volume import write_volume  # noqa: E402
 
 SIZE = (40, 36, 20)  # voxels (x, y, z) of a real case's crop
+REAL = (48, 48, 32)  # for the real network: 60 x 60 x 48 points of 2 mm, which its stride divides
 
 
 @click.command(help=__doc__)
 @click.option("--impact", required=True, help="interpreter with itk-impact")
 @click.option("--case", "directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--network", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="M730_2_Layers.pt")
 @click.option("--voxel", default=2.0, show_default=True, help="mm of the features' voxels")
 @click.option("--only", default="", help="only comparisons with this in their name")
 @click.option("--write", "kept", type=click.Path(dir_okay=False, path_type=Path))
-def main(impact, directory, voxel, only, kept):
-    wanted = [case for case in cases(voxel) if only in case.name]
+def main(impact, directory, network, voxel, only, kept):
+    wanted = [case for case in (real_cases() if network else cases(voxel)) if only in case.name]
     if directory:
-        scenes = {Grid.direction: Scene(*_crop(directory))}
+        scenes = {Grid.direction: Scene(*crop(directory, REAL if network else SIZE, standard=bool(network)))}
         wanted = [case for case in wanted if case.direction in scenes]
     else:
         scenes = {case.direction: Scene(*phantom(case.direction)) for case in wanted}
     with tempfile.TemporaryDirectory() as place:
-        scripts = write_scripts(Path(place))
+        scripts = write_scripts(Path(place)) | {"m730": network}
         theirs = _theirs(impact, scenes, wanted, scripts, Path(place))
         print("| mode, distance | value, ours | itk-impact | relative difference | derivative: cosine | norm |")
         print("|---|---|---|---|---|---|")
@@ -77,7 +83,8 @@ def _theirs(python: str, scenes: dict, wanted: list[Case], scripts: dict[str, Pa
         | own
         | {
             "model": str(scripts[case.extractor]),
-            "layer_weights": list(LAYER_WEIGHTS[: 1 if case.extractor == "mind" else 2]),
+            "mask": case.mask,
+            "layer_weights": case.layer_weights,
         }
         for case, own in jobs
     ]
@@ -90,27 +97,13 @@ def _theirs(python: str, scenes: dict, wanted: list[Case], scripts: dict[str, Pa
 def _row(case: Case, ours: dict, theirs: dict) -> str:
     if "error" in theirs:
         return f"| {case.name} | {ours['value']:.6f} | {theirs['error']} | – | – | – |"
-    layers = sum(LAYER_WEIGHTS[: 1 if case.extractor == "mind" else 2])
-    value = ours["value"] + OFFSET.get(case.distance, 0.0) * layers
+    value = ours["value"] + OFFSET.get(case.distance, 0.0) * sum(case.layer_weights)
     a, b = np.array(ours["derivative"]), np.array(theirs["derivative"])
     cosine = float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     return (
         f"| {case.name} | {value:.6f} | {theirs['value']:.6f} | {value / theirs['value'] - 1:.1e} | "
         f"1 − {1 - cosine:.1e} | {np.linalg.norm(a) / np.linalg.norm(b) - 1:.1e} |"
     )
-
-
-def _crop(directory: Path) -> tuple[Volume, Volume]:
-    """The middle of a case's fixed and moving image."""
-    fixed = next(directory / name for name in ("cbct.mha", "mr.mha") if (directory / name).is_file())
-    result = []
-    for volume in (read_volume(fixed), read_volume(directory / "ct.mha")):
-        grid = volume.grid
-        first = [(n - size) // 2 for n, size in zip(grid.size, SIZE, strict=True)]
-        x, y, z = (slice(a, a + size) for a, size in zip(first, SIZE, strict=True))
-        origin = tuple(map(float, np.array(grid.origin) + grid.matrix @ np.array(first)))
-        result.append(Volume(volume.array[z, y, x].copy(), Grid(SIZE, grid.spacing, origin, grid.direction)))
-    return tuple(result)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,12 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from models import lively  # noqa: E402
 
-from synthct import inference  # noqa: E402
-from synthct import settings as presets  # noqa: E402
-from synthct.cases import prepare  # noqa: E402
-from synthct.cli import cpu_threads  # noqa: E402
-from synthct.volume import Grid, Volume, read_volume, write_volume  # noqa: E402
+from synthct.cases.store import prepare  # noqa: E402
+from synthct.core import settings as presets  # noqa: E402
+from synthct.core.cli import cpu_threads  # noqa: E402
+from synthct.images.grid import Grid, Volume  # noqa: E402
+from synthct.images.volume import read_volume, write_volume  # noqa: E402
+from synthct.prediction import inference  # noqa: E402
 
 CHANNELS = 5
 NETWORK = presets.resolve("paper", "mr")["training"]["network"] | {"init": "kaiming"}

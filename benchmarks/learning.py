@@ -30,15 +30,15 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
 
-from synthct import network  # noqa: E402
-from synthct import settings as presets  # noqa: E402
-from synthct.cases import OUTSIDE, find_cases, write_case  # noqa: E402
-from synthct.checkpoint import load_weights  # noqa: E402
-from synthct.orientation import to_lps  # noqa: E402
-from synthct.runs import plan  # noqa: E402
-from synthct.training import Trainer  # noqa: E402
-from synthct.validation import validate  # noqa: E402
-from synthct.volume import read_mask, read_volume  # noqa: E402
+from synthct.cases.store import OUTSIDE, find_cases, write_case  # noqa: E402
+from synthct.core import settings as presets  # noqa: E402
+from synthct.images.orientation import to_lps  # noqa: E402
+from synthct.images.volume import read_mask, read_volume  # noqa: E402
+from synthct.networks import network  # noqa: E402
+from synthct.networks.checkpoint import load_weights  # noqa: E402
+from synthct.training.loop import Trainer  # noqa: E402
+from synthct.training.setup import plan  # noqa: E402
+from synthct.training.validation import validate  # noqa: E402
 
 BINS = 64
 

@@ -25,13 +25,13 @@ ROOT = Path(__file__).resolve().parents[1]
 NAIVE = """
 import json, sys
 sys.path[:0] = [sys.argv[1] + "/tests", sys.argv[1] + "/bin"]
-from synthct.volume import read_volume
+from synthct.images.volume import read_volume
 import naive_metrics
 folder, labels = sys.argv[2], sys.argv[3] == "True"
 sct, ct, mask = (read_volume(f"{folder}/{name}.mha").array for name in ("sct", "ct", "mask"))
 scores = naive_metrics.image_scores(sct, ct, mask)
 if labels:
-    from synthct.metrics.segmentation import classes_of
+    from synthct.evaluation.metrics.segmentation import classes_of
     a, b = (read_volume(f"{folder}/{name}_seg.mha") for name in ("sct", "ct"))
     scores |= naive_metrics.segmentation_scores(a.array, b.array, a.grid.spacing[::-1], classes_of("AB"))
 json.dump(scores, open(f"{folder}/naive.json", "w"))
@@ -70,7 +70,8 @@ def make_patient(folder: Path, shape: tuple[int, int, int]):
     boxes.
     """
     sys.path.insert(0, str(ROOT / "bin"))
-    from synthct.volume import Grid, Volume, write_volume
+    from synthct.images.grid import Grid, Volume
+    from synthct.images.volume import write_volume
 
     random = np.random.default_rng(0)
     grid = Grid(shape[::-1], (1.0, 1.0, 3.0), (0.0, 0.0, 0.0))

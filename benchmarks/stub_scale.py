@@ -50,7 +50,7 @@ def main(counts):
                 "--modality",
                 "mr",
                 "--registration",
-                "elastix,impact",
+                "elastix,mi",
                 "--folds",
                 "5",
                 "--holdout",

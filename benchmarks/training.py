@@ -27,14 +27,14 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
 
-from synthct import network, perceptual  # noqa: E402
-from synthct import settings as presets  # noqa: E402
-from synthct.cases import find_cases, write_case  # noqa: E402
-from synthct.distributed import Place  # noqa: E402
-from synthct.losses import Objective  # noqa: E402
-from synthct.sampling import loader  # noqa: E402
-from synthct.training import Run, Trainer  # noqa: E402
-from synthct.volume import Grid, Volume  # noqa: E402
+from synthct.cases.store import find_cases, write_case  # noqa: E402
+from synthct.core import settings as presets  # noqa: E402
+from synthct.images.grid import Grid, Volume  # noqa: E402
+from synthct.networks import network, perceptual  # noqa: E402
+from synthct.networks.losses import Objective  # noqa: E402
+from synthct.training.launch import Place  # noqa: E402
+from synthct.training.loop import Run, Trainer  # noqa: E402
+from synthct.training.sampling import loader  # noqa: E402
 
 
 def write_cases(directory: Path, count: int, shape=(40, 256, 256)):
@@ -59,11 +59,12 @@ def write_cases(directory: Path, count: int, shape=(40, 256, 256)):
 
 def trainer(cases: Path, settings: dict) -> Trainer:
     """A trainer on all of `cases`; nothing is validated or written."""
+    settings = settings | {"perceptual": settings["perceptual"] | {"encoder": "none"}}
     model = network.build(settings["network"], settings["channels"])
     network.initialise(model, settings["network"], torch.Generator().manual_seed(1))
     run = Run(
         model=model,
-        encoder=None,
+        encoders={},
         training=list(find_cases([cases]).values()),
         validation=[],
         settings=settings,
@@ -132,7 +133,8 @@ def perceptual_ratio(features, settings: dict, patch: int, batch: int, repeats: 
     """Median ratio of the loss's forward + backward against the plain way, and the seconds of both."""
     encoder = perceptual.Photographs(features).eval()
     plain_encoder = copy.deepcopy(encoder)  # its weights ask for gradients, as they do when nobody turns that off
-    objective = Objective(settings | {"perceptual": settings["perceptual"] | {"weight": 1.0}}, encoder)
+    chosen = settings["perceptual"] | {"encoder": "vgg19", "weight": 1.0}  # one term, whichever the encoder
+    objective = Objective(settings | {"perceptual": chosen}, {"vgg19": encoder})
     objective.requires_grad_(False)
     torch.manual_seed(0)
     target = torch.rand(batch, 1, patch, patch) * 2 - 1

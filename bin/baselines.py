@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Fit the trivial predictors (best constant HU, lookup table from input intensity to HU) on the training cases."""
 
-import json
 from pathlib import Path
 
 import click
 
-from synthct import baselines
-from synthct.cli import FILE, OUT, tool
-from synthct.errors import InputError
-from synthct.files import plain, write_json
+from synthct.core.cli import FILE, OUT, tool
+from synthct.core.files import plain, write_json
+from synthct.core.tables import read_object
+from synthct.evaluation import baselines
 
 
 @tool("baselines.py", help=__doc__)
@@ -30,10 +29,7 @@ def main(cases, folds, bins, out, more):
         found += (
             [given] if (given / "case.json").is_file() else sorted(case.parent for case in given.glob("*/case.json"))
         )
-    try:
-        lists = json.loads(Path(folds).read_text(encoding="utf-8")) if folds else None
-    except ValueError as fault:
-        raise InputError(f"folds {folds}: not JSON ({fault})") from None
+    lists = read_object(folds, "folds") if folds else None
     usable = [case for case in baselines.training_cases(found, lists) if (case / "ct.npy").is_file()]
     write_json(out, plain(baselines.fit(usable, bins)))
 

@@ -2,16 +2,18 @@
 """Make, look into and verify model bundles, and import the authors' published checkpoints into one."""
 
 import json
-from pathlib import Path
 
 import click
 
-from synthct import __version__, assembly
-from synthct import bundle as bundles
-from synthct import settings as presets
-from synthct.cli import FILE, OUT, VOLUME, ToolGroup
-from synthct.errors import InputError
-from synthct.files import require_replaceable
+from synthct import __version__
+from synthct.core import settings as presets
+from synthct.core.cli import FILE, OUT, VOLUME, ToolGroup
+from synthct.core.device import CHOICES, device_of
+from synthct.core.errors import InputError
+from synthct.core.files import require_replaceable
+from synthct.core.tables import read_object
+from synthct.prediction import assembly
+from synthct.prediction import bundle as bundles
 
 
 @click.group(name="bundle.py", cls=ToolGroup, help=__doc__)
@@ -32,8 +34,21 @@ def create(checkpoints, more, settings, cohort, arm, default_region, out):
     """Gather the checkpoints of an arm (--checkpoints A B C ...) into a bundle."""
     require_replaceable(out, bundles.ours, filter(None, (*checkpoints, *more, settings, cohort)))
     tree = presets.load(settings)
-    folds = json.loads(Path(cohort).read_text(encoding="utf-8")) if cohort else None
+    folds = read_object(cohort, "folds") if cohort else None
     made = assembly.from_training([*checkpoints, *more], tree, arm, out, folds, default_region)
+    click.echo(_line(made))
+
+
+@main.command()
+@click.argument("directory", type=VOLUME)
+@click.option("--sheet", required=True, type=FILE, help="samplesheet of known patients: image, ct and mask on one grid")
+@click.option("--folds", type=FILE, help="folds.json: who was held out  [default: nobody of the sheet was trained on]")
+@click.option("--device", type=click.Choice(CHOICES), default="auto", help="where the networks run")
+def trust(directory, sheet, folds, device):
+    """Record in a bundle what its known patients teach, so that predict.py says use, look or do not use."""
+    from synthct.prediction.known import teach
+
+    made = teach(bundles.read_bundle(directory), sheet, folds, device_of(device), click.echo)
     click.echo(_line(made))
 
 

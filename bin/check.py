@@ -1,12 +1,19 @@
 #!/usr/bin/env python3
 """Resolve a study's settings and check, before anything is computed, that the cohort can be studied with them."""
 
+import contextlib
+from pathlib import Path
+
 import click
 
-from synthct import cohort
-from synthct import settings as resolver
-from synthct.cli import FILE, OUT, VOLUME, tool
-from synthct.files import write_json
+from synthct.cohort import folds as cohort
+from synthct.core import arms
+from synthct.core import settings as resolver
+from synthct.core.cli import FILE, OUT, VOLUME, tool
+from synthct.core.errors import InputError
+from synthct.core.files import write_json
+from synthct.core.tables import read_names
+from synthct.study.needs import needed, require
 
 
 @tool("check.py", help=__doc__)
@@ -17,20 +24,72 @@ from synthct.files import write_json
 @click.option("--modality", required=True, type=click.Choice(resolver.MODALITIES))
 @click.option("--set", "overrides", multiple=True, help='section.key=value; several times, or separated by ";"')
 @click.option("--list", "lists", multiple=True, type=FILE, help="validation names of a fold; once for each fold")
+@click.option("--registration", help="comma list of the arms that will be run: each must be known")
+@click.option("--segment", is_flag=True, help="TotalSegmentator will label what is scored")
+@click.option("--weights", help="--weights of the study  [default: where tools on this machine look]")
+@click.option("--weights-files", type=FILE, help="names of the files in it, one a line")
+@click.option("--networks/--no-networks", default=True, help="also check that the networks' weights are there")
 @click.option("--plan/--no-plan", default=True, help="also check that test and folds can be drawn from the sheet")
 @click.option("--out", required=True, type=OUT, help="the resolved settings (JSON)")
-def main(sheet, preset, presets, bundle, modality, overrides, lists, plan, out):
+def main(
+    sheet,
+    preset,
+    presets,
+    bundle,
+    modality,
+    overrides,
+    lists,
+    registration,
+    segment,
+    weights,
+    weights_files,
+    networks,
+    plan,
+    out,
+):
     wanted = [item for given in overrides for item in given.split(";") if item.strip()]
     if bundle:
         settings = resolver.of_bundle(bundle, wanted, preset, presets)
     else:
         settings = resolver.resolve(preset or "paper", modality, wanted, presets)
+        if registration:
+            arms.named(settings["registration"], registration)
         cohort.groups_of(settings["finetuning"]["groups"])
     resolver.checkpoints(settings["inference"]["checkpoint"])
     patients = cohort.read_sheet(sheet)
+    faults = []  # of the cohort and of the weights at once: both take a user time to mend
     if plan:
-        cohort.plan(patients, given=[cohort.read_names(path) for path in lists] or None, **settings["folds"])
+        with _kept(faults):
+            cohort.plan(patients, given=[read_names(path, "fold list") for path in lists] or None, **settings["folds"])
+    if networks:
+        with _kept(faults):
+            steps = settings if registration or bundle else {"modality": modality}  # evaluation has no other network
+            chosen = arms.named(settings["registration"], registration) if registration else []
+            needs = needed(steps, chosen, segment=segment, regions={patient.region for patient in patients} - {""})
+            names = Path(weights_files).read_text(encoding="utf-8").splitlines() if weights_files else []
+            require(needs, _fetching(preset or "paper", modality, registration, segment, wanted), weights or "", names)
+    if faults:
+        raise InputError("; and ".join(faults))
     write_json(out, settings)
+
+
+@contextlib.contextmanager
+def _kept(faults: list[str]):
+    try:
+        yield
+    except InputError as fault:
+        faults.append(str(fault))
+
+
+def _fetching(preset: str, modality: str, registration: str | None, segment: bool, overrides: list[str]) -> str:
+    """The command that fetches what the study needs."""
+    parts = ["bin/weights.py fetch --preset", preset, "--modality", modality]
+    parts += ["--registration", registration] if registration else []
+    parts += ["--segment"] if segment else []
+    mine = [
+        one for one in overrides if one.split(".")[0].strip() in ("registration", "training", "finetuning", "inference")
+    ]
+    return " ".join([*parts, *(f"--set '{one.strip()}'" for one in mine)])
 
 
 if __name__ == "__main__":

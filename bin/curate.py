@@ -1,38 +1,34 @@
 #!/usr/bin/env python3
 """Decide which registered pairs to train on: an exclusion list, and a score from the quality records."""
 
-import csv
-
 import click
 
-from synthct import curation
-from synthct import settings as presets
-from synthct.cli import FILE, OUT, tool
-from synthct.files import atomic
+from synthct.cohort import curation
+from synthct.core import settings as presets
+from synthct.core.cli import FILE, OUT, tool
+from synthct.core.tables import write_table
 
 
 @tool("curate.py", help=__doc__)
 @click.option("--qc", required=True, multiple=True, type=click.Path(exists=True), help="quality record or directory")
 @click.argument("more", nargs=-1, type=click.Path(exists=True))
-@click.option("--exclude", type=FILE, help="patients to leave out, one a line")
+@click.option("--exclude", type=FILE, help="patients to leave out: one a line, or a CSV with patient, arm, reason")
+@click.option("--arm", help="the arm that the records are of, for a list with a column 'arm'")
 @click.option("--modality", type=click.Choice(presets.MODALITIES), default="mr", help="with --preset")
 @click.option("--preset", default="paper", help="settings: a preset's name or a TOML file")
 @click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset")
 @click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset")
 @click.option("--out-kept", required=True, type=OUT, help="CSV: patient,reason,score")
 @click.option("--out-excluded", required=True, type=OUT, help="CSV: patient,reason,score")
-def main(qc, more, exclude, modality, preset, settings, overrides, out_kept, out_excluded):
+def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept, out_excluded):
     section = presets.section("curation", settings=settings, preset=preset, modality=modality, overrides=overrides)
-    listed = curation.read_exclusions(exclude) if exclude else set()
+    listed = curation.read_exclusions(exclude, arm) if exclude else {}
     records = curation.read_records([*qc, *more])
     if line := curation.unknown_names(exclude, listed, records, "registered pair"):
         click.echo(f"curate.py: warning: exclusion list {line}", err=True)
     rows = curation.curate(records, section, listed)
     for path, kept in ((out_kept, True), (out_excluded, False)):
-        with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, ("patient", "reason", "score"), extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(row for row in rows if row["kept"] == kept)
+        write_table(path, (row for row in rows if row["kept"] == kept), ("patient", "reason", "score"))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import re
 
 import click
 
-from synthct.cli import tool
-from synthct.run_tool import carry_out, run_options, say, set_threads
-from synthct.runs import plan
+from synthct.core.cli import tool
+from synthct.training.options import carry_out, run_options, say, set_threads
+from synthct.training.setup import plan
 
 
 @tool("finetune.py", help=__doc__)

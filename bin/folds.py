@@ -5,9 +5,12 @@ from pathlib import Path
 
 import click
 
-from synthct import cohort, curation, settings
-from synthct.cli import FILE, OUT, tool
-from synthct.files import write_json, write_text
+from synthct.cohort import curation
+from synthct.cohort import folds as cohort
+from synthct.core import settings
+from synthct.core.cli import FILE, OUT, tool
+from synthct.core.files import write_json, write_text
+from synthct.core.tables import read_names
 
 
 @tool("folds.py", help=__doc__)
@@ -27,7 +30,7 @@ from synthct.files import write_json, write_text
 def main(sheet, excluded, lists, resolved, preset, modality, overrides, out, lists_out):
     chosen = settings.section("folds", settings=resolved, preset=preset, modality=modality, overrides=overrides)
     reasons = curation.read_reasons(excluded) if excluded else {}
-    given = [cohort.read_names(path) for path in lists] or None
+    given = [read_names(path, "fold list") for path in lists] or None
     patients = cohort.read_sheet(sheet)
     if line := curation.unknown_names(excluded, reasons, {one.name for one in patients}, "patient of the sheet"):
         click.echo(f"folds.py: warning: excluded {line}", err=True)

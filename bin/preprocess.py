@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 
-from synthct import settings as presets
-from synthct.cases import ours, write_case
-from synthct.cli import FILE, OUT, VOLUME, tool
-from synthct.errors import InputError
-from synthct.files import require_replaceable
-from synthct.orientation import to_lps
-from synthct.volume import read_mask, read_volume
+from synthct.cases.store import ours, write_case
+from synthct.core import settings as presets
+from synthct.core.cli import FILE, OUT, VOLUME, tool
+from synthct.core.errors import InputError
+from synthct.core.files import require_replaceable
+from synthct.images.contours import FILLED, filled
+from synthct.images.orientation import to_lps
+from synthct.images.volume import read_mask, read_volume
 
 
 @tool("preprocess.py", help=__doc__)
@@ -34,9 +35,11 @@ from synthct.volume import read_mask, read_volume
 def main(modality, image, ct, mask, patient, region, center, arm, settings, preset, overrides, out):
     rules = presets.section("preprocessing", settings=settings, preset=preset, modality=modality, overrides=overrides)
     require_replaceable(out, ours, filter(None, (image, ct, mask)))
-    volume = read_volume(image)
-    body = read_mask(mask, volume.grid)
-    target = read_volume(ct, "CT") if ct else None
+    volume = read_volume(image, kind=modality)
+    body, was_contour = filled(read_mask(mask, volume.grid))
+    if was_contour:
+        click.echo(f"preprocess.py: warning: mask {mask} {FILLED}", err=True)
+    target = read_volume(ct, "CT", "ct") if ct else None
     if target is not None and (difference := target.grid.differs_from(volume.grid)):
         raise InputError(f"CT {ct}: another grid than the image ({difference})")
     labels = {"patient": patient or Path(out).name, "region": region, "center": center, "arm": arm}

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Register one image to another: IMPACT (feature similarity), Elastix (the organisers' maps), or none (resample only;
-"truth" the same, for a CT that is aligned already).
+"""Register one image to another by an arm of the preset: IMPACT (features of networks), Elastix (the organisers' maps),
+dense MI or MIND, or none (resample only; "truth" the same, for a CT that is aligned already).
 
 Everything is written on the fixed image's grid. The displacement field is in mm, LPS, and maps fixed points to
 moving points.
@@ -8,25 +8,27 @@ moving points.
 
 import click
 import SimpleITK as sitk
-import torch
 
-from synthct import settings as presets
-from synthct.cli import FILE, OUT, VOLUME, cpu_threads, tool
-from synthct.device import CHOICES, device_of
-from synthct.errors import InputError, PairError
-from synthct.files import atomic, plain, write_json
+from synthct.core import settings as presets
+from synthct.core.cli import FILE, OUT, VOLUME, cpu_threads, tool
+from synthct.core.device import CHOICES, device_of, set_threads
+from synthct.core.errors import InputError, PairError, PatientError
+from synthct.core.files import atomic, plain, write_json
+from synthct.images.contours import FILLED, filled
+from synthct.images.grid import Volume, resample
+from synthct.images.volume import read_mask, read_volume, write_volume
 from synthct.registration import pairwise
 from synthct.registration.preview import write_preview
-from synthct.volume import Volume, read_mask, read_volume, resample, write_volume
 
 
 @tool("register.py", help=__doc__)
-@click.option("--method", required=True, type=click.Choice(pairwise.METHODS))
+@click.option("--method", required=True, help="arm: a table [registration.arms.NAME] of the preset")
 @click.option("--modality", required=True, type=click.Choice(presets.MODALITIES), help="the pair is CT and this")
 @click.option("--fixed", required=True, type=VOLUME, help="image that stays; its grid is the output's")
 @click.option("--moving", required=True, type=VOLUME, help="image that is deformed")
 @click.option("--fixed-mask", type=FILE, help="where to compare (default: a body mask by threshold)")
-@click.option("--moving-is", type=click.Choice(("ct", "image")), help="default: seen from the images, else by method")
+@click.option("--moving-is", type=click.Choice(("ct", "image")), help="default: seen from the images, else by the arm")
+@click.option("--patient", help="name of the patient, for --qc")
 @click.option("--region", help="region name, for settings that depend on it (AB, TH, HN)")
 @click.option("--preset", default="paper", help="settings: a preset's name or a TOML file")
 @click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset")
@@ -51,6 +53,7 @@ def main(
     moving,
     fixed_mask,
     moving_is,
+    patient,
     region,
     preset,
     settings,
@@ -70,21 +73,32 @@ def main(
     if record_failure and not qc:
         raise InputError("--record-failure: needs --qc, where the failure is recorded")
     device = device_of(device).type
-    torch.set_num_threads(cpu_threads())
+    set_threads(cpu_threads())
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
     section = presets.section("registration", settings=settings, preset=preset, modality=modality, overrides=overrides)
-    still, moved = read_volume(fixed, "fixed image"), read_volume(moving, "moving image")
+    pairwise.ready(section, method, region)
     about = {"method": method, "modality": modality, "region": region}
+    named = {"patient": patient} if patient else {}
     try:
+        still, moved = read_volume(fixed, "fixed image"), read_volume(moving, "moving image")
         mask = _mask_on(fixed_mask, still) if fixed_mask else None
         result = pairwise.register(
-            still, moved, mask, section, **about, moving_is=moving_is, rigid=rigid, seed=seed, device=device
+            still,
+            moved,
+            mask,
+            section,
+            **about,
+            moving_is=moving_is,
+            rigid=rigid,
+            seed=seed,
+            device=device,
+            say=lambda line: click.echo(f"register.py: {line}", err=True),
         )
-    except PairError as fault:
+    except PatientError as fault:
         if not record_failure:
             raise
         click.echo(f"register.py: not registered: {fault}", err=True)
-        write_json(qc, {**about, "failed": str(fault)})
+        write_json(qc, {**named, **about, "failed": str(fault)})
         return
     write_volume(result.image, out_image)
     write_volume(result.displacement, out_displacement)
@@ -100,12 +114,15 @@ def main(
     if preview:
         write_preview(preview, still, result.before, result.image, result.mask.array)
     if qc:
-        write_json(qc, plain(result.quality))
+        write_json(qc, plain({**named, **result.quality}))
 
 
 def _mask_on(path: str, image: Volume) -> Volume:
     """The mask on the image's grid, resampled (nearest) where it lies on another."""
-    mask = resample(read_mask(path, what="fixed mask"), image.grid, order=0)
+    mask, was_contour = filled(read_mask(path, what="fixed mask"))
+    if was_contour:
+        click.echo(f"register.py: warning: fixed mask {path} {FILLED}", err=True)
+    mask = resample(mask, image.grid, order=0)
     if not mask.array.any():
         raise PairError(f"fixed mask {path}: nothing of it lies inside the fixed image")
     return mask

@@ -5,7 +5,7 @@ files.
 
 import click
 
-from synthct.cli import FILE, OUT, tool
+from synthct.core.cli import FILE, OUT, tool
 from synthct.report.inputs import read_inputs
 from synthct.report.page import write_report
 
@@ -24,6 +24,7 @@ EITHER = click.Path(exists=True, path_type=str)
 @click.option("--settings", type=FILE, help="the resolved settings (JSON)")
 @click.option("--excluded", type=FOLDER, help="curation's lists, <arm>__excluded.csv (patient, reason)")
 @click.option("--predictions", type=FOLDER, help="what predict.py wrote about its images (JSON)")
+@click.option("--dose", type=FOLDER, help="records and slices of dose.py, <trained>__<tested>__<patient>.json, .npz")
 @click.option("--versions", type=FILE, help="versions.yml")
 @click.option("--evaluation-out", type=OUT, help="directory for the CSVs  [default: <outdir>/evaluation]")
 @click.option("--outdir", required=True, type=OUT, help="directory for report.html, figures/ and multiqc/")

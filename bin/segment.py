@@ -3,10 +3,10 @@
 
 import click
 
-from synthct.cli import OUT, VOLUME, tool
-from synthct.device import CHOICES, device_of
-from synthct.labels import label_map
-from synthct.volume import read_volume, write_volume
+from synthct.core.cli import OUT, VOLUME, tool
+from synthct.core.device import CHOICES, device_of
+from synthct.images.labels import label_map
+from synthct.images.volume import read_volume, write_volume
 
 
 @tool("segment.py", help=__doc__)
@@ -15,7 +15,7 @@ from synthct.volume import read_volume, write_volume
 @click.option("--program", help="TotalSegmentator's executable  [default: beside Python, else on PATH]")
 @click.option("--out", required=True, type=OUT, help="label map to write, uint8 on the image's grid")
 def main(image, device, program, out):
-    write_volume(label_map(read_volume(image), device_of(device).type, program), out)
+    write_volume(label_map(read_volume(image, "CT", "ct"), device_of(device).type, program), out)
 
 
 if __name__ == "__main__":

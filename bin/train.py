@@ -7,9 +7,9 @@ saved and the tool exits 143; run again, it continues, bit for bit on CPU. With 
 
 import click
 
-from synthct.cli import tool
-from synthct.run_tool import carry_out, run_options, say, set_threads
-from synthct.runs import plan
+from synthct.core.cli import tool
+from synthct.training.options import carry_out, run_options, say, set_threads
+from synthct.training.setup import plan
 
 
 @tool("train.py", help=__doc__)

@@ -7,8 +7,8 @@ from importlib import metadata
 import click
 
 from synthct import __version__
-from synthct.cli import OUT, tool
-from synthct.files import write_text
+from synthct.core.cli import OUT, tool
+from synthct.core.files import write_text
 
 
 @tool("versions.py", help=__doc__)

@@ -107,6 +107,25 @@ class InputCheck {
         return faults
     }
 
+    /** The place that a relative `value` names beside a sheet; an object store knows no '..', so of a URI none is left. */
+    static Path beside(Path sheet, String value) {
+        String directory = sheet.parent.toUriString()
+        if (!directory.contains('://') || !('..' in value.tokenize('/'))) {
+            return sheet.parent.resolve(value)
+        }
+        def (String scheme, String place) = directory.split('://', 2)
+        List<String> parts = []
+        "${place}/${value}".toString().tokenize('/').each { part ->
+            if (part == '..' && parts.size() > 1) { // the first is the bucket or the server
+                parts.remove(parts.size() - 1)
+            }
+            else if (!(part in ['.', '..'])) {
+                parts << part
+            }
+        }
+        return Nextflow.file("${scheme}://${parts.join('/')}") as Path
+    }
+
     /** Faults and rows of a sheet: [faults: List<String>, rows: List<Map>] with paths resolved against the sheet's place. */
     static Map sheet(Object source, Path schema, String mode) {
         List<String> faults = []
@@ -158,7 +177,7 @@ class InputCheck {
                         faults << "${at}, column ${column}: found '${value}', expected ${PLAIN}".toString()
                         return
                     }
-                    def place = value.contains('://') || value.startsWith('/') ? Nextflow.file(value) : path.parent.resolve(value)
+                    def place = value.contains('://') || value.startsWith('/') ? Nextflow.file(value) : beside(path, value)
                     if (!Files.exists(place as Path)) {
                         faults << "${at}, column ${column}: found '${value}', expected ${describe(rule)} that exists".toString()
                     }
@@ -222,21 +241,16 @@ class InputCheck {
     private static List<String> names(Map params, Set<String> known) {
         List<String> faults = []
         Map<String, List<Path>> lists = [:]
-        if (params.exclude && plain(params.exclude)) {
-            lists.exclude = [Nextflow.file(params.exclude) as Path].findAll { Files.isRegularFile(it) }
-        }
+        faults.addAll(Exclusions.faults(params, known))
         if (params.fold_lists && plain(params.fold_lists)) {
             lists.fold_lists = Files.isDirectory(Nextflow.file(params.fold_lists) as Path) ? Presets.lists(params) : []
         }
         lists.each { name, files ->
             if (!files) {
-                String expected = name == 'exclude' ? 'a file of names that exists' : 'a directory with one .txt a fold'
-                faults << "parameter --${name}: found '${params[name]}', expected ${expected}".toString()
+                faults << "parameter --${name}: found '${params[name]}', expected a directory with one .txt a fold".toString()
             }
             files.each { file ->
-                // as the tools read them: a name a line; in a list of exclusions remarks follow a comma or a #
-                List<String> lines = file.text.replace('\uFEFF', '').readLines()
-                List<String> named = (name == 'exclude' ? lines*.replaceFirst(/[#,].*/, '') : lines.findAll { !it.startsWith('#') })*.trim().findAll()
+                List<String> named = file.text.replace('\uFEFF', '').readLines().findAll { !it.startsWith('#') }*.trim().findAll()
                 List<String> strange = known ? named - known : []
                 if (strange) {
                     faults << "parameter --${name}, ${file.fileName}: found ${strange.take(3).collect { "'${it}'" }.join(', ')}${strange.size() > 3 ? " and ${strange.size() - 3} more" : ''}, expected patients of the samplesheet".toString()

@@ -61,4 +61,22 @@ class Presets {
         Map chosen = sections ? settings.subMap(['preset', 'modality'] + (sections as List)) : settings
         return JsonOutput.toJson(chosen)
     }
+
+    /** What the registration of one arm needs: of the other arms and engines nothing, so that a new one re-runs none. */
+    static String arm(Map settings, String name) {
+        return JsonOutput.toJson([modality: settings.modality, registration: registration(settings, name)])
+    }
+
+    /** What an arm's bundle records: how its networks were trained, and by which recipe their pairs were made. */
+    static String bundle(Map settings, String name) {
+        Map chosen = settings.subMap(['preset', 'modality', 'preprocessing', 'training', 'inference'])
+        return JsonOutput.toJson(chosen + [registration: registration(settings, name)])
+    }
+
+    private static Map registration(Map settings, String name) {
+        Map section = settings.registration as Map
+        Map arm = (section.arms as Map)[name] as Map
+        Set<String> engines = (section.arms as Map).values()*.engine as Set
+        return section.findAll { key, value -> key != 'arms' && (key == arm.engine || !(key in engines)) } + [arms: [(name): arm]]
+    }
 }

@@ -18,6 +18,15 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared() -> Path:
+    """Inputs too large for the repository or not ours to hand on: beside the checkout, or where SYNTHCT_SHARED says."""
+    place = Path(os.environ.get("SYNTHCT_SHARED", ROOT.parent / "shared"))
+    if not place.is_dir():
+        pytest.skip(f"no shared inputs at {place}")
+    return place
+
+
+@pytest.fixture(scope="session")
 def run_tool():
     """Run ``bin/<tool>`` with arguments; returns the finished process (text output, never raises)."""
 
@@ -33,7 +42,7 @@ def nextflow():
     """Run the engine in a directory of its own; returns the finished process."""
 
     def run(directory, *arguments, version: str | None = None, **variables) -> subprocess.CompletedProcess:
-        environment = os.environ | {"NXF_ANSI_LOG": "false"} | variables
+        environment = os.environ | {"NXF_ANSI_LOG": "false", "NXF_OFFLINE": "true"} | variables
         if version:
             environment["NXF_VER"] = version
         command = [str(ROOT / "nextflow"), *map(str, arguments)]

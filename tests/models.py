@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from synthct import settings as presets
-from synthct.checkpoint import save_weights
-from synthct.network import build, initialise
+from synthct.core import settings as presets
+from synthct.networks.checkpoint import save_weights
+from synthct.networks.network import build, initialise
 
 SMALL = presets.resolve("paper", "mr")["training"]["network"] | {
     "encoder": "resnet18",

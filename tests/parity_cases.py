@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from synthct.registration import sampled
-from synthct.registration.bspline import ControlGrid
-from synthct.registration.impact import _Side
-from synthct.registration.points import RandomPart, RandomPoints
-from synthct.registration.warp import PointMap
-from synthct.volume import Grid, Volume
+from synthct.images.grid import Grid, Volume
+from synthct.images.volume import read_volume
+from synthct.registration.dense import sampled
+from synthct.registration.dense.bspline import ControlGrid
+from synthct.registration.dense.freeform import Side
+from synthct.registration.dense.points import RandomPart, RandomPoints
+from synthct.registration.dense.warp import PointMap
 
 POINTS = 60
 LAYER_WEIGHTS = (1.0, 0.5)
@@ -30,7 +31,7 @@ class Case:
 
     mode: str
     distance: str
-    extractor: str = "network"  # or "mind"
+    extractor: str = "network"  # or "mind", or "m730": the real network's first two blocks
     interpolation: str = "cubic"
     patches: str = "moved"
     normalised: bool = False
@@ -38,10 +39,26 @@ class Case:
     patch: int = 7
     pca: int = 0
     direction: tuple[float, ...] = Grid.direction
+    layers: str = ""  # the layers compared, a character an output; "": all of the extractor
+
+    @property
+    def mask(self) -> str:
+        """The layers compared, a character an output."""
+        return self.layers or ("1" if self.extractor == "mind" else "11")
+
+    @property
+    def layer_weights(self) -> list[float]:
+        """One each of the layers compared."""
+        return list(LAYER_WEIGHTS[: self.mask.count("1")])
 
     @property
     def name(self) -> str:
-        more = {"MIND": self.extractor == "mind", "turned": self.direction == TURNED, "normalised": self.normalised}
+        more = {
+            "MIND": self.extractor == "mind",
+            f"M730 layers {self.layers}": self.extractor == "m730",
+            "turned": self.direction == TURNED,
+            "normalised": self.normalised,
+        }
         more["PCA"] = self.pca > 0
         more |= {self.interpolation: self.interpolation != "cubic", f"{self.voxel_mm:g} mm": self.voxel_mm != 2.0}
         return " ".join([self.mode, self.distance, *(word for word, said in more.items() if said)])
@@ -59,6 +76,30 @@ def cases(voxel_mm: float = 2.0) -> list[Case]:
     result += [Case("static", "L2", pca=3)]
     result = [replace(case, voxel_mm=voxel_mm) for case in result]
     return [*result, Case("static", "L1", "mind", voxel_mm=1.5 * voxel_mm)]  # does not divide the extent
+
+
+def real_cases() -> list[Case]:
+    """The paper's CBCT metric (M730, layer 2, Jacobian, patches of 11) with both distances, both layers, and Static."""
+    real = Case("jacobian", "L1", "m730", patch=11, layers="01")
+    return [replace(real, **more) for more in ({}, {"distance": "L2"}, {"layers": "11"}, {"mode": "static"})]
+
+
+def crop(directory: Path, size: tuple[int, int, int], standard: bool = False) -> tuple[Volume, Volume]:
+    """The middle of a case's fixed and moving image, `size` voxels (x, y, z).
+
+    `standard`: less their means, over their sigmas, as exports that do not normalise themselves are given them.
+    """
+    fixed = next(directory / name for name in ("cbct.mha", "mr.mha") if (directory / name).is_file())
+    result = []
+    for volume in (read_volume(fixed), read_volume(directory / "ct.mha")):
+        grid = volume.grid
+        first = [(n - kept) // 2 for n, kept in zip(grid.size, size, strict=True)]
+        x, y, z = (slice(a, a + kept) for a, kept in zip(first, size, strict=True))
+        origin = tuple(map(float, np.array(grid.origin) + grid.matrix @ np.array(first)))
+        array = volume.array[z, y, x].astype(np.float32) if standard else volume.array[z, y, x].copy()
+        array = (array - array.mean()) / array.std() if standard else array
+        result.append(Volume(array, Grid(size, grid.spacing, origin, grid.direction)))
+    return tuple(result)
 
 
 class Network(torch.nn.Module):
@@ -142,7 +183,7 @@ class Scene:
     def sides(self) -> list:
         """The two images as the registration prepares them, unclipped."""
         clip = {"clip_ct": (-np.inf, np.inf), "image_is_ct_like": False}
-        return [_Side(volume, clip, "image", "cpu") for volume in (self.fixed, self.moving)]
+        return [Side(volume, clip, "image", "cpu") for volume in (self.fixed, self.moving)]
 
     def part(self) -> tuple[RandomPart, PointMap]:
         """The points, and the map to the moving image's coordinates."""
@@ -167,12 +208,11 @@ class Scene:
 
 
 def settings_of(case: Case, scripts: dict[str, Path]) -> dict:
-    """``registration.impact.published`` with the case's extractor alone."""
-    layers = 1 if case.extractor == "mind" else 2
+    """The sampled engine's settings with the case's extractor alone."""
     model = {
         "extractor": "MIND R1D2" if case.extractor == "mind" else str(scripts[case.extractor]),
-        "layers": "1" * layers,
-        "layer_weights": list(LAYER_WEIGHTS[:layers]),
+        "layers": case.mask,
+        "layer_weights": case.layer_weights,
         "distance": case.distance,
         "patch": case.patch,
         "pca": case.pca,

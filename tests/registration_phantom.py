@@ -4,13 +4,13 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from synthct import settings
+from synthct.core import settings
+from synthct.images.grid import Grid, Volume
 from synthct.registration import pairwise
-from synthct.registration.bspline import ControlGrid
-from synthct.volume import Grid, Volume
+from synthct.registration.dense.bspline import ControlGrid
 
 GRID = Grid((44, 40, 30), (2.5, 2.5, 3.0), (-50.0, 12.0, 7.0))
-FINE = ("registration.impact.voxel_mm=[6.0, 3.0, 2.0]", "registration.impact.iterations=[40, 30, 20]")
+FINE = ("registration.dense.voxel_mm=[6.0, 3.0, 2.0]", "registration.dense.iterations=[40, 30, 20]")
 
 
 def body(grid: Grid, seed: int = 3) -> np.ndarray:
@@ -21,7 +21,7 @@ def body(grid: Grid, seed: int = 3) -> np.ndarray:
     tissue = 40 + 60 * texture / texture.std()
     for cz, cy, cx, r in rng.uniform(-0.6, 0.6, (12, 4)):
         tissue[(z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < (0.1 + 0.15 * abs(r)) ** 2] += 500 * np.sign(r)
-    return np.where((y**2 + x**2) < 0.8, tissue, -1000).astype(np.int16)
+    return np.where((y**2 + x**2) < 0.8, tissue, -1000).clip(-1024).astype(np.int16)
 
 
 def pair():
@@ -51,8 +51,8 @@ def section(modality: str, *overrides: str) -> dict:
 
 
 def registered(case):
-    """What IMPACT makes of `pair()` on finer levels than the preset's."""
+    """What the dense recipe makes of `pair()` on finer levels than the preset's."""
     fixed, moving, mask, _ = case
     return pairwise.register(
-        fixed, moving, mask, section("cbct", *FINE), method="impact", modality="cbct", moving_is="ct"
+        fixed, moving, mask, section("cbct", *FINE), method="mind", modality="cbct", moving_is="ct"
     )

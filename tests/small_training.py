@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-import synthct.run_tool  # paid once: every run below starts as a fork of a process that has it
-import synthct.runs  # noqa: F401
-from synthct import settings as presets
-from synthct.cases import write_case
-from synthct.volume import Grid, Volume
+import synthct.training.options  # paid once: every run below starts as a fork of a process that has it
+import synthct.training.setup  # noqa: F401
+from synthct.cases.store import write_case
+from synthct.core import settings as presets
+from synthct.images.grid import Grid, Volume
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (  # the test preset made smaller still
@@ -44,7 +44,7 @@ def pair(seed: int, shape=(7, 40, 36)) -> tuple[Volume, Volume, Volume]:
     mask = (radius < 1).astype(np.uint8)
     mask[0] = 0  # a slice without body
     tissue = np.where(radius < 0.3, 2, np.where(radius < 0.8, 1, 0))
-    ct = np.array([-90, 50, 600])[tissue] + random.normal(0, 10, shape)
+    ct = np.where(radius < 1, np.array([-90, 50, 600])[tissue], -1000) + random.normal(0, 10, shape)
     image = np.array([400, 200, 50])[tissue] * (1 + 0.1 * seed) + random.normal(0, 5, shape)
     grid = Grid(shape[::-1], (1.0, 1.0, 3.0), (5.0, -3.0, 10.0))
     return (

@@ -7,7 +7,10 @@ workflow EVALUATE_GIVEN {
     patients // [meta, image, ct, mask, sct]
 
     main:
-    CHECK(file(params.input), Presets.files(projectDir), Presets.name(params), Presets.own(params), [], [], params.modality, Presets.overrides(params), false)
+    CHECK(
+        file(params.input), Presets.files(projectDir), Presets.name(params), Presets.own(params),
+        [], [], params.modality, Presets.overrides(params), '', Weights.asked(params), false
+    )
     predicted = patients.map { meta, image, ct, mask, sct ->
         [[patient: meta.patient, region: meta.region, trained: 'given', tested: 'given'], sct, [], image, ct, mask, []]
     }

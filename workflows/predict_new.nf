@@ -12,7 +12,10 @@ workflow PREDICT_NEW {
     sheet = file(params.input)
     bundle = file(params.model)
     arm = Bundles.name(bundle)
-    CHECK(sheet, Presets.files(projectDir), Presets.name(params), Presets.own(params), bundle.resolve('bundle.json'), [], modality, Presets.overrides(params), false)
+    CHECK(
+        sheet, Presets.files(projectDir), Presets.name(params), Presets.own(params),
+        bundle.resolve('bundle.json'), [], modality, Presets.overrides(params), '', Weights.asked(params), false
+    )
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
     batches = patients
@@ -23,7 +26,12 @@ workflow PREDICT_NEW {
                 [meta, bundle, metas, images, masks]
             }
         }
-    PREDICT(batches, settings.map { chosen -> Presets.json(chosen, 'inference') }, params.dicom)
+    PREDICT(
+        batches,
+        settings.map { chosen -> Presets.json(chosen, 'inference') },
+        params.dicom,
+        settings.map { chosen -> Weights.ofPrediction(params, chosen) }
+    )
 
     made = PREDICT.out.sct.flatMap { _meta, members, scts, uncertainties -> Batches.results(members, scts, uncertainties) }
     // a patient without a mask is scored inside the one that its prediction was made with

@@ -22,7 +22,10 @@ workflow STUDY {
     sheet = file(params.input)
     lists = Presets.lists(params)
 
-    CHECK(sheet, Presets.files(projectDir), Presets.name(params), Presets.own(params), [], lists, params.modality, Presets.overrides(params), true)
+    CHECK(
+        sheet, Presets.files(projectDir), Presets.name(params), Presets.own(params),
+        [], lists, params.modality, Presets.overrides(params), params.registration, Weights.asked(params), true
+    )
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
     // ---- register: every patient in every arm, by the arm's convention of which image is deformed
@@ -36,9 +39,10 @@ workflow STUDY {
         .mix(known)
         .combine(settings)
         .map { meta, image, ct, mask, _sct, arm, chosen ->
-            [meta + [arm: arm, direction: chosen.registration.direction[arm]], image, ct, mask]
+            def recipe = chosen.registration.arms[arm]
+            [meta + [arm: arm, engine: recipe.engine, direction: recipe.direction], image, ct, mask, Presets.arm(chosen, arm)]
         }
-    REGISTER(pairs, settings.map { chosen -> Presets.json(chosen, 'registration') }, weights)
+    REGISTER(pairs, weights)
 
     // ---- curate: which pairs of an arm may be trained on (lists sorted, so that a resumed run sees the same input)
     CURATE(
@@ -46,7 +50,7 @@ workflow STUDY {
             .combine(patients.count())
             .map { meta, qc, count -> [groupKey(meta.arm, count as int), qc] }
             .groupTuple()
-            .map { key, qc -> [key.toString(), qc.sort { it.name }, params.exclude ? file(params.exclude) : []] },
+            .map { key, qc -> [key.toString(), qc.sort { it.name }, Exclusions.list(params, key.toString())] },
         settings.map { chosen -> Presets.json(chosen, 'curation') }
     )
     kept = CURATE.out.lists
@@ -114,8 +118,9 @@ workflow STUDY {
             .map { _arm, model, key -> [key, model] }
             .groupTuple()
             .map { key, models -> [key.toString(), models.sort { it.name }] }
-            .join(FOLDS.out.plan),
-        settings.map { chosen -> Presets.json(chosen, 'preprocessing', 'training', 'inference') }
+            .join(FOLDS.out.plan)
+            .combine(settings)
+            .map { arm, models, plan, chosen -> [arm, models, plan, Presets.bundle(chosen, arm)] }
     )
     BASELINES(training)
 

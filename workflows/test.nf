@@ -38,15 +38,16 @@ workflow TEST {
                 }
             }
         }
-    // with "best,final" each of the two predicts; what only one can stand for (pictures, uncertainty, the report's numbers) is best's
-    checkpoints = settings.flatMap { chosen -> chosen.inference.checkpoint.tokenize(',')*.trim().sort().withIndex() }
+    // with "best,final" each of the two predicts; what only one can stand for (pictures, uncertainty, the report's numbers) is the first named's
+    checkpoints = settings.flatMap { chosen -> chosen.inference.checkpoint.tokenize(',')*.trim().withIndex() }
     PREDICT(
         bundles.combine(batches).combine(checkpoints).map { arm, bundle, meta, metas, images, masks, checkpoint, number ->
             def place = (meta.kind == 'native' ? arm : "${arm}/on_${meta.kind}") + (number ? "/${checkpoint}" : '')
             [meta + [arm: arm, place: place, modality: params.modality, checkpoint: checkpoint, second: number > 0], bundle, metas, images, masks]
         },
         settings.map { chosen -> Presets.json(chosen, 'inference') },
-        params.dicom
+        params.dicom,
+        settings.map { chosen -> Weights.ofPrediction(params, chosen) }
     )
 
     // [kind, patient, prediction (trained, checkpoint), sCT, uncertainty] meets [kind, patient, meta, image, ct, mask] of every tested arm

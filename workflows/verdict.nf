@@ -1,9 +1,10 @@
 // How every mode ends: synthetic CTs against CTs, and the report. With --segment TotalSegmentator labels both, each
-// volume once, for Dice and HD95.
+// volume once, for Dice and HD95. With --dose a plan of each patient's CT is calculated anew on its sCTs.
 // (One workflow for all modes, called from main.nf alone: engines before 26 cannot include one from several places.)
 
 include { SEGMENT  } from '../modules/local/segment'
 include { EVALUATE } from '../modules/local/evaluate'
+include { DOSE     } from '../modules/local/dose'
 include { REPORT   } from '../modules/local/report'
 
 /** The files of one kind among [kind, file]. */
@@ -22,6 +23,7 @@ workflow VERDICT {
     cts // [ct]: those in `predicted`, which are known earlier, so that absent weights are found before a training
     settings_file // settings.json, a value
     records // [kind, file]: what the report shows besides, by the names of its inputs
+    drawn // [patient, target, structures]: what is to be treated and spared, or []
 
     main:
     weights = params.weights ? file(params.weights) : []
@@ -40,8 +42,22 @@ workflow VERDICT {
         settings_file.map { file -> Presets.json(Presets.read(file), 'evaluation') }
     )
 
+    // ---- dose: all models' sCTs of a patient and pair meet one plan; organs are the sheet's, else TotalSegmentator's
+    rows = (params.segment ? labelled : plain).filter { row -> params.dose && !row[0].second }
+    pairs = rows
+        .map { row -> [[patient: row[0].patient, region: row[0].region, tested: row[0].tested], row] }
+        .groupTuple()
+        .map { key, members ->
+            def ordered = members.sort { row -> row[0].trained }
+            def meta = key + [trained: ordered.collect { row -> row[0].trained }, checkpoint: ordered[0][0].checkpoint ?: '']
+            [key.patient, meta, ordered.collect { row -> row[1] }, ordered[0][4], ordered[0][5], ordered[0][8]]
+        }
+        .combine(drawn, by: 0)
+        .map { _patient, meta, scts, ct, mask, labels, target, structures -> [meta, scts, ct, mask, target, structures ?: labels] }
+    DOSE(pairs, params.dose ?: '', settings_file.map { file -> Presets.json(Presets.read(file), 'dose') })
+
     versions = of_kind(records, 'versions')
-        .mix(SEGMENT.out.versions.first(), EVALUATE.out.versions.first())
+        .mix(SEGMENT.out.versions.first(), DOSE.out.versions.first(), EVALUATE.out.versions.first())
         .collectFile(name: 'versions.yml', sort: { file -> file.text })
     REPORT(
         file(params.input),
@@ -54,6 +70,7 @@ workflow VERDICT {
         sorted(EVALUATE.out.metrics.map { _meta, json -> json }),
         sorted(EVALUATE.out.slices.filter { meta, _npz -> !meta.second }.map { _meta, npz -> npz }),
         sorted(of_kind(records, 'predictions')),
+        sorted(DOSE.out.records.mix(DOSE.out.slices).flatMap { _meta, files -> [files].flatten() }),
         versions
     )
 }

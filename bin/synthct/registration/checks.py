@@ -3,9 +3,9 @@
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.errors import PairError
+from synthct.core.errors import PairError
+from synthct.images.grid import Volume
 from synthct.registration.transform import support
-from synthct.volume import Volume
 
 SMALLEST_SIDE = 10  # voxels: fewer cannot carry descriptors and a control grid
 SMALLEST_MASK = 200  # voxels

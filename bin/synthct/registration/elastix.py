@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.errors import PairError
-from synthct.volume import Volume
+from synthct.core.errors import PairError
+from synthct.images.grid import Volume
 
 METRICS = {
     "mi": "AdvancedMattesMutualInformation",

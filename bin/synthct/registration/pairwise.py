@@ -1,22 +1,31 @@
-"""One pair from start to end: checks, the chosen method, the warped image, and the quality record."""
+"""One pair from start to end: checks, the arm's engine, the warped image, and the quality record."""
 
+import hashlib
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from synthct import settings as presets
-from synthct.bodymask import body_mask
-from synthct.errors import InputError, PairError
-from synthct.registration import elastix, impact, quality
-from synthct.registration.checks import SMALLEST_OVERLAP, check_images, check_mask, check_overlap, moving_role, overlap
+from synthct.core.errors import PairError
+from synthct.images.bodymask import body_mask
+from synthct.images.checks import valued
+from synthct.images.grid import Grid, Volume, resample
+from synthct.registration import elastix, quality, recipes
+from synthct.registration.checks import (
+    SMALLEST_OVERLAP,
+    check_images,
+    check_mask,
+    check_overlap,
+    moving_role,
+    overlap,
+)
+from synthct.registration.dense import extractors, freeform
 from synthct.registration.transform import as_composite, displacement_field, support, warp
-from synthct.volume import Grid, Volume, resample
 
-DEFORMING = ("impact", "elastix")
-METHODS = (*DEFORMING, "none", "truth")  # truth: the CT lies right already, so resampled only
 OUTSIDE = {"ct": -1024.0, "cbct": -1024.0, "mr": 0.0}  # HU or arbitrary units, beyond the moving image
 
 
@@ -45,31 +54,33 @@ def register(
     rigid: bool | None = None,
     seed: int | None = None,
     device: str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
 ) -> Registered:
-    """Register `moving` to `fixed` with one of `METHODS` and judge the result.
+    """Register `moving` to `fixed` by the arm `method` and judge the result.
 
     `section` is ``registration`` of a resolved preset. `mask` (uint8, fixed grid) is made by threshold when it is
-    None. `moving_is` ("ct" or "image") follows from the images and the method's direction when it is None; `rigid`
-    and `seed` override the preset's. Raises `InputError` for a pair that cannot be registered.
+    None. `moving_is` ("ct" or "image") follows from the images and the arm's direction when it is None; `rigid` and
+    `seed` override the preset's; `say` hears how far it is. Raises `InputError` for an unknown arm or settings that do
+    not fit together, `PatientError` for images that nothing can be computed with, `PairError` for a pair that cannot be
+    registered.
     """
-    if method not in METHODS:
-        raise InputError(f"method {method!r}: expected one of {', '.join(METHODS)}")
-    section = presets.for_region(section, region)
+    recipe, weights = ready(section, method, region)
     seed = section["seed"] if seed is None else seed
-    moving_is = moving_is or moving_role(fixed, moving, modality, section["direction"][method])
+    moving_is = moving_is or moving_role(fixed, moving, modality, recipe.direction)
     kinds = (modality, "ct") if moving_is == "ct" else ("ct", modality)
+    fixed, moving = valued(fixed, "fixed image", kinds[0]), valued(moving, "moving image", kinds[1])
     given = mask is not None
     mask = mask if given else body_mask(fixed, kinds[0])
     check_mask(fixed, mask)
-    if method in DEFORMING:
+    if recipe.deforms:
         check_images(fixed, moving)
     shift = np.zeros(3)
-    rigid = _starts_rigidly(method, section) if rigid is None else rigid
-    if method in DEFORMING and rigid and overlap(fixed, moving, mask) < SMALLEST_OVERLAP:
+    rigid = _starts_rigidly(recipe) if rigid is None else rigid
+    if recipe.deforms and rigid and overlap(fixed, moving, mask) < SMALLEST_OVERLAP:
         shift, moving = _centred(mask, moving, kinds[1])
     check_overlap(fixed, moving, mask)
     start = time.perf_counter()
-    run = {"method": method, "section": section, "seed": seed, "rigid": rigid, "device": device}
+    run = {"recipe": recipe, "seed": seed, "rigid": rigid, "device": device, "say": say}
     transform, losses = _found(fixed, moving, mask, moving_is, **run)
     seconds = time.perf_counter() - start
     outside = OUTSIDE[kinds[1]]
@@ -94,6 +105,9 @@ def register(
         bodies = None
     record = {
         "method": method,
+        "arm": method,
+        "label": recipe.label,
+        "recipe": recipes.about(recipe, {_called(path): _sha256(path) for path in weights}),
         "modality": modality,
         "region": region,
         "moving_is": moving_is,
@@ -113,10 +127,33 @@ def register(
     return Registered(image, before, Volume(covered.astype(np.uint8), fixed.grid), displacement, transform, record)
 
 
-def _starts_rigidly(method: str, section: dict) -> bool:
+def ready(section: dict, method: str, region: str | None = None) -> tuple[recipes.Recipe, list[Path]]:
+    """The recipe of an arm and the files of its networks' weights; nothing is read, so that it can be asked first.
+
+    Raises `InputError` for an unknown arm, settings that do not fit together and weights that are not there.
+    """
+    recipe = recipes.recipe(section, method, region)
+    if recipe.engine in ("dense", "sampled"):
+        freeform.check_levels(recipe.settings, recipe.engine)
+    return recipe, extractors.files(recipe.settings) if recipe.engine == "sampled" else []
+
+
+def _called(path: Path) -> str:
+    """A weights file by its name, a trained nnU-Net's by its data set's too: all of them are checkpoint_final.pth."""
+    named = [part for part in path.parts[:-1] if part.startswith("Dataset")]
+    return "/".join((*named[-1:], path.name))
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _starts_rigidly(recipe: recipes.Recipe) -> bool:
     """The preset's choice."""
-    choices = {"elastix": section["elastix"]["rigid_stage"], "impact": section["impact"]["rigid"]["enabled"]}
-    return choices.get(method, False)
+    if recipe.engine == "elastix":
+        return recipe.settings["rigid_stage"]
+    return recipe.deforms and recipe.rigid["enabled"]
 
 
 def _centred(mask: Volume, moving: Volume, kind: str) -> tuple[np.ndarray, Volume]:
@@ -143,18 +180,25 @@ def _found(
     mask: Volume,
     moving_is: str,
     *,
-    method: str,
-    section: dict,
+    recipe: recipes.Recipe,
     seed: int,
     rigid: bool,
     device: str,
+    say: Callable[[str], None],
 ) -> tuple[sitk.Transform, list[dict]]:
-    """The transform of one method, and its losses level by level where it has levels of its own."""
-    if method == "elastix":
-        return elastix.register(fixed, moving, mask, section["elastix"], seed=seed, rigid=rigid), []
-    if method == "impact":
-        outcome = impact.register(
-            fixed, moving, mask, section["impact"], moving_is=moving_is, seed=seed, rigid=rigid, device=device
-        )
+    """The transform of one recipe, and its losses level by level where it has levels of its own."""
+    if recipe.engine == "elastix":
+        return elastix.register(fixed, moving, mask, recipe.settings, seed=seed, rigid=rigid), []
+    if recipe.deforms:
+        start = recipe.rigid if rigid else None
+        about = {
+            "engine": recipe.engine,
+            "moving_is": moving_is,
+            "seed": seed,
+            "rigid": start,
+            "device": device,
+            "say": say,
+        }
+        outcome = freeform.register(fixed, moving, mask, recipe.settings, **about)
         return outcome.transform, outcome.losses
     return sitk.CompositeTransform(3), []

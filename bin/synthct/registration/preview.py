@@ -3,22 +3,25 @@
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.files import atomic
-from synthct.orientation import orientation_of, to_lps
-from synthct.volume import Volume
+from synthct.core.files import atomic
+from synthct.images.grid import Volume
+from synthct.images.orientation import orientation_of, to_lps
+from synthct.registration.quality import distance_map
 
 LARGEST = 256  # pixels
 
 
 def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.ndarray):
-    """Write an .npz with int16 arrays ``fixed``, ``before``, ``after`` and uint8 ``mask``, each (3, h, w).
+    """Write an .npz with int16 arrays ``fixed``, ``before``, ``after``, uint8 ``mask``, and ``distance_before`` and
+    ``distance_after``, the local MIND distance to the fixed image in thousandths (int16), each (3, h, w).
 
     The planes (axial, coronal, sagittal) pass through the mask's middle, have square pixels, head up, and are padded
     to a common h × w of at most 256 pixels, whatever order the file keeps its axes in. Values that are not whole
     numbers, or too large ones, are stretched to 0…1000, before and after alike.
     """
     mask = orientation_of(fixed.grid).turn(mask)
-    fixed, before, after = (to_lps(volume) for volume in (fixed, before, after))
+    apart = [distance_map(fixed, volume) for volume in (before, after)]
+    fixed, before, after, *apart = (to_lps(volume) for volume in (fixed, before, after, *apart))
     centre = (
         [int(round(float(np.median(axis)))) for axis in np.nonzero(mask)]
         if mask.any()
@@ -31,6 +34,8 @@ def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.n
         ("fixed", fixed, 1),
         ("before", before, 1),
         ("after", after, 1),
+        ("distance_before", apart[0], 1),
+        ("distance_after", apart[1], 1),
         ("mask", Volume(mask.astype(np.uint8), fixed.grid), 0),
     ):
         planes = [_plane(volume, axis, centre[axis], pixel, order) for axis in range(3)]
@@ -42,6 +47,8 @@ def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.n
             stack[k, top : top + plane.shape[0], left : left + plane.shape[1]] = plane
         stacks[name] = stack
     stacks["mask"] = stacks["mask"].astype(np.uint8)
+    for name in ("distance_before", "distance_after"):
+        stacks[name] = np.rint(1000 * stacks[name]).astype(np.int16)
     for names in (("fixed",), ("before", "after")):
         low, scale = _stretch([stacks[name] for name in names])
         for name in names:

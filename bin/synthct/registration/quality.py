@@ -4,10 +4,11 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from synthct.registration.mind import mind
-from synthct.registration.mutual import MutualInformation
-from synthct.registration.pyramid import level_image, positions
-from synthct.volume import Grid, Volume
+from synthct.core.errors import PairError
+from synthct.images.grid import Grid, Volume, resample
+from synthct.registration.dense.mind import mind
+from synthct.registration.dense.mutual import MutualInformation
+from synthct.registration.dense.pyramid import level_image, positions
 
 VOXEL_MM = 3.0  # the judged images are brought to this (or their own, if coarser), so that judging stays cheap
 
@@ -63,11 +64,29 @@ def inverse_consistency(there: sitk.Transform, back: sitk.Transform, mask: np.nd
     return {"mean": float(error.mean()), "p95": float(np.percentile(error, 95))}
 
 
+def distance_map(fixed: Volume, moved: Volume) -> Volume:
+    """Local MIND distance (R2D2, mean over channels, 0..1) of two images on one grid, float32 on that grid.
+
+    Computed at `VOXEL_MM` and interpolated: where the structure of the images disagrees.
+    """
+    points = positions(fixed.grid, VOXEL_MM)
+    maps = [
+        mind(level_image(torch.from_numpy(v.array.astype(np.float32)), fixed.grid, points, 1.0), 2, 2)
+        for v in (fixed, moved)
+    ]
+    distance = (maps[0] - maps[1]).abs().mean(0).numpy()
+    spacing = tuple(float(p[1] - p[0]) for p in points[::-1])
+    coarse = Grid(distance.shape[::-1], spacing, fixed.grid.origin, fixed.grid.direction)
+    return resample(Volume(distance, coarse), fixed.grid, order=1)
+
+
 def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, float]:
     """Mutual information (nats, 48 bins) and mean MIND distance (R2D2, 0..1) of two images on one grid in a mask."""
     points = positions(fixed.grid, VOXEL_MM)
     weight = level_image(torch.from_numpy(inside.astype(np.float32)), fixed.grid, points, 0.0)
     chosen = weight.reshape(-1) > 0.5
+    if not chosen.any():
+        raise PairError(f"mask: nothing of it is left at {VOXEL_MM:g} mm voxels; is it a contour that is not filled?")
     images = [
         level_image(torch.from_numpy(v.array.astype(np.float32)), fixed.grid, points, 1.0) for v in (fixed, moved)
     ]

@@ -3,8 +3,8 @@
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.registration.pyramid import content
-from synthct.volume import Grid, Volume, blank, to_sitk
+from synthct.images.grid import Grid, Volume, blank, to_sitk
+from synthct.registration.dense.pyramid import content
 
 
 def displacement_field(transform: sitk.Transform, grid: Grid) -> Volume:

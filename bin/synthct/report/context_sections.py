@@ -1,19 +1,13 @@
-"""The report's context: cohort, registration, training, what was predicted, settings and software."""
+"""The report's context: cohort, training, what was predicted, settings and software."""
 
 import math
 
-from synthct.figures import pictures, plots
 from synthct.report.blocks import Figure, Panels, Section, Table, Text
+from synthct.report.figures import plots
 from synthct.report.inputs import Inputs
-from synthct.study import arm_order
-from synthct.verdict import arm_name
+from synthct.study.arms import arm_name, arm_order
 
-PAIRS = 4  # registration pictures an arm: the worst two, the middle, the best
 LISTED = 15
-QC = (
-    ("mutual_information", "mutual information (nats)", 3),
-    ("mind_distance", "MIND distance", 4),
-)
 
 
 def cohort(inputs: Inputs) -> Section | None:
@@ -35,13 +29,21 @@ def cohort(inputs: Inputs) -> Section | None:
         Table("Patients by region, center and split", ["region", "center", *splits], body, 2, "cohort.csv")
     )
     if inputs.excluded:
-        body = [[arm_name(entry["arm"]), entry["patient"], entry["reason"]] for entry in inputs.excluded]
+        body = [
+            [
+                arm_name(entry["arm"]),
+                entry["patient"],
+                entry["reason"],
+                _tested(entry["patient"], inputs),
+            ]
+            for entry in inputs.excluded
+        ]
         section.blocks.append(
             Table(
                 f"Left out of training ({len(body)}), and why",
-                ["registration", "patient", "reason"],
+                ["registration", "patient", "reason", "in the test set"],
                 body,
-                3,
+                4,
                 "excluded.csv",
                 folded=len(body) > LISTED,
             )
@@ -51,54 +53,11 @@ def cohort(inputs: Inputs) -> Section | None:
     return section
 
 
-def registration(inputs: Inputs) -> Section | None:
-    """QC numbers before and after, and pictures of the worst, the middle and the best pair of each arm."""
-    if not inputs.qc and not inputs.previews:
-        return None
-    section = Section(
-        "registration",
-        "Registration",
-        "The pairs before and after. Without known truth these numbers say how alike "
-        "the images became, not how right the deformation is.",
-    )
-    arms = sorted({r["method"] for r in inputs.qc} | {method for method, _ in inputs.previews}, key=arm_order)
-    known = [
-        (key, title, decimals) for key, title, decimals in QC if any(f"{key}_after" in record for record in inputs.qc)
-    ]
-    if known:
-        section.blocks.append(_qc_table(inputs.qc, arms, known))
-        figures = []
-        for key, title, _ in known:
-            records = [r for r in inputs.qc if all(_finite(r.get(f"{key}_{when}")) for when in ("before", "after"))]
-            if records:
-                figures.append(
-                    Figure(
-                        f"registration_{key}",
-                        plots.registration_change(records, key, title),
-                        f"{title} before and after registration, a line a patient",
-                    )
-                )
-        section.blocks.append(Panels(figures, "Each line a patient: before, left, and after, right.", 3))
-    figures = []
-    for arm in [arm for arm in arms if arm != "none"] or arms:  # without registration, after is before
-        for patient in _examples(inputs, arm):
-            figures.append(
-                Figure(
-                    f"registration_{arm}_{patient}",
-                    pictures.registration_pair(pictures.load(inputs.previews[arm, patient])),
-                    f"{patient} before and after {arm_name(arm)} registration",
-                    f"{patient}, {arm_name(arm)}{_qc_words(inputs.qc, arm, patient)}",
-                )
-            )
-    if figures:
-        section.blocks.append(
-            Text(
-                "Grey: the image that is moved. Orange: edges of the image that stays. Per arm the two pairs that "
-                "are least alike after registration come first."
-            )
-        )
-        section.blocks.append(Panels(figures))
-    return section
+def _tested(patient: str, inputs: Inputs) -> str:
+    """An exclusion is about training: who was drawn for the test stays in it, and is scored where there is a pair."""
+    if patient not in inputs.test:
+        return "–"
+    return "scored" if patient in {row["patient"] for row in inputs.rows} else "no pair, not scored"
 
 
 def training(inputs: Inputs) -> Section | None:
@@ -220,56 +179,8 @@ def _split(row: dict, inputs: Inputs) -> str:
     return {"test": "test", "train": "training"}.get(row.get("split", ""), "patients")
 
 
-def _qc_table(qc: list[dict], arms: list[str], known) -> Table:
-    body = []
-    for arm in arms:
-        some = [record for record in qc if record["method"] == arm and "failed" not in record]
-        line = [arm_name(arm), str(len(some))]
-        for key, _, decimals in known:
-            for when in ("before", "after"):
-                values = [float(r[f"{key}_{when}"]) for r in some if _finite(r.get(f"{key}_{when}"))]
-                line.append(f"{sum(values) / len(values):.{decimals}f}" if values else "–")
-        moved = [
-            float(r["displacement_mm"]["mean"]) for r in some if _finite((r.get("displacement_mm") or {}).get("mean"))
-        ]
-        folded = [float(r["folding_fraction"]) for r in some if _finite(r.get("folding_fraction"))]
-        line += [f"{sum(moved) / len(moved):.1f}" if moved else "–", str(sum(value > 0 for value in folded))]
-        body.append(line)
-    columns = [
-        "registration",
-        "n",
-        *[f"{title} {when}" for _, title, _ in known for when in ("before", "after")],
-        "mean displacement (mm)",
-        "patients with folding",
-    ]
-    return Table("Means over patients", columns, body, 1, "registration.csv")
-
-
-def _examples(inputs: Inputs, arm: str) -> list[str]:
-    """Patients to show: the two with the largest MIND distance after registration, the middle one and the best."""
-    distance = {
-        r["patient"]: float(r["mind_distance_after"])
-        for r in inputs.qc
-        if r["method"] == arm and _finite(r.get("mind_distance_after"))
-    }
-    names = sorted(
-        (patient for method, patient in inputs.previews if method == arm),
-        key=lambda name: (-distance.get(name, 0), name),
-    )
-    return names if len(names) <= PAIRS else [*names[:2], names[len(names) // 2], names[-1]]
-
-
-def _qc_words(qc: list[dict], arm: str, patient: str) -> str:
-    for record in qc:
-        if (record["method"], record["patient"]) == (arm, patient) and _finite(record.get("mutual_information_after")):
-            return (
-                f": mutual information {float(record['mutual_information_before']):.3f} before, "
-                f"{float(record['mutual_information_after']):.3f} after"
-            )
-    return ""
-
-
-def _finite(value) -> bool:
+def finite(value) -> bool:
+    """Whether a record's value is a finite number."""
     try:
         return value is not None and math.isfinite(float(value))
     except (TypeError, ValueError):
@@ -277,7 +188,7 @@ def _finite(value) -> bool:
 
 
 def _short(value) -> str:
-    return f"{float(value):.1f}" if _finite(value) else "–"
+    return f"{float(value):.1f}" if finite(value) else "–"
 
 
 def _flat(tree: dict, prefix: str = ""):

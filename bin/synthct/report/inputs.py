@@ -5,15 +5,16 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synthct.errors import InputError
-from synthct.study import read_rows
+from synthct.core.errors import InputError
+from synthct.study.doses import read_records
+from synthct.study.rows import ranked, read_rows
 
 
 @dataclass
 class Inputs:
     """What was found. Paths to npz files are opened only when they are drawn."""
 
-    rows: list[dict] = field(default_factory=list)  # one a patient and cell, see synthct.study
+    rows: list[dict] = field(default_factory=list)  # one a patient and cell, see synthct.study.rows
     slices: dict[tuple[str, str, str], Path] = field(default_factory=dict)  # (trained, tested, patient)
     qc: list[dict] = field(default_factory=list)  # with "method" and "patient"
     previews: dict[tuple[str, str], Path] = field(default_factory=dict)  # (method, patient)
@@ -23,6 +24,8 @@ class Inputs:
     settings: dict = field(default_factory=dict)
     excluded: list[dict] = field(default_factory=list)  # arm, patient, reason
     predictions: list[dict] = field(default_factory=list)  # what predict wrote beside its images
+    doses: list[dict] = field(default_factory=list)  # records of dose.py
+    dose_slices: dict[tuple[str, str, str], Path] = field(default_factory=dict)  # (trained, tested, patient)
     versions: list[tuple[str, str, str]] = field(default_factory=list)  # step, package, version
 
     @property
@@ -43,20 +46,27 @@ def read_inputs(
     settings=None,
     excluded=None,
     predictions=None,
+    dose=None,
     versions=None,
 ) -> Inputs:
     """Read directories and files; each may be None. Raises `InputError` for a file that is there but cannot be read."""
+    told = _json(settings) if settings else {}
+    records = {path.stem: _record(path) for path in _files(qc, "json")}
+    scored = {path.stem: _json(path) for path in _files(metrics, "json")} if slices else {}
+    planned = {path.stem: _json(path) for path in _files(dose, "json")}
     return Inputs(
-        rows=read_rows(metrics) if metrics else [],
-        slices=_named(slices, "npz", 3),
-        qc=_qc(qc),
-        previews=_named(previews, "npz", 2),
-        logs={key: _table(path) for key, path in _named(logs, "csv", 3).items()},
+        rows=ranked(read_rows(metrics), told) if metrics else [],
+        slices={_cell(scored.get(path.stem, {}), path): path for path in _files(slices, "npz")},
+        qc=list(records.values()),
+        previews={_pair(records.get(path.stem) or _record(path)): path for path in _files(previews, "npz")},
+        logs={_run(path): _table(path) for path in _files(logs, "csv")},
         cohort=_table(cohort) if cohort else [],
         folds=_folds(folds),
-        settings=_json(settings) if settings else {},
+        settings=told,
         excluded=_excluded(excluded),
         predictions=[record for path in _files(predictions, "json") for record in _records(path)],
+        doses=read_records(dose) if dose else [],
+        dose_slices={_cell(planned.get(path.stem, {}), path): path for path in _files(dose, "npz")},
         versions=_versions(versions),
     )
 
@@ -65,13 +75,32 @@ def _files(directory, suffix: str) -> list[Path]:
     return sorted(Path(directory).rglob(f"*.{suffix}")) if directory else []
 
 
-def _named(directory, suffix: str, parts: int) -> dict[tuple, Path]:
-    """Files by the parts of their names, which "__" separates; a name with fewer parts leaves the first ones empty."""
-    found = {}
-    for path in _files(directory, suffix):
-        names = path.name[: -len(suffix) - 1].split("__", parts - 1)
-        found[(*[""] * (parts - len(names)), *names)] = path
-    return found
+def _cell(record: dict, path: Path) -> tuple[str, str, str]:
+    """(trained, tested, patient) of slices, as the metrics file of the same name says; without one a patient's name."""
+    trained, tested = (str(record.get(key) or "") for key in ("trained_on", "tested_on"))
+    return trained, tested, str(record.get("patient") or path.stem)
+
+
+def _record(path: Path) -> dict:
+    """A quality record with "method" and "patient"; where it does not say them, METHOD__PATIENT is its name."""
+    record = _json(path) if path.suffix == ".json" else {}
+    method, _, patient = path.stem.partition("__") if "__" in path.stem else ("", "", path.stem)
+    return {**record, "method": record.get("method") or method, "patient": record.get("patient") or patient}
+
+
+def _pair(record: dict) -> tuple[str, str]:
+    return record["method"], record["patient"]
+
+
+def _run(path: Path) -> tuple[str, str, str]:
+    """(arm, fold, group) of a training's log, ARM__FOLD__GROUP.csv; an arm's name may hold "__" as well."""
+    arm, fold, group = (["", "", *path.stem.rsplit("__", 2)])[-3:]
+    return arm, fold, group
+
+
+def _arm(path: Path) -> str:
+    """The arm of ARM__folds.json or ARM__excluded.csv; "" where the name holds none."""
+    return path.stem.rpartition("__")[0]
 
 
 def _json(path) -> dict:
@@ -98,32 +127,19 @@ def _table(path) -> list[dict]:
     ]
 
 
-def _qc(directory) -> list[dict]:
-    found = []
-    for (method, patient), path in _named(directory, "json", 2).items():
-        record = _json(path)
-        found.append(
-            {**record, "method": method or record.get("method", ""), "patient": patient or record.get("patient", "")}
-        )
-    return found
-
-
 def _folds(paths) -> dict[str, dict]:
     found = {}
     for given in [paths] if isinstance(paths, str | Path) else paths:
         for path in _files(given, "json") if Path(given).is_dir() else [Path(given)]:
-            arm = path.stem.split("__")[0] if "__" in path.stem else ""
-            found[arm] = _json(path)
+            found[_arm(path)] = _json(path)
     return found
 
 
 def _excluded(directory) -> list[dict]:
     found = []
     for path in _files(directory, "csv"):
-        arm = path.stem.split("__")[0] if "__" in path.stem else ""
-        found += [
-            {"arm": arm, "patient": row.get("patient", ""), "reason": row.get("reason", "")} for row in _table(path)
-        ]
+        for row in _table(path):
+            found.append({"arm": _arm(path), "patient": row.get("patient", ""), "reason": row.get("reason", "")})
     return found
 
 

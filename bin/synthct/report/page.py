@@ -6,28 +6,41 @@ from pathlib import Path
 import jinja2
 
 from synthct import __version__
-from synthct.comparison import comparisons
-from synthct.files import write_text
-from synthct.report import context_sections, patient_sections, study_sections, tables
+from synthct.core.files import write_text
+from synthct.report import (
+    context_sections,
+    dose_sections,
+    patient_sections,
+    registration_sections,
+    study_sections,
+    tables,
+)
 from synthct.report.blocks import Cards, Figure, Panels, Section, Text
 from synthct.report.inputs import Inputs
-from synthct.study import matrix, metrics_in, of_chosen_checkpoint, own_images
-from synthct.verdict import arm_name, verdict
+from synthct.study.arms import arm_name, told
+from synthct.study.comparison import comparisons
+from synthct.study.rows import matrix, metrics_in, of_chosen_checkpoint, own_images
+from synthct.study.verdict import verdict
 
 LARGEST = 6_500_000  # bytes of pictures in the page, so that it stays below 10 MB once they are written as text
 
 
 def write_report(inputs: Inputs, outdir, evaluation_out=None) -> None:
     """Write everything under `outdir`; the CSVs go to `evaluation_out` (default: `outdir`/evaluation)."""
-    outdir = Path(outdir)
+    with told(inputs.settings):
+        _write(inputs, Path(outdir), Path(evaluation_out or Path(outdir) / "evaluation"))
+
+
+def _write(inputs: Inputs, outdir: Path, evaluation: Path):
     validation = context_sections.validation_mae(inputs.logs)
     parts = [
         study_sections.results(inputs),
         study_sections.study_matrix(inputs),
+        dose_sections.dose(inputs),
         patient_sections.patients(inputs),
         context_sections.predictions(inputs),
         study_sections.choices(inputs, validation),
-        context_sections.registration(inputs),
+        registration_sections.registration(inputs),
         context_sections.cohort(inputs),
         context_sections.training(inputs),
         context_sections.provenance(inputs),
@@ -36,9 +49,9 @@ def write_report(inputs: Inputs, outdir, evaluation_out=None) -> None:
     figures = {figure.name: figure.png for part in parts for figure in part.figures}
     for name, png in figures.items():
         tables.write_bytes(outdir / "figures" / f"{name}.png", png)
-    tables.write_all(inputs, Path(evaluation_out or outdir / "evaluation"), validation)
+    tables.write_all(inputs, evaluation, validation)
     tables.write_multiqc(inputs.rows, figures, outdir / "multiqc")
-    write_text(Path(evaluation_out or outdir / "evaluation") / "verdict.txt", plain_verdict(inputs))
+    write_text(evaluation / "verdict.txt", plain_verdict(inputs))
     write_text(outdir / "report.html", render(fitted(parts), sentences(inputs), headline(inputs), inputs.settings))
 
 

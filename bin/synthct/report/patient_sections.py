@@ -2,12 +2,12 @@
 
 import math
 
-from synthct.figures import pictures
 from synthct.report.blocks import Figure, Section, Table
+from synthct.report.figures import pictures
 from synthct.report.inputs import Inputs
 from synthct.report.numbers import number, titled
-from synthct.study import BY_KEY, arm_order, metrics_in, of_chosen_checkpoint, own_images
-from synthct.verdict import arm_name
+from synthct.study.arms import arm_name, arm_order
+from synthct.study.rows import BY_KEY, metrics_in, of_chosen_checkpoint, own_images
 
 LISTED = 15  # patients in the page's table; all of them are in patients.csv
 PICTURED = 4  # patients with error maps

@@ -2,18 +2,19 @@
 
 import math
 
-from synthct.comparison import IMAGES, MODEL, comparisons
-from synthct.figures import matrix as drawn_matrix
-from synthct.figures import plots
 from synthct.report.blocks import Figure, Panels, Section, Table, Text
+from synthct.report.figures import matrix as drawn_matrix
+from synthct.report.figures import plots
+from synthct.report.figures.style import in_words
 from synthct.report.inputs import Inputs
 from synthct.report.numbers import number, titled
-from synthct.study import (
+from synthct.study.arms import about, arm_name, arm_order, registers
+from synthct.study.comparison import IMAGES, MODEL, comparisons
+from synthct.study.rows import (
     AGGREGATED,
     BY_KEY,
     IMAGE_METRICS,
     POOLED,
-    arm_order,
     matrix,
     metrics_in,
     of_chosen_checkpoint,
@@ -22,7 +23,7 @@ from synthct.study import (
     split_finite,
     summary,
 )
-from synthct.verdict import arm_name, cautions
+from synthct.study.verdict import cautions
 
 REGION_NAMES = {AGGREGATED: "all, regions equal", POOLED: "all, patients pooled"}
 
@@ -60,7 +61,7 @@ def study_matrix(inputs: Inputs) -> Section | None:
         "matrix",
         "Train × test matrix",
         "Rows: which registration made the training pairs. Columns: which one made "
-        "the test images. " + _directions(inputs),
+        "the test images. " + _directions(inputs.rows),
     )
     section.blocks.append(
         Panels(
@@ -299,21 +300,14 @@ def _tests(caption: str, tests: list[dict], folded: bool) -> Table:
     )
 
 
-def _directions(inputs: Inputs) -> str:
-    chosen = inputs.settings.get("registration", {}).get("direction", {})
+def _directions(rows: list[dict]) -> str:
     words = {"ct_to_image": "deforms the CT onto the input", "image_to_ct": "deforms the input onto the CT"}
-    arms = sorted({arm for row in inputs.rows for arm in (row["trained_on"], row["tested_on"])}, key=arm_order)
-    said = [f"{arm_name(arm)} {words[chosen[arm]]}" for arm in arms if arm != "none" and chosen.get(arm) in words]
+    arms = sorted({arm for row in rows for arm in (row["trained_on"], row["tested_on"])}, key=arm_order)
+    said = [f"{arm_name(arm)} {words[about(arm)['direction']]}" for arm in arms if registers(arm)]
     return f"{'; '.join(said)}." if said else ""
 
 
 def _key(rows: list[dict]) -> str:
     arms = sorted({row["trained_on"] for row in rows}, key=arm_order)
-    shapes = {
-        "impact": "Blue circles",
-        "elastix": "vermilion squares",
-        "none": "grey diamonds",
-        "truth": "green triangles",
-    }
-    said = [f"{shapes[arm]}: {arm_name(arm)}" for arm in arms if arm in shapes]
-    return f"{'; '.join(said)}." if len(arms) > 1 and said else ""
+    said = "; ".join(f"{in_words(arm, arms)}: {arm_name(arm)}" for arm in arms)
+    return f"{said[0].upper()}{said[1:]}." if len(arms) > 1 else ""

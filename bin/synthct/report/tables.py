@@ -4,9 +4,10 @@ import csv
 import io
 import math
 
-from synthct.comparison import comparisons
-from synthct.files import atomic, write_text
-from synthct.study import METRICS, matrix, metrics_in, of_chosen_checkpoint, selection, summary
+from synthct.core.files import atomic, write_text
+from synthct.study.comparison import comparisons
+from synthct.study.doses import DOSE_METRICS, agreement, dose_rows
+from synthct.study.rows import METRICS, matrix, metrics_in, of_chosen_checkpoint, selection, summary
 
 PATIENT_COLUMNS = ("patient", "region", "center", "trained_on", "tested_on", "checkpoint")
 
@@ -59,6 +60,17 @@ def write_all(inputs, directory, validation_mae: dict) -> None:
     write_csv(
         directory / "selection.csv", selection(inputs.rows, validation_mae), ("tested_on", "trained_on", "checkpoint")
     )
+    if inputs.doses:
+        doses = of_chosen_checkpoint(dose_rows(inputs.doses))
+        write_csv(directory / "dose.csv", doses, PATIENT_COLUMNS[:2] + PATIENT_COLUMNS[3:])
+        write_csv(
+            directory / "dose_tests.csv", comparisons(doses, DOSE_METRICS), ("question", "metric", "fixed", "a", "b")
+        )
+        write_csv(
+            directory / "dose_agreement.csv",
+            agreement(of_chosen_checkpoint(inputs.rows), doses),
+            ("trained_on", "tested_on", "metric", "n", "rho", "p"),
+        )
     write_csv(directory / "uncertainty.csv", uncertainty_rows(inputs.rows), ("patient", "trained_on", "tested_on"))
     write_csv(
         directory / "cohort.csv",

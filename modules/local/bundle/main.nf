@@ -6,8 +6,7 @@ process BUNDLE {
     ext code: { CodeDigest.of(projectDir, 'bundle.py') }
 
     input:
-    tuple val(arm), path(models, stageAs: 'checkpoints/*'), path(folds)
-    val settings
+    tuple val(arm), path(models, stageAs: 'checkpoints/*'), path(folds), val(settings)
 
     output:
     tuple val(arm), path("${arm}"), emit: bundle

@@ -15,6 +15,8 @@ process CHECK {
     path lists, stageAs: 'lists/*'
     val modality
     val overrides
+    val arms // of --registration, or ''
+    tuple val(segment), val(weights), val(names) // --weights as it was given, or '', and what lies in it, a name a line
     val plan
 
     output:
@@ -23,10 +25,12 @@ process CHECK {
 
     script:
     def given = [
-        preset ? "--preset ${own ?: preset}" : '', bundle ? "--bundle ${bundle}" : '', plan ? '--plan' : '--no-plan',
+        preset ? "--preset ${own ?: preset}" : '', bundle ? "--bundle ${bundle}" : '', plan ? '--plan' : '--no-plan', arms ? "--registration ${arms}" : '',
+        segment ? '--segment' : '', weights ? "--weights '${weights}' --weights-files names.txt" : '',
     ] + [lists].flatten().collect { "--list ${it}" }
     """
     # code ${task.ext.code}
+    ${weights ? "cat > names.txt <<'NAMES'\n${names}\nNAMES" : ''}
     check.py ${task.ext.args} \\
         --sheet ${sheet} \\
         --presets presets \\
@@ -39,10 +43,11 @@ process CHECK {
 
     stub:
     def given = [
-        preset ? "--preset ${own ?: preset}" : '', bundle ? "--bundle ${bundle}" : '', plan ? '--plan' : '--no-plan',
+        preset ? "--preset ${own ?: preset}" : '', bundle ? "--bundle ${bundle}" : '', plan ? '--plan' : '--no-plan', arms ? "--registration ${arms}" : '',
+        segment ? '--segment' : '',
     ] + [lists].flatten().collect { "--list ${it}" }
     """
-    check.py --sheet ${sheet} --presets presets --modality ${modality} --set '${overrides}' ${given.join(' ')} --out settings.json
+    check.py --sheet ${sheet} --presets presets --modality ${modality} --set '${overrides}' --no-networks ${given.join(' ')} --out settings.json
     touch versions.yml
     """
 }

@@ -21,6 +21,7 @@ process CURATE {
     JSON
     curate.py ${task.ext.args} \\
         --qc qc \\
+        --arm ${arm} \\
         ${exclude ? "--exclude ${exclude}" : ''} \\
         --settings settings.json \\
         --out-kept ${arm}__kept.csv \\
@@ -30,9 +31,10 @@ process CURATE {
 
     stub:
     """
-    echo patient > ${arm}__kept.csv
-    ls qc | sed 's/^${arm}__//; s/\\.json\$//' >> ${arm}__kept.csv
-    echo patient,reason > ${arm}__excluded.csv
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    curate.py --qc qc --arm ${arm} ${exclude ? "--exclude ${exclude}" : ''} --settings settings.json --out-kept ${arm}__kept.csv --out-excluded ${arm}__excluded.csv
     touch versions.yml
     """
 }

@@ -3,8 +3,10 @@ process FINETUNE {
     tag "${meta.arm} fold ${meta.fold} ${meta.group}"
     label 'process_high'
     label 'process_gpu'
+    maxForks params.gpu_forks
     container "${ContainerImage.of(projectDir, params.container_registry, 'finetune')}"
     ext code: { CodeDigest.of(projectDir, 'finetune.py') },
+        gpu: true,
         mount: { Checkpoints.mount() } // what a container must show besides the task's files
 
     input:

@@ -3,13 +3,16 @@ process PREDICT {
     tag "${meta.arm} on ${meta.kind} ${patients.size()} patients"
     label 'process_medium'
     label 'process_gpu'
+    maxForks params.gpu_forks
     container "${ContainerImage.of(projectDir, params.container_registry, 'predict')}"
-    ext code: { CodeDigest.of(projectDir, 'predict.py') }
+    ext code: { CodeDigest.of(projectDir, 'predict.py') },
+        gpu: true
 
     input:
     tuple val(meta), path(bundle, stageAs: 'model/*'), val(patients), path(images, stageAs: 'images/?/*'), path(masks, stageAs: 'masks/?/*')
     val settings
     val dicom
+    path weights // of TotalSegmentator where it makes the body masks, a directory, or []
 
     output:
     tuple val(meta), val(patients), path("${meta.place}/*.mha"), path("${meta.place}/uncertainty/*.mha"), emit: sct
@@ -30,6 +33,7 @@ process PREDICT {
     """
     # code ${task.ext.code}
     export OMP_NUM_THREADS=${task.cpus} ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=${task.cpus}
+    ${weights ? "export TOTALSEG_WEIGHTS_PATH=${weights}" : ''}
     cat > settings.json <<'JSON'
     ${settings}
     JSON

@@ -5,12 +5,11 @@ process REGISTER {
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'register')}"
     ext code: { CodeDigest.of(projectDir, 'register.py') },
-        gpu: { meta.arm == 'impact' }
+        gpu: { meta.engine in ['dense', 'sampled'] }
 
     input:
-    tuple val(meta), path(image, stageAs: 'image/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*')
-    val settings
-    path weights // of the networks whose features IMPACT compares, a directory, or []
+    tuple val(meta), path(image, stageAs: 'image/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*'), val(settings)
+    path weights // of the networks whose features an arm compares, a directory, or []
 
     output:
     tuple val(meta), path("${out}/image.mha"), path("${out}/ct.mha"), path("${out}/mask.mha"), emit: pair, optional: true // absent where the pair cannot be registered; qc says why
@@ -20,7 +19,7 @@ process REGISTER {
     path 'versions.yml', emit: versions
 
     script:
-    // the baseline deforms the CT onto the input, IMPACT the input onto the CT (settings, registration.direction)
+    // which image is deformed onto which is the arm's own (the baseline: the CT onto the input; IMPACT: the input onto the CT)
     def ctMoves = meta.direction == 'ct_to_image'
     out = "${meta.arm}/${meta.patient}"
     """
@@ -34,6 +33,7 @@ process REGISTER {
     register.py ${task.ext.args} \\
         --method ${meta.arm} \\
         --modality ${meta.modality} \\
+        --patient ${meta.patient} \\
         --region '${meta.region}' \\
         --fixed ${ctMoves ? image : ct} \\
         --moving ${ctMoves ? ct : image} \\
@@ -56,6 +56,7 @@ process REGISTER {
     """
     mkdir -p ${out}
     touch ${out}/{image,ct,mask,displacement}.mha ${out}/transform.h5
-    touch ${meta.arm}__${meta.patient}.{json,npz} versions.yml
+    echo '{"method": "${meta.arm}"}' > ${meta.arm}__${meta.patient}.json
+    touch ${meta.arm}__${meta.patient}.npz versions.yml
     """
 }

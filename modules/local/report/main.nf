@@ -16,6 +16,7 @@ process REPORT {
     path metrics, stageAs: 'metrics/*'
     path slices, stageAs: 'slices/*'
     path predictions, stageAs: 'predictions/*'
+    path dose, stageAs: 'dose/*'
     path versions
 
     output:
@@ -25,7 +26,7 @@ process REPORT {
     script:
     """
     # code ${task.ext.code}
-    mkdir -p folds excluded qc previews logs metrics slices predictions
+    mkdir -p folds excluded qc previews logs metrics slices predictions dose
     report.py ${task.ext.args} \\
         --cohort ${sheet} \\
         --settings ${settings} \\
@@ -37,6 +38,7 @@ process REPORT {
         --metrics metrics \\
         --slices slices \\
         --predictions predictions \\
+        --dose dose \\
         --versions ${versions} \\
         --outdir report \\
         --evaluation-out evaluation

@@ -3,8 +3,10 @@ process SEGMENT {
     tag "${key.tokenize('/').takeRight(3).findAll { part -> !(part ==~ /[0-9a-f]{30}/) }.join('/')}" // without the task's directory
     label 'process_medium'
     label 'process_gpu'
+    maxForks params.gpu_forks
     container "${ContainerImage.of(projectDir, params.container_registry, 'segment')}"
-    ext code: { CodeDigest.of(projectDir, 'segment.py') }
+    ext code: { CodeDigest.of(projectDir, 'segment.py') },
+        gpu: true
 
     input:
     tuple val(key), path(volume)

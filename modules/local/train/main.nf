@@ -4,8 +4,10 @@ process TRAIN {
     tag "${meta.arm} fold ${meta.fold}"
     label 'process_high'
     label 'process_gpu'
+    maxForks params.gpu_forks
     container "${ContainerImage.of(projectDir, params.container_registry, 'train')}"
     ext code: { CodeDigest.of(projectDir, 'train.py') },
+        gpu: true,
         mount: { Checkpoints.mount() } // what a container must show besides the task's files
 
     input:

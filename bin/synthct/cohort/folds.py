@@ -1,0 +1,168 @@
+"""The cohort: rows of the sheet, exclusions, the held-out test and the stratified folds. No pixels here."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthct.core.errors import InputError
+from synthct.core.tables import read_table
+
+PATIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One row of the sheet, as far as the folds need it."""
+
+    name: str
+    region: str
+    center: str
+    split: str = ""
+
+
+def read_sheet(path) -> list[Patient]:
+    """The patients of a sheet (CSV with a header; columns patient, region, center, split; others are ignored)."""
+    patients, seen = [], set()
+    for row in read_table(path, "sheet"):
+        name = row.get("patient", "")
+        if not PATIENT.fullmatch(name):
+            raise InputError(
+                f"sheet {path}, line {row.line}: patient {name!r}, expected letters, digits, '_', '.', '-'"
+            )
+        if name in seen:
+            raise InputError(f"sheet {path}, line {row.line}: patient {name!r} stands twice")
+        seen.add(name)
+        patients.append(Patient(name, row.get("region", ""), row.get("center", ""), row.get("split", "")))
+    if not patients:
+        raise InputError(f"sheet {path}: no patients")
+    return patients
+
+
+def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
+    """Names held out as the local test, sorted.
+
+    A ``split`` column in the sheet decides when it says "test" anywhere, unless `holdout` is "0". Otherwise `holdout`
+    is a count ("75"), a fraction below 1 ("0.15") or "split"; the draw is stratified by region × center, each stratum
+    giving its share (largest remainders first).
+    """
+    try:
+        wanted = None if holdout == "split" else float(holdout)
+    except ValueError:
+        raise InputError(f"holdout {holdout!r}: expected a count, a fraction below 1 or 'split'") from None
+    if wanted == 0:
+        return []
+    by_column = sorted(p.name for p in patients if p.split == "test")
+    if by_column or wanted is None:
+        if not by_column:
+            raise InputError("holdout 'split': no row of the sheet has split = test")
+        return by_column
+    if wanted < 0 or (wanted >= 1 and wanted != int(wanted)):
+        raise InputError(f"holdout {holdout}: expected a count, a fraction below 1 or 'split'")
+    count = round(wanted * len(patients)) if wanted < 1 else int(wanted)
+    if count >= len(patients):
+        raise InputError(
+            f"holdout {holdout}: the sheet has {len(patients)} patients, nothing would be left to train on"
+        )
+    if count == 0:
+        raise InputError(f"holdout {holdout}: of {len(patients)} patients that is nobody; give a count, or 0")
+    strata = _strata(patients)
+    shares = {key: count * len(members) / len(patients) for key, members in strata.items()}
+    taken = {key: int(share) for key, share in shares.items()}
+    by_remainder = sorted(strata, key=lambda key: (taken[key] - shares[key], key))
+    for key in by_remainder[: count - sum(taken.values())]:
+        taken[key] += 1
+    random = np.random.default_rng([seed, 1])
+    test = []
+    for key, members in strata.items():
+        test += [members[i] for i in random.permutation(len(members))[: taken[key]]]
+    return sorted(test)
+
+
+def stratified_folds(patients: list[Patient], folds: int, seed: int) -> list[list[str]]:
+    """Validation names of each fold: a random order within each region × center, dealt out in turn (as released).
+
+    Each patient goes to a fold that has the fewest so far, ties in a random order of the stratum's own, so that folds
+    differ by one patient at most and small strata do not pile up in one fold.
+    """
+    if folds < 2 or folds > len(patients):
+        raise InputError(f"folds {folds}: expected 2 to {len(patients)}, the number of patients left to train on")
+    random = np.random.default_rng([seed, 2])
+    dealt: list[list[str]] = [[] for _ in range(folds)]
+    for members in _strata(patients).values():
+        turn = random.permutation(folds)
+        for i in random.permutation(len(members)):
+            min((dealt[fold] for fold in turn), key=len).append(members[i])
+    return [sorted(fold) for fold in dealt]
+
+
+def plan(
+    patients: list[Patient],
+    *,
+    folds: int,
+    holdout: str,
+    seed: int,
+    excluded: dict[str, str] | None = None,
+    given: list[list[str]] | None = None,
+) -> dict:
+    """Everything the later steps need to know of who trains where: the content of ``folds.json``.
+
+    The draw never looks at `excluded` (names with reasons, an arm's own), so that all arms of a study share one test
+    and one partition; the excluded are then taken out of the training and validation lists, not out of the test.
+    `given` are validation lists to use instead of a draw.
+    """
+    excluded = excluded or {}
+    test = holdout_test(patients, holdout, seed)
+    rest = [p for p in patients if p.name not in set(test)]
+    validation = _checked_lists(given, {p.name for p in rest}) if given else stratified_folds(rest, folds, seed)
+    names = [p.name for p in rest if p.name not in excluded]
+    result = []
+    for number, fold in enumerate(validation):
+        held = [name for name in fold if name not in excluded]
+        train = sorted(set(names) - set(fold))
+        if not train:
+            raise InputError(f"fold {number}: no patient left to train on after the exclusions")
+        result.append({"train": train, "validation": held})
+    return {
+        "format": 1,
+        "seed": seed,
+        "test": test,
+        "folds": result,
+        "regions": {p.name: p.region for p in patients},
+        "centers": {p.name: p.center for p in patients},
+        "excluded": {name: reason for name, reason in sorted(excluded.items()) if name not in set(test)},
+    }
+
+
+def groups_of(text: str) -> dict[str, list[str]]:
+    """Region groups, "AB+TH,HN" as {"AB-TH": ["AB", "TH"], "HN": ["HN"]}; a region may stand in one group only."""
+    groups: dict[str, list[str]] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        regions = [region.strip() for region in part.split("+")]
+        if not all(re.fullmatch(r"[A-Za-z0-9_]+", region) for region in regions):
+            raise InputError(f"region group {part!r}: expected region names joined by '+', groups separated by ','")
+        groups["-".join(regions)] = regions
+    if "global" in groups:
+        raise InputError(f"region groups {text!r}: 'global' is the name of the model of all regions")
+    flat = [region for regions in groups.values() for region in regions]
+    doubled = sorted({region for region in flat if flat.count(region) > 1})
+    if doubled:
+        raise InputError(f"region groups {text!r}: region {doubled[0]} stands in more than one group")
+    return groups
+
+
+def _strata(patients: list[Patient]) -> dict[tuple[str, str], list[str]]:
+    strata: dict[tuple[str, str], list[str]] = {}
+    for patient in sorted(patients, key=lambda p: (p.region, p.center, p.name)):
+        strata.setdefault((patient.region, patient.center), []).append(patient.name)
+    return strata
+
+
+def _checked_lists(lists: list[list[str]], known: set[str]) -> list[list[str]]:
+    flat = [name for names in lists for name in names]
+    for name in flat:
+        if name not in known:
+            raise InputError(f"fold lists: patient {name!r} is not among the sheet's training patients")
+        if flat.count(name) > 1:
+            raise InputError(f"fold lists: patient {name!r} stands in two validation lists")
+    return [sorted(names) for names in lists]

@@ -1,0 +1,97 @@
+"""What every tool in ``bin/`` shares: one line for bad input, exit codes, version, threads, seeds."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from synthct import __version__
+from synthct.core.crash import SHOWN, leave_log
+from synthct.core.errors import FAULT_FILE, InputError
+from synthct.core.files import out_of_room
+
+
+class Tool(click.Command):
+    """A Click command whose bad input (Click's own or an `InputError`) is one line on stderr and exit status 2.
+
+    Any other exception is one line too, with the log to send, and exit status 1 (see `synthct.core.crash`).
+    """
+
+    def main(self, *args, **kwargs):
+        kwargs["standalone_mode"] = False
+        name = self.name or "synthct"
+        try:
+            super().main(*args, **kwargs)
+        except click.exceptions.Exit as stop:
+            sys.exit(stop.exit_code)
+        except click.Abort:
+            sys.exit(130)
+        except click.ClickException as fault:
+            _die(name, fault.format_message())
+        except InputError as fault:
+            _die(name, str(fault))
+        except Exception as fault:
+            if _told():
+                sys.exit(2)  # another process of the run has stopped over the input; this one's trouble follows from it
+            if not out_of_room(fault):  # a full disk is the user's to mend; anything else is ours
+                if os.environ.get(SHOWN):
+                    raise
+                given = args[0] if args and args[0] else kwargs.get("args") or sys.argv[1:]
+                log = leave_log(name, fault, given)
+                print(
+                    f"{name}: failed unexpectedly ({type(fault).__name__}), a fault of the program; please send "
+                    f"its log: {log}",
+                    file=sys.stderr,
+                )
+                sys.exit(1)
+            written = getattr(fault, "filename", None) or "an output"
+            _die(name, f"no room left on the disk while writing {written}; nothing was half-written")
+        sys.exit(0)
+
+
+class ToolGroup(Tool, click.Group):
+    """A tool with subcommands, under the same rule."""
+
+    command_class = click.Command
+
+
+def _die(name: str, message: str):
+    if place := os.environ.get(FAULT_FILE):
+        if not _told():
+            Path(place).write_text(message, encoding="utf-8")
+        sys.exit(2)
+    print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _told() -> bool:
+    """Whether a process of this run has left word of wrong input (see `synthct.training.launch.launch`)."""
+    place = os.environ.get(FAULT_FILE)
+    return bool(place) and os.path.exists(place)
+
+
+def tool(name: str, **kwargs):
+    """Decorator: a Click command called `name` with ``--version`` and one-line errors."""
+
+    def wrap(function):
+        command = click.command(name=name, cls=Tool, context_settings={"show_default": True}, **kwargs)(function)
+        return click.version_option(__version__, prog_name=name)(command)
+
+    return wrap
+
+
+def cpu_threads(fallback: int | None = None) -> int:
+    """Threads this process may use: OMP_NUM_THREADS (task.cpus in the pipeline), else the processors it may run on."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    return fallback or len(os.sched_getaffinity(0))
+
+
+# Threads of torch that wait leave the cores to others; read when torch is loaded, so it must be said before.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=str)
+VOLUME = click.Path(exists=True, path_type=str)  # a file, or a DICOM series directory
+OUT = click.Path(path_type=str)

@@ -1,0 +1,21 @@
+"""The exceptions that mean "what the user gave is wrong"."""
+
+FAULT_FILE = "SYNTHCT_FAULT_FILE"  # environment: where one of several processes of a run leaves what is wrong
+
+
+class InputError(Exception):
+    """Bad input: the message is one line that says which file or value, what was found and what was expected.
+
+    The tools in ``bin/`` print it without a traceback and exit with status 2 (see `synthct.core.cli`).
+    """
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(str(message).split()))
+
+
+class PatientError(InputError):
+    """What was given for one patient cannot be used, whatever the settings; other patients of a cohort can."""
+
+
+class PairError(PatientError):
+    """This pair of images cannot be registered, whatever the settings; other pairs of a cohort can."""

@@ -1,0 +1,290 @@
+"""Settings: one preset file, overridden by parameters, resolved once and recorded with the results.
+
+A preset is ``conf/presets/<name>.toml`` (comments there give each number's source). It has one table a section;
+``inherit`` names the preset it starts from. Inside any table, a subtable named after the modality (``mr``, ``cbct``)
+is laid over its parent for that modality, and ``region.<name>`` over it for patients of that region.
+"""
+
+import copy
+import difflib
+import re
+import tomllib
+from pathlib import Path
+
+from synthct.core import arms
+from synthct.core.errors import InputError
+from synthct.core.tables import read_object
+
+MODALITIES = ("mr", "cbct")
+CHECKPOINTS = ("best", "final")
+SECTIONS = (
+    "registration",
+    "curation",
+    "preprocessing",
+    "folds",
+    "training",
+    "finetuning",
+    "inference",
+    "evaluation",
+    "dose",
+)
+RULES = ("spacing", "ct_range", "outside", "padding", "cbct_percentile")  # what a network learns to expect
+ANY_NAME = ("region", "models", "encoders", "arms")  # tables whose keys are names of the user's choice
+PRESETS = Path(__file__).resolve().parents[3] / "conf" / "presets"
+
+
+def resolve(
+    preset: str | Path, modality: str, overrides: list[str] | tuple[str, ...] = (), presets: Path = PRESETS
+) -> dict:
+    """The settings of `preset` (a name or a TOML file) for one modality, with `overrides` ("section.key=value").
+
+    Returns {"preset": str, "modality": str, <section>: {...}} with the modality's subtables merged in and the
+    region subtables kept for `for_region`. Named presets lie in `presets`. Raises `InputError` for an unknown preset,
+    modality or key, or a value of another type than the preset's.
+    """
+    if modality not in MODALITIES:
+        raise InputError(f"modality {modality!r}: expected one of {', '.join(MODALITIES)}")
+    tree = _merge_modality(_load(preset, Path(presets)), modality)
+    tree["registration"] = arms.completed(tree["registration"])
+    for override in overrides:
+        _apply(tree, override)
+    tree["registration"] = arms.completed(tree["registration"])
+    return {"preset": Path(preset).stem, "modality": modality, **tree}
+
+
+def of_bundle(path, overrides: list[str], preset: str | Path | None = None, presets: Path = PRESETS) -> dict:
+    """What predicting with a bundle goes by: its preprocessing and inference as its bundle.json (`path`) says.
+
+    `overrides` of inference are laid over it, and before them the inference section of `preset` where one is given.
+    """
+    about = read_object(path, "bundle")
+    if not {"preset", "modality", "preprocessing", "inference"} <= set(about):
+        raise InputError(f"bundle {path}: no bundle.json of a model bundle")
+    if wrong := [key for key in ("preprocessing", "inference") if not isinstance(about[key], dict)]:
+        raise InputError(f"bundle {path}: {wrong[0]} is {about[wrong[0]]!r}, expected a table of settings")
+    if not isinstance(about["inference"].get("checkpoint", ""), str):
+        raise InputError(
+            f"bundle {path}: inference.checkpoint is {about['inference']['checkpoint']!r}, expected a text"
+        )
+    tree = resolve(preset or "paper", about["modality"], presets=presets)
+    if preset is None:
+        tree["inference"] |= about["inference"]
+    tree = overridden(tree, overrides)
+    # of two that a study scored side by side the first predicts
+    tree["inference"]["checkpoint"] = checkpoints(tree["inference"]["checkpoint"])[0]
+    return {
+        "preset": tree["preset"] if preset else about["preset"],
+        "modality": about["modality"],
+        "preprocessing": about["preprocessing"],
+        "inference": tree["inference"],
+        "evaluation": tree["evaluation"],
+        "dose": tree["dose"],
+        **({"registration": {"arms": named}} if (named := (about.get("registration") or {}).get("arms")) else {}),
+    }
+
+
+def differing(rules: dict, others: dict, modality: str) -> str:
+    """The first of `RULES` that two `preprocessing` sections hold different ("" for none) for cases of `modality`."""
+    asked = [key for key in RULES if modality == "cbct" or key != "cbct_percentile"]
+    return next((key for key in asked if key in rules and key in others and rules[key] != others[key]), "")
+
+
+def for_region(section: dict, region: str | None) -> dict:
+    """`section` with its ``region.<name>`` subtables (at any depth) laid over their parents, and removed."""
+    result = {
+        key: for_region(value, region) if isinstance(value, dict) else value
+        for key, value in section.items()
+        if key != "region"
+    }
+    overlay = section.get("region", {}).get(region)
+    return merged(result, for_region(overlay, region)) if overlay else result
+
+
+def checkpoints(text: str) -> list[str]:
+    """The checkpoints that ``inference.checkpoint`` names: "best", "final", or both in either order ("best,final")."""
+    named = [name.strip() for name in text.split(",")]
+    if not set(named) <= set(CHECKPOINTS) or len(set(named)) < len(named):
+        raise InputError(f"inference.checkpoint {text!r}: expected best, final, or best,final")
+    return named
+
+
+def load(path) -> dict:
+    """Read a settings file written by ``bin/check.py`` (JSON)."""
+    return read_object(path, "settings")
+
+
+def section(name: str, *, settings: str | None, preset: str, modality: str, overrides=()) -> dict:
+    """One section, either from a resolved `settings` file (as the pipeline hands it over) or from a preset.
+
+    A settings file may hold the whole resolved tree or that one section.
+    """
+    if settings:
+        tree = load(settings)
+        for override in overrides:
+            _apply(tree if name in tree else {name: tree}, override)
+        return tree.get(name, tree)
+    return resolve(preset, modality, overrides)[name]
+
+
+def overridden(tree: dict, overrides: list[str] | tuple[str, ...]) -> dict:
+    """A copy of `tree` ({section: {...}}) with `overrides` ("section.key=value") applied."""
+    tree = copy.deepcopy(tree)
+    for override in overrides:
+        _apply(tree, override)
+    return tree
+
+
+def _load(preset: str | Path, presets: Path, heirs: tuple[Path, ...] = ()) -> dict:
+    path = Path(preset) if str(preset).endswith(".toml") else presets / f"{preset}.toml"
+    if not path.is_file():
+        known = sorted(p.stem for p in presets.glob("*.toml"))
+        raise InputError(f"preset {preset!r}: not found, expected one of {', '.join(known)} or a .toml file")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise InputError(f"preset {path}: not valid TOML ({fault})") from None
+    parent = tree.pop("inherit", None)
+    if parent is not None:
+        # a file beside it comes first, but never itself: one's own paper.toml may start from "paper"
+        heirs += (path.resolve(),)
+        places = [place / f"{parent}.toml" for place in (path.parent, presets)]
+        found = next((place for place in places if place.is_file() and place.resolve() not in heirs), None)
+        if found is None and any(place.is_file() for place in places):
+            raise InputError(f"preset {path}: inherits {parent!r}, which inherits it in turn")
+        base = _load(found or parent, presets, heirs)
+        _check(path, tree, base)
+        return merged(base, tree)
+    if absent := sorted(set(SECTIONS) - set(tree)):
+        raise InputError(f'preset {path}: no section {absent[0]!r}; does inherit = "paper" stand at its beginning?')
+    paper = (presets / "paper.toml").resolve()
+    if path.resolve() != paper:
+        _check(path, tree, _load(paper, presets))
+    return tree
+
+
+def _check(path: Path, tree: dict, base: dict):
+    """Refuse what `base`, the preset that `tree` starts from, does not know, or knows as something else."""
+    if unknown := sorted(set(tree) - set(SECTIONS)):
+        raise InputError(f"preset {path}: unknown section {unknown[0]!r}, expected {', '.join(SECTIONS)}")
+    for section, table in tree.items():
+        # fine-tuning takes whatever training does
+        known = [base[name] for name in ({section, "training"} if section == "finetuning" else {section})]
+        _check_table(path, section, table, known)
+
+
+def _check_table(path: Path, name: str, table, known: list):
+    """`known` are the tables whose keys this one may have."""
+    if not isinstance(table, dict):
+        raise InputError(f"preset {path}: {name} is {table!r}, expected a table")
+    known = [part for one in known for part in _layers(one)]
+    for key, value in table.items():
+        at = f"{name}.{key}"
+        if key in MODALITIES:
+            _check_table(path, at, value, known)
+        elif at == "registration.arms":
+            _check_arms(path, value, known[0])
+        elif key in ANY_NAME:
+            inner = known if key == "region" else [one for part in known for one in part.get(key, {}).values()]
+            for free, content in value.items() if isinstance(value, dict) else [("", value)]:
+                _check_table(path, f"{at}.{free}".rstrip("."), content, inner)
+        else:
+            found = [part[key] for part in known if key in part]
+            if not found:
+                hint = _hint(name, key, {each for part in known for each in part})
+                raise InputError(f"preset {path}: unknown key {at}{hint}")
+            if isinstance(found[0], dict):
+                _check_table(path, at, value, found)
+            elif not _fits(value, found[0]):
+                raise InputError(f"preset {path}: {at}: {value!r} is not of the type of its default {found[0]!r}")
+
+
+def _check_arms(path: Path, tables, section: dict):
+    """An arm's keys are those of any arm of `section`, which the preset starts from; its settings are its engine's."""
+    there = section.get("arms", {})
+    keys = {key: value for table in there.values() for one in _layers(table) for key, value in one.items()}
+    for name, table in tables.items() if isinstance(tables, dict) else [("", tables)]:
+        at = f"registration.arms.{name}".rstrip(".")
+        if not isinstance(table, dict):
+            raise InputError(f"preset {path}: {at} is {table!r}, expected a table")
+        engine = table.get("engine", there.get(name, {}).get("engine"))
+        if engine not in arms.ENGINES:
+            raise InputError(f"preset {path}: {at}.engine: {engine!r}, expected one of {', '.join(arms.ENGINES)}")
+        own = {key: value for key, value in keys.items() if key not in (*MODALITIES, "region")}
+        _check_table(path, at, table, [{**own, "settings": section.get(engine, {})}])
+
+
+def _layers(table: dict) -> list[dict]:
+    """A table and those that are laid over it, by modality and region, at any depth: together they know its keys."""
+    over = [table[name] for name in MODALITIES if isinstance(table.get(name), dict)]
+    over += table.get("region", {}).values()
+    return [table, *(part for one in over for part in _layers(one))]
+
+
+def _fits(value, old) -> bool:
+    """Whether `value` is of the type of `old`; whole numbers serve as floats, and lists are told by their elements."""
+    if isinstance(old, list) and isinstance(value, list):
+        return all(_fits(each, old[0]) or _fits(old[0], each) for each in value) if old else True
+    return type(value) is type(old) or (isinstance(old, float) and type(value) is int)
+
+
+def merged(base: dict, over: dict) -> dict:
+    """A copy of the table `base` with `over` laid over it, subtables key by key."""
+    result = copy.deepcopy(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def _merge_modality(tree: dict, modality: str) -> dict:
+    result = {
+        key: _merge_modality(value, modality) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if key not in MODALITIES
+    }
+    overlay = tree.get(modality)
+    return merged(result, _merge_modality(overlay, modality)) if isinstance(overlay, dict) else result
+
+
+def _hint(place: str, key: str, known) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return f", did you mean {'.'.join(filter(None, (place, near[0])))}?" if near else ""
+
+
+def _apply(tree: dict, override: str):
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) < 2:
+        raise InputError(f"setting {override!r}: expected section.key=value")
+    node, spare = tree, tree.get("training") if keys[0] == "finetuning" else None
+    for depth, key in enumerate(keys):
+        if depth and isinstance(node, dict) and isinstance(spare, dict):  # what fine-tuning takes from training
+            spare = spare.get(key)
+            if key not in node and spare is not None:
+                node[key] = {} if isinstance(spare, dict) else spare
+        if not isinstance(node, dict) or key not in node:
+            hint = _hint(".".join(keys[:depth]), key, node if isinstance(node, dict) else ())
+            raise InputError(f"setting {path.strip()!r}: unknown key {key!r}{hint}")
+        if depth < len(keys) - 1:
+            if keys[:2] == ["registration", "arms"] and depth == 3:  # an arm's settings take what its engine's do
+                spare = tree["registration"].get(node.get("engine"))
+            node = node[key]
+    node[keys[-1]] = _typed(path.strip(), text.strip(), node[keys[-1]])
+
+
+def _typed(path: str, text: str, old):
+    if not re.fullmatch(r"[\w\s.+,:/\[\]\"@-]*", text):
+        raise InputError(f"setting {path}: {text!r} has characters that no setting needs")
+    if isinstance(old, str):  # "75", "0.15" and "split" are all texts of one setting
+        return text.strip('"')
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, dict) or type(value) is not type(old):
+        raise InputError(f"setting {path}: {text!r} is not of the type of its default {old!r}")
+    return value

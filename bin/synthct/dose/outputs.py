@@ -1,0 +1,58 @@
+"""What a dose comparison leaves beside its numbers: the doses as files, and small slices for the report."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from synthct.core.files import atomic
+from synthct.dose.case import Case
+from synthct.dose.plan import Dose
+from synthct.dose.rtdose import write_rtdose
+from synthct.images.grid import Volume
+from synthct.images.volume import write_volume
+
+
+def write_doses(case: Case, doses: dict[str, Dose], directory, ct, name: str, first: bool) -> None:
+    """Write <kind>__<name>.mha and .dcm (Gy a fraction) below `directory`, and with `first` <kind>__ct as well.
+
+    `ct` is the path of the planned CT: where it is a DICOM series, patient and frame of reference are its own.
+    """
+    header = _header(Path(ct))
+    series = str(header.get("SeriesInstanceUID", "")) if header is not None else name
+    for kind, dose in doses.items():
+        for label, array in [("ct", case.doses[kind].total)] * first + [(name, dose.total)]:
+            place = Path(directory) / f"{kind}__{label}"
+            write_volume(Volume(array, case.grid), f"{place}.mha")
+            description = f"{kind} dose on {'the CT' if label == 'ct' else 'the synthetic CT'}"
+            write_rtdose(array, case.grid, f"{place}.dcm", header=header, seed=[series, label], description=description)
+
+
+def write_slices(path, case: Case, doses: dict[str, Dose]) -> None:
+    """npz for the report: the axial slice through the target's centre; "hu" (int16), "target" and "body" (bool), and
+    for each kind of beam "<kind>_ct" and "<kind>_sct" (float32, part of the prescription); first row is anterior.
+    """
+    level = int(round(float(np.argwhere(case.target)[:, 0].mean())))
+    prescription = case.settings["prescription_gy"]
+    arrays = {
+        "hu": np.clip(np.rint(case.hu[level]), -32768, 32767).astype(np.int16),
+        "target": case.target[level],
+        "body": case.body[level],
+        "spacing": np.float32(case.grid.spacing[0]),
+    }
+    for kind, dose in doses.items():
+        arrays[f"{kind}_ct"] = (case.doses[kind].total[level] / prescription).astype(np.float32)
+        arrays[f"{kind}_sct"] = (dose.total[level] / prescription).astype(np.float32)
+    with atomic(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def _header(path: Path):
+    """A header of the DICOM series in directory `path`, or None."""
+    for name in sorted(path.iterdir()) if path.is_dir() else ():
+        try:
+            return pydicom.dcmread(name, stop_before_pixels=True)
+        except (InvalidDicomError, OSError):
+            continue
+    return None

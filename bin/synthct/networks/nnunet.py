@@ -1,0 +1,43 @@
+"""A trained nnU-Net as its package leaves it on disk: the network with its weights, and the CT's intensities."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from synthct.core.tables import read_object
+from synthct.networks.checkpoint import load_torch
+
+
+def read_network(place: Path) -> tuple[nn.Module, dict]:
+    """The network of a fold directory, and the intensity properties of its one channel (mean, std, percentiles).
+
+    `place` holds ``checkpoint_final.pth``; ``plans.json`` and ``dataset.json`` lie above it. Raises `InputError` where
+    these are absent or no JSON, and for a checkpoint that is damaged or holds code.
+    """
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = PlansManager(read_object(place.parent / "plans.json", "network"))
+    labels = read_object(place.parent / "dataset.json", "network")["labels"]
+    configuration = plans.get_configuration(place.parent.name.split("__")[-1])
+    network = get_network_from_plans(
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        1,
+        len(labels),
+        allow_init=False,
+        deep_supervision=False,
+    )
+    numbers = [
+        np.dtype,
+        np.ndarray,
+        np._core.multiarray.scalar,
+        np._core.multiarray._reconstruct,
+        *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
+    ]
+    with torch.serialization.safe_globals(numbers):  # nnU-Net logs numpy numbers beside the weights
+        network.load_state_dict(load_torch(place / "checkpoint_final.pth")["network_weights"])
+    return network, plans.foreground_intensity_properties_per_channel["0"]

@@ -1,0 +1,84 @@
+"""What a bundle's known patients teach: how images look, and for those held out how spread went with error.
+
+Patients that the networks were trained on teach only what input looks like; their sCTs are better than a new one's.
+"""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from synthct.cases.store import prepare
+from synthct.core import settings as presets
+from synthct.core.errors import InputError
+from synthct.images.orientation import to_lps
+from synthct.images.volume import read_mask, read_volume
+from synthct.prediction import inference, trust
+from synthct.prediction.bundle import Bundle, with_record
+from synthct.prediction.features import volume_features
+
+
+def teach(bundle: Bundle, sheet, folds, device: torch.device, say: Callable[[str], None]) -> Bundle:
+    """Measure the patients of a samplesheet (CSV) and write what they teach into the bundle.
+
+    `folds` (folds.json, or None) says who was held out; patients of none of its lists are taken as held out too.
+    """
+    trained = set()
+    if folds:
+        plan = json.loads(Path(folds).read_text(encoding="utf-8"))
+        trained = {name for fold in plan["folds"] for part in ("train", "validation") for name in fold[part]}
+    base, patients = Path(sheet).parent, []
+    with open(sheet, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if not row.get("image") or not row.get("mask"):
+            raise InputError(f"sheet {sheet}: patient {row.get('patient')!r}: expected an image and a mask")
+        one = measure(bundle, base, row, device, held_out=row.get("patient") not in trained)
+        patients.append(one)
+        error = f", MAE {one['mae_hu']:.1f} HU" if one["mae_hu"] is not None else ""
+        say(f"{row['patient']}: {'held out' if row['patient'] not in trained else 'trained on'}{error}")
+    return with_record(bundle, "trust", trust.learned(patients))
+
+
+def measure(bundle: Bundle, base: Path, row: dict, device: torch.device, held_out: bool) -> dict:
+    """One patient's region, features and mean absolute error (HU, within the mask; None without a CT)."""
+    about, region = bundle.about, row.get("region") or ""
+    image = read_volume(base / row["image"])
+    mask = read_mask(base / row["mask"], image.grid)
+    rules = presets.for_region(about["preprocessing"], region or about["default_region"])
+    if not held_out:
+        own = to_lps(image)
+        work, body, rule = prepare(own, to_lps(mask), about["modality"], rules)
+        return {"region": region, "features": volume_features(work, body.array > 0, rule, own.grid), "mae_hu": None}
+    result = predicted(bundle, image, mask, region, device)
+    features, error = trust.measured(image, mask, result, rules, about["modality"]), None
+    if row.get("ct"):
+        ct = read_volume(base / row["ct"], "CT")
+        if difference := ct.grid.differs_from(image.grid):
+            raise InputError(f"CT {row['ct']}: another grid than its image ({difference})")
+        inside = mask.array > 0
+        low, high = rules["ct_range"]
+        error = float(np.abs(result.sct.array[inside] - np.clip(ct.array[inside].astype(np.float64), low, high)).mean())
+    return {"region": region, "features": features, "mae_hu": error}
+
+
+def predicted(bundle: Bundle, image, mask, region: str, device: torch.device) -> inference.Prediction:
+    """The bundle's prediction under its own settings."""
+    about = bundle.about
+    settings = about["inference"]
+    group, _ = bundle.group_for(region or None)
+    networks = bundle.networks(group, presets.checkpoints(settings["checkpoint"])[0], device)
+    return inference.predict(
+        image,
+        mask,
+        networks,
+        modality=about["modality"],
+        rules=presets.for_region(about["preprocessing"], region or about["default_region"]),
+        channels=about["channels"],
+        views=inference.parse_views(settings["flips"]),
+        batch=settings["batch"],
+        margin=settings["margin"],
+    )

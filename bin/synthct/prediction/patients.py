@@ -1,0 +1,266 @@
+"""Patients through one bundle, one or a list: checked before the networks run, predicted group by group, written.
+
+What is wrong with one patient of a list costs that patient only. Files of one patient are written when its prediction
+is done; nothing is half-written.
+"""
+
+import contextlib
+import csv
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import torch
+
+from synthct.core import settings as presets
+from synthct.core.errors import InputError
+from synthct.core.files import write_text
+from synthct.images.dicom.choice import Choice
+from synthct.images.volume import read_mask, read_volume, write_volume
+from synthct.prediction import inference, objects, trust
+from synthct.prediction.bundle import Bundle
+from synthct.prediction.viewer import page
+
+MODALITY = {"mr": "MR", "cbct": "CT"}  # what DICOM headers call them
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient's inputs and outputs; None for what is not given or not asked for."""
+
+    name: str
+    image: str
+    out: Path
+    mask: str | None = None
+    roi: str | None = None
+    region: str | None = None
+    ct: str | None = None
+    choice: Choice = Choice()
+    uncertainty: Path | None = None
+    mask_out: Path | None = None
+    page: Path | None = None
+    dicom: objects.Wanted | None = None
+    dicom_from: str | None = None
+
+    @property
+    def is_dicom(self) -> bool:
+        """Whether the image is a DICOM directory."""
+        return Path(self.image).is_dir()
+
+
+def listed(sheet: str, outdir: str, common: Patient) -> list[Patient]:
+    """The patients of a CSV; paths in it are relative to it. `common` holds what is asked for all.
+
+    Columns: patient, image; optional mask, region, ct, series, roi, dicom_from. Only patients with a DICOM image, or
+    with dicom_from, get DICOM objects. Raises `InputError` with the line.
+    """
+    base = Path(sheet).parent
+    patients, seen = [], set()
+    for number, row in _rows(sheet):
+        cell = {key: (row.get(key) or "").strip() for key in COLUMNS}
+        name, image = cell["patient"], cell["image"]
+        if not name or not image:
+            raise InputError(f"list {sheet}, line {number}: patient {name!r}, image {image!r}, expected both")
+        if name in seen or "/" in name or name.startswith("."):
+            raise InputError(f"list {sheet}, line {number}: patient {name!r}, expected a name that stands once")
+        seen.add(name)
+        paths = {}
+        for key in ("image", "mask", "ct", "dicom_from"):
+            paths[key] = str(base / cell[key]) if cell[key] else None
+            if cell[key] and not (base / cell[key]).exists():
+                raise InputError(f"list {sheet}, line {number}: {cell[key]}: no such file")
+        source = paths["dicom_from"] or common.dicom_from
+        dicom = common.dicom if Path(paths["image"]).is_dir() or source else None
+        patients.append(
+            replace(
+                common,
+                name=name,
+                **{key: paths[key] for key in ("image", "mask", "ct")},
+                region=cell["region"],
+                roi=cell["roi"] or common.roi,
+                choice=replace(common.choice, series=cell["series"] or common.choice.series),
+                out=Path(outdir, f"{name}.mha"),
+                uncertainty=Path(outdir, f"{name}_uncertainty.mha"),
+                mask_out=None if cell["mask"] else Path(outdir, "masks", f"{name}.mha"),
+                page=Path(common.page, f"{name}.html") if common.page else None,
+                dicom=dicom and objects.of_patient(dicom, name),
+                dicom_from=source,
+            )
+        )
+    if not patients:
+        raise InputError(f"list {sheet}: no patients")
+    return patients
+
+
+COLUMNS = ("patient", "image", "mask", "region", "ct", "series", "roi", "dicom_from")
+
+
+def _rows(sheet: str):
+    try:
+        rows = list(csv.DictReader(io.StringIO(Path(sheet).read_text(encoding="utf-8-sig"))))
+    except (OSError, UnicodeDecodeError, csv.Error) as fault:
+        raise InputError(f"list {sheet}: cannot be read ({fault})") from None
+    return enumerate(rows, 2)
+
+
+@contextlib.contextmanager
+def noted(patient: Patient, faults: dict[str, str] | None):
+    """Keep what is wrong with one patient of a list in `faults`, by name; without a list it is raised as it is."""
+    try:
+        yield
+    except InputError as fault:
+        if faults is None:
+            raise
+        named = str(patient.image) in str(fault)
+        faults[patient.name] = str(fault) if named else f"image {patient.image}: {fault}"
+
+
+def check(patient: Patient, modality: str) -> list[str]:
+    """Before anything is computed: no output takes an input's place, an MR is no CBCT, DICOM objects can be written.
+
+    Returns a line for each thing that the DICOM objects will lack. Raises `InputError`.
+    """
+    inputs = [Path(one) for one in (patient.image, patient.mask, patient.dicom_from) if one]
+    for output in filter(None, (patient.out, patient.uncertainty, patient.mask_out, patient.page)):
+        for given in inputs:
+            if output.resolve() == given.resolve():
+                raise InputError(f"output {output}: is the input {given}")
+    if patient.dicom:
+        objects.check_places(patient.dicom, inputs)
+    if not patient.is_dicom and not patient.dicom:
+        return []
+    if not patient.is_dicom and not patient.dicom_from:
+        raise InputError(
+            f"--dicom: the image {patient.image} is no DICOM series to take patient and study from; name one with "
+            "--dicom-from"
+        )
+    from synthct.images.dicom.series import open_series  # pydicom is only imported where there is DICOM
+
+    if patient.is_dicom:
+        series = open_series(patient.image, patient.choice)
+        if series.modality and series.modality != MODALITY[modality]:
+            raise InputError(f"image {patient.image}: DICOM modality {series.modality}, the bundle is for {modality}")
+        if not patient.dicom:
+            return []
+        source = _source(patient)
+        return objects.check(patient.dicom, source, series.grid)
+    return objects.check(patient.dicom, _source(patient), read_volume(patient.image).grid)
+
+
+def _source(patient: Patient):
+    """The series that says whose the patient's DICOM objects are."""
+    from synthct.images.dicom.series import open_series
+
+    if not patient.dicom_from:
+        return open_series(patient.image, patient.choice)
+    return open_series(patient.dicom_from, Choice(straighten=True) if patient.is_dicom else patient.choice)
+
+
+def predict_all(
+    bundle: Bundle, patients: list[Patient], chosen: dict, device: torch.device, faults: dict[str, str] | None
+) -> list[dict]:
+    """Patients of one group follow each other, so that each group's networks are read once and only they are held.
+
+    Those with `faults` are passed over; a fault found on the way joins them (None: it is raised). Returns a summary of
+    each patient that was predicted, in the order given.
+    """
+    inference.parse_views(chosen["flips"])  # a wrong setting is no patient's fault
+    lacks: dict[str, list[str]] = {}
+    for patient in patients:
+        with noted(patient, faults):
+            lacks[patient.name] = check(patient, bundle.about["modality"])
+    plans = [
+        (bundle.group_for(patient.region or None), patient)
+        for patient in patients
+        if patient.name not in (faults or ())
+    ]
+    loaded, networks, reports = None, [], {}
+    for (group, warning), patient in sorted(plans, key=lambda plan: plan[0][0]):
+        if group != loaded:
+            networks.clear()
+            networks += [
+                inference.ready(network, chosen["graph"])
+                for network in bundle.networks(group, chosen["checkpoint"], device)
+            ]
+            loaded = group
+        warnings = [*([warning] if warning else []), *lacks[patient.name]]
+        report = None
+        with noted(patient, faults):
+            report = predict_one(bundle, patient, networks, chosen, warnings)
+        if report is None:
+            continue
+        reports[patient.name] = {
+            "patient": patient.name,
+            "region": patient.region or None,
+            "group": group,
+            "checkpoint": chosen["checkpoint"],
+            **report,
+            "warnings": warnings,
+        }
+        for line in warnings:
+            click.echo(f"predict.py: warning: {patient.name}: {line}", err=True)
+        click.echo(
+            f"{patient.name}: uncertainty {report['mean_uncertainty_hu']:.1f} HU on average in the mask, "
+            f"{report['slices']} slices × {report['views']} views in {report['seconds']:.1f} s; "
+            f"{trust.line(report['trust'])}"
+        )
+    return [reports[patient.name] for patient in patients if patient.name in reports]
+
+
+def predict_one(bundle: Bundle, patient: Patient, networks: list, chosen: dict, warnings: list[str]) -> dict:
+    """Read, predict, judge and write one patient; returns its summary, and adds to `warnings`."""
+    about = bundle.about
+    image = read_volume(patient.image, kind=about["modality"], choice=patient.choice)
+    if about["modality"] == "mr" and image.array.min() <= -500:
+        warnings.append("values below -500 look like HU, the bundle is for MR")
+    if patient.mask:
+        mask = read_mask(patient.mask, image.grid, roi=patient.roi)
+    else:
+        mask = _made_mask(image, about["modality"], networks, chosen, warnings)
+    rules = presets.for_region(about["preprocessing"], patient.region or about["default_region"])
+    result = inference.predict(
+        image,
+        mask,
+        networks,
+        modality=about["modality"],
+        rules=rules,
+        channels=about["channels"],
+        views=inference.parse_views(chosen["flips"]),
+        batch=chosen["batch"],
+        margin=chosen["margin"],
+    )
+    verdict = trust.judge(
+        about.get("trust"), image, mask, result, rules, patient.region or about["default_region"], about["modality"]
+    )
+    if patient.mask_out:
+        write_volume(mask, patient.mask_out)
+    if patient.uncertainty:
+        write_volume(result.uncertainty, patient.uncertainty)
+    if patient.page:
+        ct = read_volume(patient.ct, "CT", "ct") if patient.ct else None
+        write_text(patient.page, page(patient.name, image, mask, result, ct=ct, verdict=verdict))
+    if patient.dicom:
+        source = _source(patient)
+        files = objects.write(
+            patient.dicom,
+            source,
+            result.sct,
+            result.uncertainty,
+            mask,
+            model=bundle.digest,
+            comments=trust.text(verdict),
+        )
+    write_volume(result.sct, patient.out)
+    if patient.dicom and patient.dicom.server:  # last: what was computed lies on the disk whatever the server says
+        objects.sent(files, patient.dicom.server)
+    return {**result.summary, "trust": verdict}
+
+
+def _made_mask(image, modality: str, networks: list, chosen: dict, warnings: list[str]):
+    from synthct.images import bodymask  # scipy is only imported where a mask has to be made
+
+    if chosen["body_mask"] == "totalsegmentator":
+        return bodymask.totalsegmentator_mask(image, modality, inference.device_of(networks[0]).type)
+    warnings.append("no mask given, a body mask was made by threshold")
+    return bodymask.body_mask(image, modality)

@@ -1,0 +1,180 @@
+"""The free-form deformation behind the engines `dense` and `sampled`: levels, control points, steps.
+
+Level after level (coarse to fine): what the engine compares, prepared from the fixed and the un-warped moving image; a
+cubic B-spline free-form deformation carried over from the level before; Adam on its control points, minimising
+
+    sum of weighted terms at fixed points x and moving points T(x)
+    + prior on the displacement (size, stretching, bending energy) + barrier on the Jacobian determinant.
+
+`dense` looks at one of the interleaved sub-lattices of the mask an iteration, so that a pass sees each voxel once;
+`sampled` at random points.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from synthct.core.errors import InputError
+from synthct.images.grid import Grid, Volume
+from synthct.registration.dense import sampled, terms
+from synthct.registration.dense.axes import on_axes_of
+from synthct.registration.dense.bspline import ControlGrid, Smoothness
+from synthct.registration.dense.points import RandomPoints, SubLattices
+from synthct.registration.dense.prior import FoldingBarrier, unfolded
+from synthct.registration.dense.pyramid import content, extents, level_image, positions
+from synthct.registration.dense.rigid import align
+from synthct.registration.dense.warp import PointMap
+from synthct.registration.transform import as_composite
+
+EVERY = 20  # seconds between two lines on a level
+
+
+@dataclass
+class Outcome:
+    """What a registration found: the transform (fixed to moving, mm, LPS) and the loss level by level."""
+
+    transform: sitk.Transform
+    losses: list[dict]
+
+
+def register(
+    fixed: Volume,
+    moving: Volume,
+    mask: Volume,
+    settings: dict,
+    *,
+    engine: str,
+    moving_is: str,
+    seed: int,
+    rigid: dict | None = None,
+    device: str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Register `moving` to `fixed` inside `mask` (uint8 on the fixed grid).
+
+    `settings` are those of a recipe with the `engine` "dense" or "sampled"; `moving_is` is "ct" or "image" and says
+    which side gets the CT's smoothing; `rigid`, the section ``registration.rigid``, puts a rigid start before the
+    levels; `say` hears how far it is, a line a level and one every `EVERY` seconds of a long one. The same seed gives
+    the same bits on a CPU.
+    """
+    torch.manual_seed(seed)
+    generator = np.random.default_rng(seed)
+    check_levels(settings, engine)
+    extract = sampled.extractors(settings, device) if engine == "sampled" else {}
+    sides = [
+        Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
+        Side(moving, settings, moving_is, device, fixed.grid),
+    ]
+    inside = torch.as_tensor(mask.array, device=device).float()
+    matrix, offset = np.eye(3), np.zeros(3)
+    if rigid is not None:
+        matrix, offset = align(sides, inside, rigid, device)
+    point_map = PointMap(fixed.grid, sides[1].grid, matrix, offset, sides[1].box, device, sides[1].known)
+    direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
+    prior = (settings["magnitude"], settings["stretching"], settings["bending"])
+    control, coefficients, losses = None, None, []
+    for level in range(len(settings["voxel_mm"])):
+        voxel = settings["voxel_mm"][level]
+        finer = ControlGrid.covering(fixed.grid, settings["grid_mm"] * settings["grid_schedule"][level])
+        coefficients = (
+            finer.zeros(device) if control is None else control.refined(coefficients, finer, extents(fixed.grid))
+        )
+        control = finer
+        if engine == "sampled":
+            points = RandomPoints(control, fixed, inside, settings["samples"], point_map, generator)
+            compared = sampled.build(settings, level, sides, extract)
+        else:
+            points = SubLattices(control, fixed, inside, voxel, settings["stride"][level], point_map, generator)
+            compared = terms.build(settings, level, sides)
+        smoothness = Smoothness(control, extents(fixed.grid), coefficients)
+        barrier = FoldingBarrier(control, fixed.grid, direction, coefficients)
+        coefficients.requires_grad_()
+        steps = settings["iterations"][level]
+        optimiser = torch.optim.Adam([coefficients], lr=settings["step_mm"][level], betas=(0.9, 0.99))
+        slower = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k, n=steps: _cooling(k / n))
+        first = last = None
+        started = told = time.monotonic()
+        for step in range(steps):
+            part = points.next()
+            coordinates = point_map.moved(part.base, part.displacement(coefficients))
+            valid = part.weight * point_map.inside(coordinates)
+            loss = sum(term.weight * term(part, coordinates, valid) for term in compared)
+            first, last = first if first is not None else float(loss.detach()), loss.detach()
+            loss = loss + smoothness(coefficients, prior) + settings["folding"] * barrier(coefficients)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            slower.step()
+            if time.monotonic() - told > EVERY or step == steps - 1:
+                told = time.monotonic()
+                say(
+                    f"level {level + 1} of {len(settings['voxel_mm'])}, {voxel:g} mm: iteration {step + 1} of {steps}, "
+                    f"metric {first:.4f} at first, {float(last):.4f} now, {told - started:.0f} s"
+                )
+        coefficients = coefficients.detach()
+        losses.append({"level": level, "voxel_mm": voxel, "first": first, "last": float(last)})
+    coefficients = unfolded(control, coefficients, fixed.grid, direction)
+    affine = sitk.AffineTransform(3)
+    affine.SetMatrix(matrix.ravel().tolist())
+    affine.SetTranslation(offset.tolist())
+    return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), affine), losses)
+
+
+def _cooling(part: float) -> float:
+    """Step size over a level: half a cosine from 1 down to 0.05."""
+    return 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * part))
+
+
+def check_levels(settings: dict, engine: str):
+    """Raise `InputError` unless every list that goes by levels has one possible number a level."""
+    at, wanted = f"registration.{engine}", len(settings["voxel_mm"])
+    if wanted == 0 or min(settings["voxel_mm"]) <= 0:
+        raise InputError(f"{at}.voxel_mm {settings['voxel_mm']}: expected numbers above 0, one a level")
+    for name in ("iterations", "step_mm", "grid_schedule", *(["stride"] if engine == "dense" else [])):
+        if len(settings[name]) != wanted:
+            raise InputError(
+                f"{at}.{name} {settings[name]}: expected {wanted} numbers, one a level of voxel_mm "
+                f"{settings['voxel_mm']}"
+            )
+        if min(settings[name]) <= 0:
+            raise InputError(f"{at}.{name} {settings[name]}: expected numbers above 0")
+    if settings["grid_schedule"][-1] != 1:
+        raise InputError(
+            f"{at}.grid_schedule {settings['grid_schedule']}: expected 1 at its end, where the "
+            "control points are grid_mm apart"
+        )
+
+
+class Side:
+    """One of the two images, prepared once: clipped, on the device; `at` smooths and resamples it for a level.
+
+    With `like`, the fixed image's grid, it lies on that image's axes; `known` are then its voxels, None for all.
+    """
+
+    def __init__(self, volume: Volume, settings: dict, role: str, device: str, like: Grid | None = None):
+        low, high = settings["clip_ct"] if role == "ct" or settings["image_is_ct_like"] else (-np.inf, np.inf)
+        stored, known = volume, None
+        if like is not None:
+            volume, known = on_axes_of(like, stored, min(settings["voxel_mm"]))
+        array = np.clip(volume.array.astype(np.float32), low, high)
+        self.array, self.grid, self.role = torch.as_tensor(array, device=device), volume.grid, role
+        self.box = content(volume.array)
+        self.known = None if known is None else torch.as_tensor(known[None], device=device).float()
+        self._stored = self.array if known is None else torch.as_tensor(stored.array, device=device).clip(low, high)
+
+    def at(self, voxel_mm: float | tuple[float, float, float], sigma_mm: float) -> torch.Tensor:
+        """The image (z, y, x) at a level's points."""
+        return level_image(self.array, self.grid, positions(self.grid, voxel_mm), sigma_mm, self.box)
+
+    def statistics(self) -> torch.Tensor:
+        """[min, max, mean, sigma] of the whole image, as IMPACT hands them to an extractor."""
+        whole = self._stored.float()
+        return torch.stack([whole.min(), whole.max(), whole.mean(), whole.std()])
+
+    def direction(self) -> torch.Tensor:
+        """The 3×3 direction cosines."""
+        return torch.tensor(self.grid.direction, device=self.array.device).float().view(3, 3)

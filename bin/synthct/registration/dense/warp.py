@@ -1,0 +1,76 @@
+"""The moving side at T(x): where fixed points fall in the moving image, and fast trilinear sampling there."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from synthct.images.grid import Grid
+from synthct.registration.dense.pyramid import extents
+
+
+class PointMap:
+    """Fixed points + displacement (mm, LPS) to the moving image's coordinates, -1..1 along (x, y, z).
+
+    `matrix` and `offset` (LPS mm) are an affine map applied after the displacement: T(x) = matrix (x + u) + offset.
+    `box` is the moving image's content, index ranges along (z, y, x); `known` (z, y, x), where it is given, says which
+    of its voxels are of the image.
+    """
+
+    def __init__(
+        self,
+        fixed: Grid,
+        moving: Grid,
+        matrix: np.ndarray,
+        offset: np.ndarray,
+        box,
+        device="cpu",
+        known: torch.Tensor | None = None,
+    ):
+        self.fixed, self._known = fixed, known
+        inverse = np.linalg.inv(np.array(moving.direction).reshape(3, 3))
+        span = np.array(extents(moving)[::-1])
+        self._to_unit = (2 / span)[:, None] * inverse
+        self._shift = self._to_unit @ (np.asarray(offset) - np.array(moving.origin)) - 1
+        self._to_unit = self._to_unit @ np.asarray(matrix)
+        self.linear = torch.tensor(self._to_unit, dtype=torch.float32, device=device)
+        ends = np.array([(first - 0.5, past - 0.5) for first, past in box[::-1]]).T * np.array(moving.spacing)
+        self._start = torch.tensor(self._shift, dtype=torch.float32, device=device)
+        self._low, self._high = torch.tensor(2 * ends / span - 1, dtype=torch.float32, device=device)
+
+    def base(self, positions: list[np.ndarray]) -> torch.Tensor:
+        """Moving coordinates (z, y, x, 3) of undisplaced points, `positions` in mm along the fixed axes (z, y, x)."""
+        direction = np.array(self.fixed.direction).reshape(3, 3)
+        axes = self._to_unit @ direction
+        corner = self._to_unit @ np.array(self.fixed.origin) + self._shift
+        z, y, x = (torch.tensor(p[:, None] * axes[:, 2 - a], dtype=torch.float32) for a, p in enumerate(positions))
+        start = torch.tensor(corner, dtype=torch.float32)
+        return (start + z[:, None, None] + y[None, :, None] + x[None, None, :]).to(self.linear.device)
+
+    def unit(self, points: torch.Tensor) -> torch.Tensor:
+        """Moving coordinates (N, 3) of points (N, 3) in LPS mm."""
+        return points @ self.linear.T + self._start
+
+    def moved(self, base: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+        """Moving coordinates (N, 3) of points with `base` (N, 3) displaced by (3, N) mm."""
+        return base + displacement.T @ self.linear.T
+
+    def inside(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """1.0 where coordinates (N, 3) lie in the moving image's content (half a voxel around it), else 0.0."""
+        coordinates = coordinates.detach()
+        within = ((coordinates >= self._low) & (coordinates <= self._high)).all(-1).to(coordinates.dtype)
+        return within if self._known is None else within * (sample(self._known, coordinates)[0] > 0.5)
+
+
+def sample(maps: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
+    """Trilinear values (c, N) of maps (c, z, y, x) at coordinates (N, 3) in -1..1; the edge value outside.
+
+    The points go as one batch element a thread, because torch's CPU kernel shares out batch elements only.
+    """
+    count = len(coordinates)
+    parts = 1 if coordinates.is_cuda else max(1, torch.get_num_threads())
+    padding = -count % parts
+    if padding:
+        coordinates = torch.cat([coordinates, coordinates[-1:].expand(padding, 3)])
+    grid = coordinates.reshape(parts, 1, 1, -1, 3)
+    values = F.grid_sample(maps.expand(parts, *maps.shape), grid, align_corners=True, padding_mode="border")
+    return values.reshape(parts, maps.shape[0], -1).transpose(0, 1).reshape(maps.shape[0], -1)[:, :count]

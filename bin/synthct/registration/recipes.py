@@ -1,0 +1,83 @@
+"""What an arm does, resolved: its engine's settings with the arm's own laid over them, and the same in words."""
+
+from dataclasses import dataclass
+
+from synthct.core import arms
+from synthct.core.errors import InputError
+from synthct.core.settings import for_region, merged
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An arm for patients of one region; `settings` are the engine's."""
+
+    name: str
+    engine: str
+    direction: str
+    label: str
+    compares: str
+    settings: dict
+    rigid: dict  # the rigid start of the engines dense and sampled
+
+    @property
+    def deforms(self) -> bool:
+        """Whether anything is registered at all."""
+        return self.engine != "none"
+
+
+def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
+    """The recipe of the arm `name`; `section` is ``registration`` of a resolved preset.
+
+    Raises `InputError` for an unknown arm, and for a table of ``models`` without a weight.
+    """
+    section = for_region(section, region)
+    arm = arms.required(section, name)
+    settings = merged(section.get(arm["engine"], {}), arm["settings"])
+    if "models" in settings:
+        template = {key: value for key, value in section["sampled"]["models"]["network"].items() if key != "weight"}
+        settings["models"] = {key: {**template, **model} for key, model in settings["models"].items()}
+        for key, model in settings["models"].items():
+            if "weight" not in model:
+                raise InputError(f"registration.arms.{name}.settings.models.{key}: no weight")
+    said = (arm[key] for key in ("engine", "direction", "label", "compares"))
+    return Recipe(name, *said, settings, section.get("rigid", {"enabled": False}))
+
+
+def models_of(recipe: Recipe) -> dict[str, dict]:
+    """The tables of ``models`` that count, by name: those with a weight (engine sampled)."""
+    return {name: model for name, model in recipe.settings.get("models", {}).items() if model["weight"] > 0}
+
+
+def terms(recipe: Recipe) -> list[dict]:
+    """What the metric is a sum of: {"compares", "weight"} a term, and for features of networks also "layers" (from 1
+    on), "distance" and "mode"."""
+    settings, found = recipe.settings, []
+    if recipe.engine == "elastix":
+        words = {"mi": "mutual information", "bending": "bending energy", "rigidity": "rigidity"}
+        found = [{"compares": said, "weight": settings[key]} for key, said in words.items()]
+    if recipe.engine == "dense":
+        mind, mi = settings["mind"], settings["mi"]
+        found = [
+            {"compares": f"MIND R{mind['radius']}D{mind['dilation']}", "weight": mind["weight"]},
+            {"compares": "mutual information", "weight": mi["weight"]},
+        ]
+    if recipe.engine == "sampled":
+        for model in models_of(recipe).values():
+            layers = [k for k, bit in enumerate(model["layers"], 1) if bit == "1"]
+            about = {"layers": layers, "distance": model["distance"], "mode": settings["mode"]}
+            found.append({"compares": model["extractor"], "weight": model["weight"], **about})
+        found.append({"compares": "mutual information", "weight": settings["mutual"]["weight"]})
+    return [term for term in found if term["weight"] > 0]
+
+
+def about(recipe: Recipe, weights: dict[str, str] | None = None) -> dict:
+    """The recipe as the quality record tells it; `weights` are the networks' files with their SHA-256."""
+    kept = {key: recipe.settings[key] for key in ("grid_mm", "voxel_mm") if key in recipe.settings}
+    return {
+        "engine": recipe.engine,
+        "direction": recipe.direction,
+        "compares": recipe.compares,
+        "terms": terms(recipe),
+        **kept,
+        "weights": weights or {},
+    }

@@ -1,0 +1,176 @@
+"""The report's dose: the challenge's dose metrics by region, the train × test matrix, DVHs, maps, and whether image
+and dose agree.
+"""
+
+import math
+
+from synthct.report.blocks import Figure, Section, Table, Text
+from synthct.report.figures import doses as drawn
+from synthct.report.inputs import Inputs
+from synthct.report.numbers import number, titled
+from synthct.study.arms import arm_name, arm_order
+from synthct.study.comparison import IMAGES, MODEL, comparisons
+from synthct.study.doses import DOSE_METRICS, FEWEST, KINDS, agreement, dose_rows, failures
+from synthct.study.rows import combinations, metrics_in, of_chosen_checkpoint, own_images
+
+PICTURED = 3  # patients with maps and DVHs, largest dose error first
+BY_KEY = {metric.key: metric for metric in DOSE_METRICS}
+
+
+def dose(inputs: Inputs) -> Section | None:
+    """What the synthetic CTs do to a plan; None where dose.py did not run."""
+    if not inputs.doses:
+        return None
+    rows = of_chosen_checkpoint(dose_rows(inputs.doses))
+    section = Section("dose", "Dose", _lead(inputs.doses))
+    said = [f"{patient} ({reason})" for patient, reason in failures(inputs.doses)]
+    if rows:
+        metrics = metrics_in(rows, DOSE_METRICS)
+        section.blocks.append(_by_region(own_images(rows), metrics))
+        if len(combinations(rows)) > 1:
+            section.blocks += _matrix(rows, metrics)
+        section.blocks += _agreement(of_chosen_checkpoint(inputs.rows), rows)
+        section.blocks += _pictures(inputs, own_images(rows))
+    if said:
+        section.blocks.append(Text(f"Not planned: {'; '.join(said)}."))
+    return section
+
+
+def _lead(records: list[dict]) -> str:
+    planned = [record for record in records if "failed" not in record]
+    lead = (
+        "A plan is optimised on the CT, and its fluence calculated anew on the synthetic CT. MAE where the CT gets at "
+        "least 90 % of the prescription; DVH metric and conformity as the challenge defines them; gamma: global, part "
+        "of the body's voxels within dose and distance tolerance; range shift: mean size over the proton rays' R80."
+    )
+    if not planned:
+        return lead
+    names = {record["target"]["name"] for record in planned}
+    if "standard ellipsoid" in names:
+        whose = "Targets are" if names == {"standard ellipsoid"} else "Some targets are"
+        lead += f" {whose} no tumours: a standard ellipsoid where the body is thickest."
+    return lead
+
+
+def _by_region(rows: list[dict], metrics) -> Table:
+    body = []
+    for (trained, _, _), members in combinations(rows).items():
+        regions = sorted({row["region"] for row in members})
+        for region in [*regions, *([None] if len(regions) > 1 else [])]:
+            some = [row for row in members if region is None or row["region"] == region]
+            body.append(
+                [
+                    arm_name(trained),
+                    "all, patients pooled" if region is None else region or "–",
+                    str(len(some)),
+                    *(_spread(some, metric) for metric in metrics),
+                ]
+            )
+    columns = ["trained on", "region", "n", *map(titled, metrics)]
+    return Table("Dose by training registration and region, mean ± SD", columns, body, 2, "dose.csv")
+
+
+def _matrix(rows: list[dict], metrics) -> list:
+    body = [
+        [arm_name(trained), arm_name(tested), str(len(some)), *(_spread(some, metric) for metric in metrics)]
+        for (trained, tested, _), some in combinations(rows).items()
+    ]
+    columns = ["trained on", "tested on", "n", *map(titled, metrics)]
+    blocks = [Table("Dose, train × test, mean ± SD over patients", columns, body, 2, "dose.csv")]
+    tests = comparisons(rows, DOSE_METRICS)
+    lines = [
+        [
+            BY_KEY[test["metric"]].label,
+            f"{'trained' if test['question'] == IMAGES else 'tested'} on {arm_name(test['fixed'])}",
+            f"{arm_name(test['a'])} against {arm_name(test['b'])}",
+            str(test["n"]),
+            number(test["mean_a"], BY_KEY[test["metric"]].decimals),
+            number(test["mean_b"], BY_KEY[test["metric"]].decimals),
+            f"{test['rank_biserial']:+.2f}".replace("-", "−"),
+            "< 0.001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}",
+        ]
+        for question in (MODEL, IMAGES)
+        for test in tests
+        if test["question"] == question
+    ]
+    if lines:
+        columns = ["metric", "fixed", "compared", "n", "first", "second", "r", "p"]
+        title = "Dose, paired Wilcoxon tests, Holm-corrected by question and metric"
+        blocks.append(Table(title, columns, lines, 3, "dose_tests.csv", folded=True))
+    return blocks
+
+
+def _agreement(rows: list[dict], doses: list[dict]) -> list:
+    found = agreement(rows, doses)
+    if not found:
+        return [
+            Text(
+                f"Whether image and dose metrics agree cannot be said with fewer than {FEWEST} patients a cell.", "note"
+            )
+        ]
+    body = [
+        [
+            arm_name(entry["trained_on"]),
+            arm_name(entry["tested_on"]),
+            BY_KEY[entry["metric"]].label,
+            str(entry["n"]),
+            f"{entry['rho']:+.2f}".replace("-", "−"),
+            f"{entry['p']:.3f}",
+        ]
+        for entry in found
+    ]
+    strong = sum(entry["p"] < 0.05 and entry["rho"] > 0 for entry in found)
+    middle = sorted(entry["rho"] for entry in found)[len(found) // 2]
+    sentence = (
+        f"Over patients, a larger MAE in HU goes with a worse dose in {strong} of {len(found)} pairs of cell and dose "
+        f"metric (Spearman, p < 0.05, uncorrected; median correlation {middle:+.2f}): image and dose metrics "
+        f"{'agree' if 2 * strong > len(found) else 'do not rank patients alike, and one cannot stand for the other'}."
+    ).replace("-", "−")
+    columns = ["trained on", "tested on", "dose metric", "n", "rank correlation", "p"]
+    return [
+        Text(sentence),
+        Table("MAE (HU) against dose, over patients", columns, body, 3, "dose_agreement.csv", folded=True),
+    ]
+
+
+def _pictures(inputs: Inputs, rows: list[dict]) -> list:
+    records = {(r["trained_on"], r["tested_on"], r["patient"]): r for r in inputs.doses if "failed" not in r}
+    key = next((f"{kind}_mae_dose" for kind in reversed(KINDS) if f"{kind}_mae_dose" in rows[0]), "")
+    worst = sorted((row for row in rows if math.isfinite(row[key])), key=lambda row: -row[key])
+    blocks = []
+    for patient in list(dict.fromkeys(row["patient"] for row in worst or rows))[:PICTURED]:
+        cells = sorted(
+            {(row["trained_on"], row["tested_on"]) for row in rows if row["patient"] == patient},
+            key=lambda cell: arm_order(cell[0]),
+        )
+        shown = [(arm_name(cell[0]), inputs.dose_slices.get((*cell, patient))) for cell in cells]
+        shown = [(name, drawn.load(path)) for name, path in shown if path]
+        if shown:
+            blocks.append(
+                Figure(
+                    f"dose_map_{patient}",
+                    drawn.difference_maps(shown),
+                    f"Dose on the CT and its change on the synthetic CT of {patient}",
+                    f"{patient}: axial slice through the target (outlined), dose in % of the prescription on the CT.",
+                )
+            )
+        curves = [(arm_name(cell[0]), records[(*cell, patient)]) for cell in cells if (*cell, patient) in records]
+        if curves:
+            blocks.append(
+                Figure(
+                    f"dvh_{patient}",
+                    drawn.dvh(curves),
+                    f"Dose-volume histograms of {patient} on the CT and the synthetic CT",
+                    f"{patient}: part of each structure that gets at least this dose; solid: CT, dashed: synthetic CT.",
+                )
+            )
+    return blocks
+
+
+def _spread(rows: list[dict], metric) -> str:
+    values = [row[metric.key] for row in rows if math.isfinite(row[metric.key])]
+    if not values:
+        return "–"
+    mean = sum(values) / len(values)
+    sd = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+    return f"{number(mean, metric.decimals)} ± {number(sd, metric.decimals)}"

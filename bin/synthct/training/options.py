@@ -1,0 +1,68 @@
+"""The options and the ending that train.py and finetune.py share."""
+
+import os
+import sys
+
+import click
+import torch
+
+from synthct.core.cli import FILE, OUT, cpu_threads
+from synthct.core.device import CHOICES
+from synthct.training.launch import leave
+from synthct.training.loop import Run, Terminated, Trainer
+
+TERMINATED = 143  # 128 + SIGTERM; Nextflow's retry list has it
+
+OPTIONS = (
+    click.option(
+        "--cases",
+        required=True,
+        multiple=True,
+        type=click.Path(exists=True, file_okay=False),
+        help="directory of case directories, or one case; several may follow",
+    ),
+    click.option("--folds", required=True, type=FILE, help="folds.json"),
+    click.option("--fold", required=True, help="number of the fold, from 0; or all, all-K: everyone, no validation"),
+    click.option("--arm", default="", help="registration method, recorded with the model"),
+    click.option("--modality", type=click.Choice(["mr", "cbct"]), help="[default: that of the cases]"),
+    click.option("--settings", type=FILE, help="resolved settings (JSON) instead of --preset"),
+    click.option("--preset", default="paper", help="name of a preset, or a TOML file"),
+    click.option("--set", "overrides", multiple=True, help="section.key=value"),
+    click.option(
+        "--checkpoint-dir",
+        help="where the state to continue from is kept: a path, or a URI such as s3://bucket/key  [default: OUT/state]",
+    ),
+    click.option("--resume/--no-resume", default=True, help="continue from a state of the same run, if there is one"),
+    click.option("--device", type=click.Choice(CHOICES), default="auto"),
+    click.argument("more", nargs=-1, type=click.Path(exists=True, file_okay=False)),
+    click.option("--out", required=True, type=OUT, help="directory for checkpoints, log.csv and TensorBoard events"),
+)
+
+
+def run_options(function):
+    """Decorator: the options of a training."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+def set_threads():
+    """Before the first torch call: as many threads as this task was given."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    torch.set_num_threads(cpu_threads())
+
+
+def carry_out(run: Run):
+    """Train to the end; exit 143 when SIGTERM came and the state is saved."""
+    try:
+        Trainer(run).train()
+    except Terminated:
+        sys.exit(TERMINATED)
+    finally:
+        leave()
+
+
+def say(text: str):
+    """A line on stdout, at once."""
+    click.echo(text)
+    sys.stdout.flush()

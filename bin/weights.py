@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""List, fetch and verify the networks that a study's settings need: what each is for, where from, what is there.
+
+Networks are named ("M730", "vgg19-dcbb9e9d.pth"), or follow from the settings: those of the registrations and of the
+perceptual loss, with --segment those of Dice and HD95. The pipeline takes the directory as --weights; standalone tools
+look in SYNTHCT_WEIGHTS.
+"""
+
+import click
+
+from synthct import __version__
+from synthct.core import arms
+from synthct.core import settings as presets
+from synthct.core.cli import ToolGroup
+from synthct.core.errors import InputError
+from synthct.networks import fetch as fetching
+from synthct.networks import weights
+from synthct.study.needs import needed
+
+OPTIONS = (
+    click.argument("names", nargs=-1),
+    click.option("--preset", default="paper", show_default=True, help="name of a preset, or a TOML file"),
+    click.option(
+        "--modality", type=click.Choice(presets.MODALITIES), help="of the study; needed where no name is given"
+    ),
+    click.option("--registration", default="impact", show_default=True, help="arms, separated by commas"),
+    click.option("--set", "overrides", multiple=True, help="section.key=value"),
+    click.option("--segment", is_flag=True, help="also those of --segment"),
+    click.option("--weights", "place", help="directory or URI  [default: $SYNTHCT_WEIGHTS, else torch's cache]"),
+)
+
+
+def options(function):
+    """Decorator: which networks, and the directory they lie in."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.group(name="weights.py", cls=ToolGroup, help=__doc__)
+@click.version_option(__version__, prog_name="weights.py")
+def main():
+    pass
+
+
+@main.command("list")
+@options
+def list_(place, **chosen):
+    """Print the networks: name, size, licence, what for, whether it is there, address."""
+    needs, place = _needs(**chosen), _place(place)
+    names = fetching.Store(place).names()
+    for network, uses in weights.by_network(needs):
+        need = next(need for need in needs if need.network == network)
+        size = f"{network.size / 1e6:.0f} MB" if network.size else "size unknown"
+        there = f"there: {need.among(names)}" if need.among(names) else "absent"
+        click.echo(
+            f"{network.name}\t{there}\t{size}\t{network.licence or '-'}\t{', '.join(uses)}\t{network.url or '-'}"
+        )
+
+
+@main.command()
+@options
+@click.option("--base-url", default="", help="a mirror that holds the published files by their names")
+def fetch(place, base_url, **chosen):
+    """Download what is not there yet: resumed, verified, whole or not at all. weights.json records each digest."""
+    fetching.fetch(_needs(**chosen), _place(place), base_url=base_url, say=click.echo)
+
+
+@main.command()
+@options
+def verify(place, **chosen):
+    """Compare what is there with the published digests and those of the first download. Exit status 2 on a fault."""
+    faults = fetching.verify(_needs(**chosen), _place(place))
+    for name, fault in faults.items():
+        click.echo(f"{name}: {fault or 'whole'}")
+    if wrong := [f"{name}: {fault}" for name, fault in faults.items() if fault]:
+        raise InputError(f"weights {_place(place)}: {'; '.join(wrong)}")
+
+
+def _needs(names, preset, modality, registration, overrides, segment) -> list[weights.Need]:
+    if names:
+        if strange := [name for name in names if not weights.network(name).url]:
+            raise InputError(f"network {strange[0]!r}: expected {', '.join(weights.table())}")
+        return [weights.Need(weights.network(name), "asked for by name") for name in names]
+    if not modality:
+        raise InputError("--modality: missing, where no network is named; expected one of mr, cbct")
+    settings = presets.resolve(preset, modality, overrides)
+    needs = needed(settings, arms.named(settings["registration"], registration), segment=segment)
+    if not needs:
+        click.echo("these settings need no network")
+    return needs
+
+
+def _place(given: str | None) -> str:
+    return given or str(weights.directory())
+
+
+if __name__ == "__main__":
+    main()

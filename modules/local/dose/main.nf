@@ -1,0 +1,52 @@
+// One patient's plan on the CT of one pair, and its dose on every model's sCT of that pair.
+process DOSE {
+    tag "${meta.patient} on ${meta.tested}"
+    label 'process_low'
+    container "${ContainerImage.of(projectDir, params.container_registry, 'dose')}"
+    ext code: { CodeDigest.of(projectDir, 'dose.py') }
+
+    input:
+    tuple val(meta), path(scts, stageAs: 'sct/?/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*'), path(target, stageAs: 'target/*'), path(structures, stageAs: 'structures/*')
+    val beams
+    val settings
+
+    output:
+    tuple val(meta), path('records/*.json'), emit: records
+    tuple val(meta), path('records/*.npz'), emit: slices, optional: true // absent where the patient cannot be planned on
+    tuple val(meta), path("${meta.tested}/${meta.patient}"), emit: doses, optional: true
+    path 'versions.yml', emit: versions
+
+    script:
+    // meta.trained in the order of the sCTs
+    def each = [meta.trained, [scts].flatten()].transpose().collect { trained, sct ->
+        def name = "records/${[trained, meta.tested, meta.patient].join('__')}"
+        "--sct ${sct} --trained-on ${trained} --checkpoint '${meta.checkpoint}' --slices ${name}.npz --out ${name}.json"
+    }
+    """
+    # code ${task.ext.code}
+    export OMP_NUM_THREADS=${task.cpus} ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=${task.cpus} NUMBA_CACHE_DIR=.numba NUMBA_NUM_THREADS=${task.cpus}
+    cat > settings.json <<'JSON'
+    ${settings}
+    JSON
+    dose.py ${task.ext.args} \\
+        --ct ${ct} \\
+        ${mask ? "--mask ${mask}" : ''} \\
+        ${target ? "--target ${target}" : ''} \\
+        ${structures ? "--structures ${structures}" : ''} \\
+        --beams ${beams} \\
+        --settings settings.json \\
+        --patient ${meta.patient} \\
+        --region '${meta.region}' \\
+        --tested-on ${meta.tested} \\
+        --record-failure \\
+        --doses ${meta.tested}/${meta.patient} \\
+        ${each.join(' \\\n        ')}
+    versions.py --process ${task.process} numpy pyRadPlan pymedphys SimpleITK
+    """
+
+    stub:
+    """
+    mkdir -p records ${meta.tested}/${meta.patient}
+    touch ${meta.trained.collect { trained -> "records/${trained}__${meta.tested}__${meta.patient}" }.collect { name -> "${name}.json ${name}.npz" }.join(' ')} versions.yml
+    """
+}

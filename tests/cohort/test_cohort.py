@@ -1,0 +1,122 @@
+"""The held-out test and the folds: stratified, disjoint, the same for every arm, faults said in one line."""
+
+from collections import Counter
+
+import pytest
+from conftest import bad_input
+
+from synthct.cohort.folds import Patient, groups_of, plan
+from synthct.core.errors import InputError
+
+REGIONS = {"AB": 60, "HN": 45, "TH": 30}
+
+
+@pytest.fixture
+def patients():
+    return [
+        Patient(f"{region}{center}{i:03d}", region, center)
+        for region, count in REGIONS.items()
+        for center, share in (("A", 2 / 3), ("B", 1 / 3))
+        for i in range(round(count * share))
+    ]
+
+
+def test_everyone_is_tested_or_validated_once(patients):
+    drawn = plan(patients, folds=5, holdout="27", seed=32)
+    validated = [name for fold in drawn["folds"] for name in fold["validation"]]
+    assert len(drawn["test"]) == 27
+    assert sorted(validated + drawn["test"]) == sorted(p.name for p in patients)
+    for fold in drawn["folds"]:
+        assert not set(fold["train"]) & (set(fold["validation"]) | set(drawn["test"]))
+        assert sorted(fold["train"] + fold["validation"]) == sorted(set(validated))
+
+
+def test_each_stratum_gives_its_share(patients):
+    drawn = plan(patients, folds=5, holdout="0.2", seed=1)
+    of = {p.name: (p.region, p.center) for p in patients}
+    total = Counter(of.values())
+    for name, members in [("test", drawn["test"]), *((k, f["validation"]) for k, f in enumerate(drawn["folds"]))]:
+        share = Counter(of[patient] for patient in members)
+        for stratum, count in total.items():
+            expected = count * (0.2 if name == "test" else 0.8 / 5)
+            assert abs(share[stratum] - expected) < 1.5, (name, stratum)
+    sizes = [len(fold["validation"]) for fold in drawn["folds"]]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_draw_depends_on_the_seed_alone(patients):
+    first = plan(patients, folds=5, holdout="20", seed=7)
+    assert plan(list(reversed(patients)), folds=5, holdout="20", seed=7) == first | {
+        key: {p.name: getattr(p, key[:-1]) for p in reversed(patients)} for key in ("regions", "centers")
+    }
+    assert plan(patients, folds=5, holdout="20", seed=8)["test"] != first["test"]
+
+
+def test_exclusions_of_an_arm_leave_the_draw_alone(patients):
+    plain = plan(patients, folds=5, holdout="20", seed=32)
+    gone = {plain["folds"][0]["train"][0]: "folded", plain["folds"][1]["validation"][0]: "shifted"}
+    curated = plan(patients, folds=5, holdout="20", seed=32, excluded=gone)
+    assert curated["test"] == plain["test"]
+    for before, after in zip(plain["folds"], curated["folds"], strict=True):
+        assert after["train"] == [name for name in before["train"] if name not in gone]
+        assert after["validation"] == [name for name in before["validation"] if name not in gone]
+
+
+def test_the_column_of_the_sheet_decides():
+    patients = [Patient(f"p{i}", "AB", "A", "test" if i in (2, 5) else "train") for i in range(9)]
+    assert plan(patients, folds=2, holdout="4", seed=32)["test"] == ["p2", "p5"]
+    assert plan(patients, folds=2, holdout="0", seed=32)["test"] == []
+
+
+@pytest.mark.parametrize(
+    ("folds", "holdout", "said"),
+    [
+        (5, "200", "nothing would be left"),
+        (5, "many", "expected a count"),
+        (200, "2", "folds 200"),
+        (5, "split", "no row"),
+    ],
+)
+def test_impossible_plans_are_refused(patients, folds, holdout, said):
+    with pytest.raises(InputError, match=said):
+        plan(patients, folds=folds, holdout=holdout, seed=32)
+
+
+def test_region_groups():
+    assert groups_of("AB+TH,HN") == {"AB-TH": ["AB", "TH"], "HN": ["HN"]}
+    with pytest.raises(InputError, match="more than one"):
+        groups_of("AB+TH,AB")
+
+
+def test_fold_lists_given_and_written(run_tool, tmp_path):
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(
+        "patient,region,center,split\n" + "".join(f"p{i},AB,A,{'test' if i > 7 else ''}\n" for i in range(10))
+    )
+    for number, names in enumerate((["p0", "p3"], ["p1", "p2", "p4", "p5", "p6", "p7"])):
+        (tmp_path / f"{number}.txt").write_text("\n".join(names))
+    out = tmp_path / "folds.json"
+    done = run_tool(
+        "folds.py",
+        "--sheet",
+        sheet,
+        "--preset",
+        "test",
+        "--list",
+        tmp_path / "0.txt",
+        "--list",
+        tmp_path / "1.txt",
+        "--out",
+        out,
+        "--lists-out",
+        tmp_path / "lists",
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "lists" / "fold_0_validation.txt").read_text().split() == ["p0", "p3"]
+    assert (tmp_path / "lists" / "test.txt").read_text().split() == ["p8", "p9"]
+    (tmp_path / "0.txt").write_text("p0\np9\n")
+    out.unlink()
+    bad_input(
+        run_tool("folds.py", "--sheet", sheet, "--preset", "test", "--list", tmp_path / "0.txt", "--out", out), "p9"
+    )
+    assert not out.exists()

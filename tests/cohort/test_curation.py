@@ -1,0 +1,140 @@
+"""bin/curate.py: who is left out of an arm's training, and why."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import bad_input
+
+LIMITS = {  # measure: a value just inside and one just beyond what conf/presets/paper.toml allows, and what is said
+    "folding_fraction": (0.0009, 0.0011, "folded"),
+    "body_dice_after": (0.91, 0.89, "bodies overlap"),
+    "displacement_mm": ({"p95": 29.0}, {"p95": 31.0}, "displacements"),
+    "jacobian": ({"p1": 0.45, "p99": 1.1}, {"p1": 0.35, "p99": 1.1}, "volumes change"),
+}
+
+
+def good(number: int) -> dict:
+    """The record of a well registered pair; similarity differs a little from pair to pair."""
+    return {
+        "method": "impact",
+        "folding_fraction": 0.0,
+        "body_dice_after": 0.97,
+        "displacement_mm": {"p95": 8.0},
+        "jacobian": {"p1": 0.8, "p99": 1.2},
+        "mutual_information_after": 0.5 + 0.01 * np.sin(number),
+        "mind_distance_after": 0.2 + 0.01 * np.cos(number),
+    }
+
+
+@pytest.fixture
+def curate(tmp_path, run_tool):
+    """Run curate.py on records by patient; gives the process and {patient: reason}, "" for those that are kept."""
+
+    def run(records: dict[str, dict], *more):
+        for patient, record in records.items():
+            place = tmp_path / "qc" / f"impact__{patient}.json"
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(json.dumps(record))
+        kept, excluded = tmp_path / "kept.csv", tmp_path / "excluded.csv"
+        process = run_tool("curate.py", "--qc", tmp_path / "qc", "--out-kept", kept, "--out-excluded", excluded, *more)
+        reasons = {}
+        for path in (kept, excluded) if process.returncode == 0 else ():
+            with open(path, newline="") as handle:
+                reasons |= {row["patient"]: row["reason"] for row in csv.DictReader(handle)}
+        return process, reasons
+
+    return run
+
+
+AUTO = ("--set", "curation.mode=auto")
+
+
+@pytest.mark.parametrize("measure", LIMITS)
+def test_a_pair_beyond_a_limit_is_left_out_with_its_reason(curate, measure):
+    inside, beyond, said = LIMITS[measure]
+    _, reasons = curate({"A": good(0) | {measure: inside}, "B": good(1) | {measure: beyond}}, *AUTO)
+    assert reasons["A"] == "" and said in reasons["B"]
+
+
+def test_a_pair_unlike_its_cohort_is_left_out_from_eight_on(curate):
+    """Similarity says something only beside others'."""
+    cohort = {f"P{n}": good(n) for n in range(6)} | {"ODD": good(0) | {"mutual_information_after": 0.1}}
+    assert set(curate(cohort, *AUTO)[1].values()) == {""}
+    reasons = curate(cohort | {"P7": good(7)}, *AUTO)[1]
+    assert {patient for patient, reason in reasons.items() if reason} == {"ODD"}
+    assert "mutual information 0.10" in reasons["ODD"]
+
+
+def test_without_auto_only_the_list_leaves_out(curate, tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_text("A, moved during the scan\n# B\n\nC # no air\n")
+    records = {name: good(0) | {"folding_fraction": 0.5} for name in "ABC"}
+    assert {name for name, reason in curate(records, "--exclude", listed)[1].items() if reason} == {"A", "C"}
+
+
+def test_a_list_from_a_spreadsheet_excludes_and_names_that_exclude_nobody_are_told(curate, tmp_path):
+    listed = tmp_path / "list.csv"
+    listed.write_text("A,moved\r\nP9,\r\n", encoding="utf-8-sig")
+    process, reasons = curate({name: good(0) for name in "AB"}, "--exclude", listed)
+    assert {name for name, reason in reasons.items() if reason} == {"A"}
+    (line,) = process.stderr.splitlines()
+    assert "list.csv: 1 of 2 names" in line and "P9" in line
+    listed.write_text("A\n")
+    assert not curate({}, "--exclude", listed)[0].stderr
+
+
+def test_excluded_patients_are_left_out_of_the_folds(run_tool, tmp_path):
+    """A table from a spreadsheet, with names the sheet has not; a list without a header is refused."""
+    sheet, excluded = tmp_path / "sheet.csv", tmp_path / "excluded.csv"
+    sheet.write_text("patient,region\n" + "".join(f"P{n},AB\n" for n in range(6)))
+    told = ("folds.py", "--sheet", sheet, "--preset", "test", "--excluded", excluded, "--out", tmp_path / "folds.json")
+    excluded.write_text("patient,reason\nP1,moved\nP9,\n", encoding="utf-8-sig")
+    process = run_tool(*told)
+    assert process.returncode == 0 and "1 of 2 names" in process.stderr and "P9" in process.stderr, process.stderr
+    plan = json.loads((tmp_path / "folds.json").read_text())
+    assert not any("P1" in fold[part] for fold in plan["folds"] for part in ("train", "validation"))
+    excluded.write_text("P1\nP2\n")
+    bad_input(run_tool(*told), "excluded.csv", "header 'P1'", "patient")
+
+
+def test_a_pair_that_could_not_be_registered_is_never_kept(curate, tmp_path):
+    """Left out with its reason by auto or a list, a fault without; the others' limits are not touched."""
+    records = {"A": good(0), "B": {"method": "impact", "failed": "the images do not overlap"}}
+    bad_input(curate(records)[0], "1 pair could not be registered", "B: the images do not overlap", "--curate auto")
+    assert not (tmp_path / "kept.csv").exists()
+    assert curate(records, *AUTO)[1] == {"A": "", "B": "registration failed: the images do not overlap"}
+    (tmp_path / "list.txt").write_text("B\n")
+    assert curate(records, "--exclude", tmp_path / "list.txt")[1] == {"A": "", "B": "on the exclusion list"}
+
+
+def test_a_record_that_is_none(curate, tmp_path):
+    (tmp_path / "qc").mkdir()
+    bad_input(curate({})[0], "no quality record")
+    (tmp_path / "qc" / "impact__A.json").write_text("{")
+    bad_input(curate({})[0], "impact__A.json", "quality record")
+
+
+@pytest.mark.parametrize(
+    "measure", ["mutual_information_after", "folding_fraction", "body_dice_after", "mind_distance_after"]
+)
+def test_a_record_without_a_number_is_left_out_and_the_others_are_judged_by_the_rest(curate, measure):
+    records = {f"P{k}": good(k) for k in range(9)} | {"NAN": good(9) | {measure: float("nan")}}
+    records |= {"FAR": good(10) | {"mutual_information_after": 0.05}}
+    _, reasons = curate(records, *AUTO)
+    assert {name for name, reason in reasons.items() if reason} == {"NAN", "FAR"}
+    assert reasons["NAN"] == f"no number: {measure}" and "mutual information 0.05" in reasons["FAR"]
+
+
+def test_a_list_may_be_one_arms_own(curate, tmp_path):
+    """A table of patient, arm and reason; an empty arm means all of them."""
+    (tmp_path / "list.csv").write_text(
+        'patient,arm,reason\nA,elastix,moved between scans\nB,impact,\nC,,"metal, both hips"\n# D,,\n'
+    )
+    records = {name: good(k) for k, name in enumerate("ABCD")}
+    _, reasons = curate(records, "--exclude", tmp_path / "list.csv", "--arm", "elastix")
+    left = "on the exclusion list"
+    assert reasons == {"A": f"{left}: moved between scans", "B": "", "C": f"{left}: metal, both hips", "D": ""}
+    _, reasons = curate(records, "--exclude", tmp_path / "list.csv", "--arm", "mine")
+    assert {name for name, reason in reasons.items() if reason} == {"C"}

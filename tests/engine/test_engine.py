@@ -1,0 +1,115 @@
+"""The engine's side: the newest syntax, and cohorts far larger than a test can compute."""
+
+import csv
+import json
+import re
+
+from synthct.core.settings import resolve
+
+
+def test_the_strict_syntax_runs_without_a_warning(nextflow, root, tmp_path):
+    done = nextflow(
+        tmp_path,
+        "run",
+        root / "main.nf",
+        "-profile",
+        "test",
+        "-stub-run",
+        "--outdir",
+        tmp_path / "results",
+        version="25.04.4",
+        NXF_SYNTAX_PARSER="v2",
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert not re.search(r"WARN|deprecat|Warning", said), said
+
+
+def test_help_and_version(nextflow, root, tmp_path):
+    done = nextflow(tmp_path, "-q", "run", root / "main.nf", "--help")
+    assert done.returncode == 0 and "--registration" in done.stdout and "samplesheet.csv" in done.stdout
+
+
+def stub(nextflow, root, place, *arguments) -> dict[str, set[str]]:
+    """Run the pipeline as a stub in `place`; the steps that it submitted and those it found cached."""
+    done = nextflow(place, "run", root / "main.nf", "-profile", "test,stub", "-stub-run", "-resume", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {kind: re.findall(rf"{kind} process > (\S+)", done.stdout) for kind in ("Submitted", "Cached")}
+    return {kind: {name.split(":")[-1] for name in names} for kind, names in found.items()}
+
+
+def demo_sheet(root, place, **more):
+    """The demo's sheet with absolute paths, from the last row to the first, and `more` columns."""
+    demo = root / "assets" / "demo"
+    with open(demo / "samplesheet_mr.csv") as file:
+        rows = list(csv.DictReader(file))[::-1]
+    with open(place, "w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *more])
+        writer.writeheader()
+        writer.writerows(row | {name: demo / row[name] for name in ("image", "ct", "mask")} | more for row in rows)
+    return place
+
+
+def test_a_training_that_fails_ends_no_other(nextflow, root, tmp_path):
+    """One fold fails for good: the other arm is trained, bundled and tested, and the run ends as failed."""
+    fault = "process { withName: TRAIN { beforeScript = { task.index == 1 ? 'exit 1' : '' } } }"
+    (tmp_path / "fault.config").write_text(fault)
+    command = ("run", root / "main.nf", "-profile", "test,stub", "-stub-run", "-c", tmp_path / "fault.config")
+    done = nextflow(tmp_path, *command, "--outdir", "out")
+    assert done.returncode == 1, done.stdout
+    assert "1 trainings failed" in done.stdout and "Error is ignored" in done.stdout
+    (arm,) = (path.name for path in (tmp_path / "out/models").iterdir())
+    assert (tmp_path / "out/sct" / arm).is_dir()
+    failed = ({"elastix", "mi"} - {arm}).pop()
+    logs = {path.name for path in (tmp_path / "out/training" / failed).iterdir()}
+    assert any("global" in name for name in logs), "its other folds were trained"
+
+
+def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tmp_path):
+    """Another OUTDIR, another order of the sheet's rows, a number of the evaluation: nothing is trained again."""
+    study = ("--registration", "elastix", "--folds", "2")
+    first = stub(nextflow, root, tmp_path, *study, "--outdir", "one")
+    assert not first["Cached"] and {"TRAIN", "BUNDLE", "EVALUATE"} <= first["Submitted"]
+    (tmp_path / "my sheets").mkdir()
+    sheet = demo_sheet(root, tmp_path / "my sheets" / "turned.csv")
+    changed = (*study, "--outdir", "the other", "--input", sheet, "--set", "evaluation.hu_range=[-1000, 2000]")
+    again = stub(nextflow, root, tmp_path, *changed)
+    assert again["Submitted"] == {"CHECK", "EVALUATE", "REPORT"}
+    assert (tmp_path / "the other" / "models" / "elastix" / "bundle.json").exists()
+    patients = {path.name for path in (tmp_path / "the other" / "evaluation" / "patients").iterdir()}
+    assert len(patients) == 2 and (tmp_path / "the other" / "evaluation" / "patients.csv").exists()
+    trained = stub(nextflow, root, tmp_path, *changed, "--seed", "7")
+    assert {"FOLDS", "TRAIN"} <= trained["Submitted"]
+
+
+def test_a_bundle_replaced_in_place_predicts_again(nextflow, root, tmp_path):
+    """Under the same name another bundle: its patients are predicted anew, and its settings are the run's."""
+    bundle = tmp_path / "my model" / "bundle.json"
+    bundle.parent.mkdir()
+    place = ("--mode", "predict", "--model", bundle.parent, "--outdir", "out")
+    for flips, expected in (("none", "Submitted"), ("none", "Cached"), ("none,x", "Submitted")):
+        bundle.write_text(json.dumps(resolve("test", "mr", [f"inference.flips={flips}"]) | {"of": flips}))
+        assert "PREDICT" in stub(nextflow, root, tmp_path, *place)[expected]
+        said = json.loads((tmp_path / "out" / "pipeline_info" / "settings.json").read_text())
+        assert (said["preset"], said["modality"], said["inference"]["flips"]) == ("test", "mr", flips)
+    assert len(list((tmp_path / "out" / "sct" / "my_model").glob("*.mha"))) == 7
+    # the same settings, other weights
+    bundle.write_text(bundle.read_text().replace('"of": "none,x"', '"of": "others"'))
+    assert stub(nextflow, root, tmp_path, *place)["Submitted"] >= {"CHECK", "PREDICT"}
+
+
+def test_ones_own_preset_where_only_staged_files_are(nextflow, root, tmp_path):
+    """A TOML file that inherits a shipped preset, of whose name it is: the task has both as its own files."""
+    (tmp_path / "my own").mkdir()
+    own = tmp_path / "my own" / "test.toml"
+    own.write_text('inherit = "test"\n[inference]\nflips = "none"\n')
+    weights = "/data/own weights/sam.pth"  # what the message of an absent file recommends to set
+    path = ("--set", f"training.perceptual.weights={weights}")
+    stub(nextflow, root, tmp_path, "--registration", "elastix", "--preset", own, *path, "--outdir", "out")
+    said = json.loads((tmp_path / "out" / "pipeline_info" / "settings.json").read_text())
+    assert said["inference"]["flips"] == "none" and said["training"]["perceptual"]["weights"] == weights
+    staged = {path.name for path in (tmp_path / "work").glob("*/*/presets/*.toml")}
+    assert staged == {"paper.toml", "released.toml", "test.toml"}
+    own.write_text('inherit = "test"\n[inference]\nflops = "none"\n')
+    done = nextflow(tmp_path, "run", root / "main.nf", "-profile", "test,stub", "-stub-run", "--preset", own)
+    assert done.returncode != 0 and "unknown key inference.flops" in done.stdout

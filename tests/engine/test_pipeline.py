@@ -1,0 +1,312 @@
+"""The study on the real engine: real patients in, report out; resumed, edited, killed."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from conftest import copy_checkout
+
+# the three simulated-CBCT pairs, as short as a study can be
+SHORT = "training.max_steps=8;training.validate_every=4;training.warmup=0;finetuning.max_steps=2;inference.flips=none"
+CBCT = [
+    "-profile",
+    "test",
+    "--modality",
+    "cbct",
+    "--registration",
+    "mind",
+    "--region_groups",
+    "AB,HN",
+    "--curate",
+    "auto",
+    "--checkpoint",
+    "best,final",
+    "--set",
+    SHORT,
+]
+
+
+def events(done) -> dict[str, set[str]]:
+    """What the engine says it did: {"Submitted": {"STUDY:TRAIN (…)", …}, "Cached": {…}}."""
+    said = done if isinstance(done, str) else done.stdout
+    return {kind: set(re.findall(rf"{kind} process > (.+)", said)) for kind in ("Submitted", "Cached")}
+
+
+def steps(names) -> set[str]:
+    return {name.split(" ")[0].split(":")[-1] for name in names}
+
+
+def fingerprints(outdir) -> dict[str, str]:
+    """SHA-256 of the voxels' file for each sCT."""
+    files = sorted((outdir / "sct").rglob("*.mha"))
+    return {str(path.relative_to(outdir)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def table(path) -> list[dict[str, str]]:
+    with open(path, newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def write_sheet(place, *rows: dict):
+    with open(place / "sheet.csv", "w", newline="") as handle:
+        writer = csv.DictWriter(handle, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return place / "sheet.csv"
+
+
+@pytest.fixture(scope="module")
+def demo(nextflow, root, tmp_path_factory):
+    """The demo, once: real MR/CT patients, both registrations."""
+    place = tmp_path_factory.mktemp("demo")
+    done = nextflow(place, "run", root / "main.nf", "-profile", "test", "--outdir", place / "results")
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield place, done
+    shutil.rmtree(place / "work")  # gigabytes of checkpoints
+
+
+@pytest.fixture(scope="module")
+def cbct(nextflow, root, tmp_path_factory):
+    """A short study of simulated CBCT, uninterrupted, with a copy of the code and a pair that cannot be registered."""
+    place = tmp_path_factory.mktemp("cbct")
+    demo = root / "assets" / "demo"
+    rows = table(demo / "samplesheet_cbct.csv")
+    rows = [row | {name: str(demo / row[name]) for name in ("image", "ct", "mask")} for row in rows]
+    sitk.WriteImage(sitk.ReadImage(rows[0]["ct"]) * 0 - 1000, str(place / "blank.mha"))
+    rows.append(rows[0] | {"patient": "BLANK", "region": "TH", "ct": str(place / "blank.mha"), "split": "train"})
+    arguments = [*CBCT, "--input", write_sheet(place, *rows), "--outdir", place / "results"]
+    done = nextflow(place, "run", copy_checkout(place) / "main.nf", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield place, done
+    shutil.rmtree(place / "work")
+
+
+def test_the_demo_leaves_what_is_promised(demo, root):
+    results = demo[0] / "results"
+    sheet = table(root / "assets" / "demo" / "samplesheet_mr.csv")
+    held_out = {row["patient"] for row in sheet if row["split"] == "test"}
+    for arm in ("elastix", "mi"):
+        for row in sheet:
+            place = results / "registration" / arm / row["patient"]
+            names = {"image.mha", "ct.mha", "mask.mha", "displacement.mha", "qc.json", "preview.npz"}
+            assert names <= {path.name for path in place.iterdir()}, place
+        bundle = json.loads((results / "models" / arm / "bundle.json").read_text())
+        assert bundle["modality"] == "mr" and {"AB-TH", "EX"} <= {name.replace("+", "-") for name in bundle["groups"]}
+        for patient in held_out:
+            sct = sitk.ReadImage(str(results / "sct" / arm / f"{patient}.mha"))
+            image = sitk.ReadImage(str(root / "assets" / "demo" / "mr" / patient / "mr.mha"))
+            assert sct.GetPixelID() == sitk.sitkInt16
+            assert sct.GetSize() == image.GetSize() and sct.GetOrigin() == image.GetOrigin()
+            assert sct.GetSpacing() == image.GetSpacing() and sct.GetDirection() == image.GetDirection()
+    patients = table(results / "evaluation" / "patients.csv")
+    combinations = {(row["trained_on"], row["tested_on"], row["patient"]) for row in patients}
+    assert combinations == {(a, b, p) for a in ("elastix", "mi") for b in ("elastix", "mi") for p in held_out}
+    html = (results / "report" / "report.html").read_text()
+    assert not re.search(r"(src|href)=[\"']https?:", html), "the report must open offline"
+    assert len(html) < 10e6
+    assert json.loads((results / "pipeline_info" / "settings.json").read_text())["preset"] == "test"
+
+
+def test_the_demo_beats_the_best_constant(demo):
+    """On the pairs that its own registration made, each arm must do better than one HU value for all voxels."""
+    rows = table(demo[0] / "results" / "evaluation" / "patients.csv")
+    for arm in ("elastix", "mi"):
+        own = [row for row in rows if row["trained_on"] == row["tested_on"] == arm]
+        mae, constant = (np.mean([float(row[name]) for row in own]) for name in ("mae", "mae_constant_predictor"))
+        assert mae < constant, (arm, mae, constant)
+
+
+def test_registration_brings_the_pairs_together(demo):
+    """In the demo's misaligned pairs the similarity that was optimised has grown, and nothing folds."""
+    for path in (demo[0] / "results" / "registration").glob("*/STS_0*/qc.json"):
+        qc = json.loads(path.read_text())
+        assert qc["folding_fraction"] == 0, path
+        assert qc["mutual_information_after"] > qc["mutual_information_before"], path
+
+
+def test_once_more_with_resume_everything_is_cached(demo, nextflow, root):
+    """Results elsewhere, and with them the place of training's state, are no reason to compute anything again."""
+    place, first = demo
+    again = nextflow(place, "run", root / "main.nf", "-profile", "test", "--outdir", place / "other results", "-resume")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert events(again)["Submitted"] == set()
+    assert events(again)["Cached"] == events(first)["Submitted"]
+    assert fingerprints(place / "other results") == fingerprints(place / "results")
+
+
+def test_cbct_goes_through_the_same_code(cbct):
+    """Eight steps teach nothing, but what the table says of each sCT must be true of the published file."""
+    results = cbct[0] / "results"
+    pair = results / "registration" / "mind" / "SIM_HN_034"
+    ct, mask = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(pair / f"{name}.mha"))).astype(float) for name in ("ct", "mask")
+    )
+    rows = table(results / "evaluation" / "patients.csv")
+    places = {
+        "best": results / "sct" / "mind" / "on_mind",
+        "final": results / "sct" / "mind" / "on_mind" / "final",
+    }
+    assert sorted(row["checkpoint"] for row in rows) == sorted(places)
+    for row in rows:
+        assert (row["trained_on"], row["tested_on"], row["patient"]) == ("mind", "mind", "SIM_HN_034")
+        sct = sitk.GetArrayFromImage(sitk.ReadImage(str(places[row["checkpoint"]] / "SIM_HN_034.mha"))).astype(float)
+        assert float(row["mae"]) == pytest.approx(np.abs(sct - ct)[mask > 0].mean(), rel=1e-9)
+        assert abs(sct[mask > 0].mean()) < 300 and (sct[mask == 0] == -1024).mean() > 0.95
+    bundle = json.loads((results / "models" / "mind" / "bundle.json").read_text())
+    assert (bundle["modality"], bundle["channels"]) == ("cbct", 3)
+    chosen = table(results / "evaluation" / "selection.csv")
+    assert {row["checkpoint"] for row in chosen} == set(places)
+    assert any(row["chosen_by_aggregate"] == "True" for row in chosen)
+
+
+def test_a_pair_that_cannot_be_registered_is_left_out_and_said(cbct):
+    results = cbct[0] / "results"
+    excluded = table(results / "registration" / "mind" / "excluded.csv")
+    assert [row["patient"] for row in excluded] == ["BLANK"]
+    assert "registration failed: fixed image: constant" in excluded[0]["reason"]
+    assert {row["patient"] for row in table(results / "registration" / "mind" / "kept.csv")} == {
+        "SIM_AB_TSG",
+        "SIM_HN_034",
+        "SIM_HN_090",
+    }
+    assert "BLANK" in (results / "report" / "report.html").read_text()
+    assert not (results / "registration" / "mind" / "BLANK" / "ct.mha").exists()
+
+
+def test_a_new_patient_through_the_bundle(cbct, nextflow, root, tmp_path):
+    """--mode predict gives the bits that the study gave, by the numbers and the modality that its bundle brings. The
+    sheet has a CT, as raw ones are of another grid (here the lower half of the image's), so it is scored as well.
+    """
+    sheet = root / "assets" / "demo" / "samplesheet_cbct.csv"
+    (row,) = [row for row in table(sheet) if row["patient"] == "SIM_HN_034"]
+    given = {name: str(sheet.parent / row[name]) for name in ("image", "ct", "mask")}
+    ct, mask = (sitk.ReadImage(given[name]) for name in ("ct", "mask"))
+    half = ct.GetSize()[2] // 2
+    sitk.WriteImage(ct[:, :, :half], str(tmp_path / "half.mha"))
+    shutil.copy(given["image"], tmp_path / "a,b.mha")
+    given |= {"ct": str(tmp_path / "half.mha"), "image": str(tmp_path / "a,b.mha")}
+    one = write_sheet(tmp_path, {"patient": "SIM_HN_034", "region": "HN", **given})
+    results, study = tmp_path / "my results", cbct[0] / "results"
+    bundle = shutil.copytree(study / "models" / "mind", tmp_path / "my bundle")
+    model = ["--mode", "predict", "--model", bundle, "--input", one, "--outdir", results]
+    done = nextflow(tmp_path, "run", root / "main.nf", "-profile", "test", *model)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made, before = results / "sct" / "my_bundle" / "SIM_HN_034.mha", study / "sct" / "mind" / "SIM_HN_034.mha"
+    assert made.read_bytes() == before.read_bytes()
+    said = json.loads((results / "pipeline_info" / "settings.json").read_text())
+    brought = json.loads((bundle / "bundle.json").read_text())["inference"]
+    assert said["inference"] == brought | {"checkpoint": "best"}
+    assert said["inference"]["flips"] == "none" and said["modality"] == "cbct"
+    (scored,) = table(results / "evaluation" / "patients.csv")
+    sct, ct, mask = (
+        sitk.GetArrayFromImage(image).astype(float)[:half] for image in (sitk.ReadImage(str(made)), ct, mask)
+    )
+    assert float(scored["mae"]) == pytest.approx(np.abs(sct - ct)[mask > 0].mean(), rel=1e-9)
+    (evaluated,) = (results / "evaluation" / "patients").glob("*.json")
+    found = json.loads(evaluated.read_text())
+    assert found["ct_resampled"] is True and 0 < found["ct_coverage"] < 1
+
+
+def test_given_scts_with_label_maps(cbct, nextflow, root, tmp_path):
+    """--mode evaluate --segment, with a stand-in for TotalSegmentator (its weights are not here) that labels by HU."""
+    pair = cbct[0] / "results" / "registration" / "mind" / "SIM_HN_034"
+    ct = sitk.ReadImage(str(pair / "ct.mha"))
+    sitk.WriteImage(sitk.Clamp(ct + 150, sitk.sitkInt16, -1024, 3000), str(tmp_path / "sct.mha"))
+    files = {name: pair / f"{name}.mha" for name in ("image", "ct", "mask")}
+    row = {"patient": "A", "region": "HN", "sct": tmp_path / "sct.mha", **files}
+    program = tmp_path / "TotalSegmentator"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nimport SimpleITK as sitk\no = dict(zip(sys.argv[1:], sys.argv[2:]))\n"
+        "sitk.WriteImage(sitk.Cast(sitk.ReadImage(o['-i']) > 300, sitk.sitkUInt8) * 91, o['-o'])\n"
+    )
+    program.chmod(0o755)
+    (tmp_path / "own.config").write_text(f"process {{ withName: SEGMENT {{ ext.args = '--program {program}' }} }}\n")
+    own = ["-c", tmp_path / "own.config", "--segment"]
+    common = ["--mode", "evaluate", "--modality", "cbct", "--input", write_sheet(tmp_path, row)]
+    done = nextflow(
+        tmp_path, "run", root / "main.nf", "-profile", "test", *own, *common, "--outdir", tmp_path / "results"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (scored,) = table(tmp_path / "results" / "evaluation" / "patients.csv")
+    array = sitk.GetArrayFromImage(ct)
+    bone, more = (array > 300).sum(), (array > 150).sum()
+    assert float(scored["dice"]) == pytest.approx(2 * bone / (bone + more), rel=1e-6)
+    assert float(scored["hd95"]) > 0 and scored["n_classes_scored"] == "1"
+
+
+def test_an_edit_reruns_what_uses_it(cbct, nextflow, root, tmp_path):
+    """A line in the loss: training again, and what follows from it; registration and preprocessing stay."""
+    place, _first = cbct
+    losses = place / "synthct" / "bin" / "synthct" / "networks" / "losses.py"
+    losses.write_text(losses.read_text() + "\n# a line more\n")
+    arguments = [*CBCT, "--input", cbct[0] / "sheet.csv", "--outdir", tmp_path / "results"]
+    again = nextflow(place, "run", place / "synthct" / "main.nf", *arguments, "-resume")
+    assert again.returncode == 0, again.stdout + again.stderr
+    told = events(again)
+    untouched = {"CHECK", "REGISTER", "CURATE", "PREPROCESS", "FOLDS", "BASELINES"}
+    assert steps(told["Cached"]) == untouched
+    assert steps(told["Submitted"]) == {"TRAIN", "FINETUNE", "BUNDLE", "PREDICT", "EVALUATE", "REPORT"}
+
+
+def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow, tmp_path):
+    arguments = [*CBCT, "--input", cbct[0] / "sheet.csv", "--outdir", tmp_path / "my results"]
+    log = tmp_path / "out.txt"
+    with open(log, "w") as out:
+        driver = subprocess.Popen(
+            [str(root / "nextflow"), "run", str(root / "main.nf"), *map(str, arguments)],
+            cwd=tmp_path,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"NXF_ANSI_LOG": "false"},
+            start_new_session=True,
+        )
+        try:
+            # in the middle of a training: its first state is on the disk, its result is not
+            deadline = time.monotonic() + 600
+            while not list((tmp_path / "my results" / "checkpoints").rglob("*.pt")) and driver.poll() is None:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+            assert driver.poll() is None, log.read_text()
+        finally:
+            os.killpg(driver.pid, signal.SIGKILL)
+            driver.wait()
+    again = nextflow(tmp_path, "run", root / "main.nf", *arguments, "-resume")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "REGISTER" in steps(events(again)["Cached"]) and "TRAIN" in steps(events(again)["Submitted"])
+    assert fingerprints(tmp_path / "my results") == fingerprints(cbct[0] / "results")
+    shutil.rmtree(tmp_path / "work")
+
+
+def test_the_final_study_trains_everybody_and_holds_nobody_out(nextflow, root, tmp_path):
+    """--final to its end: no test, each inner fold's models from all the others, a bundle that predicts, a report."""
+    head, *rows = (root / "assets" / "demo" / "samplesheet_mr.csv").read_text().splitlines()
+    chosen = [row for row in rows if row.split(",")[0] in ("STS_018", "STS_044", "STS_028", "STS_047")]
+    own = [row.replace("mr/", f"{root}/assets/demo/mr/") for row in chosen]  # two of them are marked as test
+    (tmp_path / "sheet.csv").write_text("\n".join([head, *own]) + "\n")
+    small = "training.max_steps=2;training.validate_every=1;training.validation_slices=1;training.patch=[32, 32];"
+    small += "training.network.encoder=resnet18;training.network.decoder_channels=[16, 8, 8];finetuning.max_steps=1;"
+    small += "finetuning.validate_every=1;training.warmup=0"
+    study = ("--input", tmp_path / "sheet.csv", "--registration", "none", "--region_groups", "AB,EX", "--folds", "2")
+    done = nextflow(
+        tmp_path, "run", root / "main.nf", "-profile", "test", *study, "--final", "--outdir", "r", "--set", small
+    )
+    assert done.returncode == 0, done.stdout
+    assert {"TRAIN", "FINETUNE", "BUNDLE", "REPORT"} <= steps(events(done)["Submitted"])
+    plan = json.loads(next((tmp_path / "r" / "folds").rglob("folds.json")).read_text())
+    assert plan["test"] == [] and len(plan["folds"]) == 2
+    everybody = {row.split(",")[0] for row in chosen}
+    assert all({*fold["train"], *fold["validation"]} == everybody for fold in plan["folds"])
+    about = json.loads((tmp_path / "r" / "models" / "none" / "bundle.json").read_text())
+    assert {name: len(group["best"]) for name, group in about["groups"].items()} == {"global": 2, "AB": 2, "EX": 2}
+    assert about["training"]["patients"] == 4 and about["training"]["held_out"] == 0
+    assert (tmp_path / "r" / "report" / "report.html").exists()

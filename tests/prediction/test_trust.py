@@ -1,0 +1,131 @@
+"""The word on trust: what known patients teach, and what a new one is told."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import bad_input
+from models import call, write_checkpoints, write_settings
+
+from synthct.images.grid import Grid, Volume
+from synthct.images.volume import write_volume
+from synthct.prediction import assembly, trust
+
+GRID = Grid((48, 44, 8), (2.0, 2.0, 3.0), (-48.0, -44.0, 0.0))
+
+
+def patient(seed, grid=GRID):
+    """A body with fat, muscle and bone in an MR's contrast, and its CT."""
+    noise = np.random.default_rng(seed)
+    z, y, x = np.mgrid[: grid.size[2], : grid.size[1], : grid.size[0]].astype(float)
+    wide, deep = 18 + noise.uniform(-1, 1), 16 + noise.uniform(-1, 1)
+    r = np.hypot((x - 24) / wide, (y - 22) / deep) * (1 - 0.01 * z)
+    bone = np.hypot(x - 24, y - 30) < 4
+    mr = np.select([r > 1, bone, r > 0.8], [0, 60, 700], 300) + noise.normal(0, 8, x.shape)
+    ct = np.select([r > 1, bone, r > 0.8], [-1024, 500, -100], 40)
+    return [Volume(a.astype(np.int16), grid) for a in (np.clip(mr, 0, None), ct, r <= 1)]
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A bundle of random networks that knows six patients, two of them trained on."""
+    work = tmp_path_factory.mktemp("trust")
+    tree = write_settings(work / "settings.json", "mr", flips="none,x")
+    directories = write_checkpoints(work, tree, folds=1, groups={"global": ["AB"]})
+    model = assembly.from_training(directories, tree, "impact", work / "model").path
+    rows = ["patient,region,center,image,ct,mask"]
+    for seed in range(6):
+        for name, volume in zip(("mr", "ct", "mask"), patient(seed), strict=True):
+            write_volume(volume, work / f"Secret{seed}_{name}.mha")
+        rows.append(f"Secret{seed},AB,A,Secret{seed}_mr.mha,Secret{seed}_ct.mha,Secret{seed}_mask.mha")
+    (work / "sheet.csv").write_text("\n".join(rows) + "\n")
+    folds = {"folds": [{"train": ["Secret0"], "validation": ["Secret1"]}], "test": []}
+    (work / "folds.json").write_text(json.dumps(folds))
+    before = json.loads((model / "bundle.json").read_text())
+    done = call("bundle.py", "trust", model, "--sheet", work / "sheet.csv", "--folds", work / "folds.json")
+    assert done.returncode == 0, done.stderr
+    return work, model, before, done.stdout
+
+
+def test_the_record_holds_ranges_and_no_names(taught):
+    _, model, before, said = taught
+    text = (model / "bundle.json").read_text()
+    about = json.loads(text)
+    assert "Secret" not in text and about["digest"] != before["digest"] and about["files"] == before["files"]
+    assert said.count("held out, MAE") == 4 and said.count("trained on") == 2
+    record = about["trust"]["regions"]
+    assert set(record) == {"", "AB"} and record["AB"]["patients"] == 6
+    assert record["AB"]["ranges"]["slice_mm"] == [3.0, 3.0] and len(record["AB"]["spread_and_mae_hu"]) == 4
+    assert call("bundle.py", "verify", model).returncode == 0
+
+
+def verdict(model, work, image, mask, **volumes):
+    write_volume(image, work / "new.mha")
+    write_volume(mask, work / "new_mask.mha")
+    process = call(
+        "predict.py",
+        "--model",
+        model,
+        "--image",
+        work / "new.mha",
+        "--mask",
+        work / "new_mask.mha",
+        "--region",
+        "AB",
+        "--out",
+        work / "sct.mha",
+        "--summary",
+        work / "summary.json",
+        "--page",
+        work / "page.html",
+    )
+    assert process.returncode == 0, process.stderr
+    said = json.loads((work / "summary.json").read_text())["patients"][0]["trust"]
+    assert said["verdict"] in (work / "page.html").read_text() and said["verdict"] in process.stdout
+    return said
+
+
+def test_what_a_new_patient_is_told(taught, tmp_path):
+    _, model, _, _ = taught
+    image, ct, mask = patient(17)
+    good = verdict(model, tmp_path, image, mask)
+    assert good["verdict"] == trust.USE and good["expected_mae_hu"] > 0 and good["known_patients"] == 6
+    said = verdict(model, tmp_path, ct, mask)
+    assert said["verdict"] == trust.NO and "wrong modality" in said["reasons"][0]
+    noisy = image.with_array(
+        (image.array + np.random.default_rng(0).normal(0, 200, image.array.shape)).astype(np.int16)
+    )
+    assert any("noisier" in reason for reason in verdict(model, tmp_path, noisy, mask)["reasons"])
+    thick = Grid(GRID.size, (2.0, 2.0, 9.0), GRID.origin)
+    said = verdict(model, tmp_path, Volume(image.array, thick), Volume(mask.array, thick))
+    assert said["verdict"] == trust.NO and any("slices too thick" in reason for reason in said["reasons"])
+    half = Grid((24, 44, 8), GRID.spacing, GRID.origin)
+    part = [Volume(np.ascontiguousarray(v.array[:, :, :24]), half) for v in (image, mask)]
+    assert any("truncated" in reason for reason in verdict(model, tmp_path, *part)["reasons"])
+
+
+def test_without_a_record_nothing_is_judged():
+    image, _, mask = patient(1)
+    said = trust.judge(None, image, mask, None, {}, "AB", "mr")
+    assert said["verdict"] == "not judged" and "bundle.py trust" in said["reasons"][0]
+    few = trust.learned([{"region": "AB", "features": {"noise": 0.1}, "mae_hu": None}] * 3)
+    assert trust.judge(few, image, mask, None, {}, "AB", "mr")["verdict"] == "not judged"
+
+
+def test_reasons_by_how_far_a_feature_lies_beyond_its_range():
+    ranges = {"fat_hu": [-110.0, -90.0], "slice_mm": [3.0, 3.0]}
+    assert trust.weighed({"fat_hu": -95.0, "slice_mm": 3.0}, ranges) == ("use", [])
+    assert trust.weighed({"fat_hu": -74.0, "slice_mm": 3.0}, ranges)[0] == "look"
+    said, reasons = trust.weighed({"fat_hu": -40.0, "slice_mm": 4.0}, ranges)
+    assert said == "do not use" and reasons[0].startswith("HU of fat too high") and "slices too thick" in reasons[1]
+
+
+def test_the_error_that_goes_with_a_spread():
+    pairs = [[10, 30], [20, 50], [30, 70], [40, 90]]
+    assert trust.expected(25, pairs) == 60.0 and trust.expected(25, pairs[:2]) is None
+
+
+def test_a_sheet_without_masks_is_refused(taught, tmp_path):
+    work, model, _, _ = taught
+    (tmp_path / "s.csv").write_text(f"patient,image\nP1,{work}/Secret0_mr.mha\n")
+    bad_input(call("bundle.py", "trust", model, "--sheet", tmp_path / "s.csv"), "P1", "an image and a mask")

@@ -1,0 +1,104 @@
+"""The report's dose: matrix and tests, pictures, agreement with the image metrics, and who could not be planned."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from synthct.report.inputs import read_inputs
+from synthct.report.page import write_report
+from synthct.study.doses import agreement, dose_rows
+
+PATIENTS = [f"P{number}" for number in range(1, 7)]
+ARMS = ("impact", "elastix")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Two arms by two, six patients whose dose is the worse the larger their MAE; a seventh could not be planned."""
+    place = tmp_path_factory.mktemp("study")
+    for name in ("metrics", "dose"):
+        (place / name).mkdir()
+    disc = np.hypot(*(np.indices((20, 24)) - 10)) < 4
+    for trained in ARMS:
+        for tested in ARMS:
+            for number, patient in enumerate(PATIENTS):
+                names = {
+                    "patient": patient,
+                    "region": "AB",
+                    "trained_on": trained,
+                    "tested_on": tested,
+                    "checkpoint": "",
+                }
+                error = 50 + 7 * number + 10 * (trained == "elastix")
+                name = f"{trained}__{tested}__{patient}"
+                metrics = {**names, "mae": error, "psnr": 30 - number, "ms_ssim": 0.9}
+                (place / "metrics" / f"{name}.json").write_text(json.dumps(metrics))
+                scores = {
+                    "mae_dose": error / 5000,
+                    "dvh_metric": error / 1000,
+                    "gamma_pass_percent": 100 - error / 20,
+                    "dvh": {"dose_gy": [0, 1, 2, 2.4], "target": {"ct": [1, 1, 0.9, 0], "sct": [1, 1, 0.8, 0]}},
+                }
+                record = {
+                    **names,
+                    "prescription_gy": 2.0,
+                    "target": {"name": "standard ellipsoid"},
+                    "photon": scores,
+                    "proton": {**scores, "range_shift_mm": -error / 40, "range_shift_abs_mm": error / 40},
+                }
+                (place / "dose" / f"{name}.json").write_text(json.dumps(record))
+                dose = np.where(disc, 1.0, 0.1).astype(np.float32)
+                slices = {f"{kind}_{image}": dose for kind in ("photon", "proton") for image in ("ct", "sct")}
+                np.savez(place / "dose" / f"{name}.npz", hu=np.zeros((20, 24), np.int16), target=disc, **slices)
+    failed = {"patient": "P7", "trained_on": "impact", "tested_on": "impact", "failed": "target: which is air"}
+    (place / "dose" / "impact__impact__P7.json").write_text(json.dumps(failed))
+    inputs = read_inputs(metrics=place / "metrics", dose=place / "dose")
+    write_report(inputs, place / "report", place / "evaluation")
+    return place, inputs
+
+
+def table(path):
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_page_says_what_dose_says(study):
+    place, _ = study
+    page = (place / "report" / "report.html").read_text()
+    assert 'id="dose"' in page
+    assert "Dose, train × test, mean ± SD over patients" in page
+    assert "image and dose metrics agree" in page
+    assert "standard ellipsoid" in page
+    assert "P7 (target: which is air)" in page
+    for name in ("dose_map_P6", "dvh_P6"):
+        assert (place / "report" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_dose_has_its_row_and_its_tests(study):
+    place, _ = study
+    rows = table(place / "evaluation" / "dose.csv")
+    assert len(rows) == len(PATIENTS) * 4
+    first = next(row for row in rows if (row["patient"], row["trained_on"], row["tested_on"]) == ("P1", *ARMS))
+    assert float(first["photon_mae_dose"]) == pytest.approx(1.0)  # percent of the prescription
+    tests = table(place / "evaluation" / "dose_tests.csv")
+    chosen = [t for t in tests if t["question"] == "model" and t["metric"] == "proton_mae_dose"]
+    assert len(chosen) == 2
+    assert all(float(t["mean_difference"]) == pytest.approx(-0.2) for t in chosen)  # IMPACT's is the smaller
+
+
+def test_agreement_is_by_rank_and_turns_gamma_round(study):
+    _, inputs = study
+    found = agreement(inputs.rows, dose_rows(inputs.doses))
+    assert len(found) == 4 * 7
+    assert all(entry["rho"] == pytest.approx(1) for entry in found)  # a higher gamma is a better dose
+    shuffled = [{**row, "mae": 100 - row["mae"]} for row in inputs.rows]
+    assert all(entry["rho"] == pytest.approx(-1) for entry in agreement(shuffled, dose_rows(inputs.doses)))
+
+
+def test_a_report_without_dose_has_no_such_section(study, tmp_path):
+    place, _ = study
+    write_report(read_inputs(metrics=place / "metrics"), tmp_path / "report", tmp_path / "evaluation")
+    assert 'id="dose"' not in (tmp_path / "report" / "report.html").read_text()
+    assert not (tmp_path / "evaluation" / "dose.csv").exists()
