@@ -161,7 +161,7 @@ def test_a_crash_ends_the_run_and_its_loader_processes(data, tmp_path):
     command = [sys.executable, "-c", code, "--cases", data[0], "--folds", data[1], "--fold", 0, "--preset", "test"]
     command += ["--device", "cpu", "--out", tmp_path / "out"]
     command += [part for one in (*small.TINY, "training.workers=2") for part in ("--set", one)]
-    environment = os.environ | {"PYTHONPATH": str(small.ROOT / "bin"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(small.ROOT / "bin"), "OMP_NUM_THREADS": "1", "SYNTHCT_TRACEBACK": "1"}
     process = subprocess.Popen(
         list(map(str, command)), env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
