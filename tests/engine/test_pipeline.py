@@ -230,8 +230,12 @@ def test_given_scts_with_label_maps(cbct, nextflow, root, tmp_path):
         "sitk.WriteImage(sitk.Cast(sitk.ReadImage(o['-i']) > 300, sitk.sitkUInt8) * 91, o['-o'])\n"
     )
     program.chmod(0o755)
+    trained = tmp_path / "weights/Dataset297_TotalSegmentator_total_3mm_1559subj/trainer"  # CHECK looks for these names
+    (trained / "fold_0").mkdir(parents=True)
+    (trained / "plans.json").write_text("{}")
+    (trained / "fold_0/checkpoint_final.pth").write_bytes(b"")
     (tmp_path / "own.config").write_text(f"process {{ withName: SEGMENT {{ ext.args = '--program {program}' }} }}\n")
-    own = ["-c", tmp_path / "own.config", "--segment"]
+    own = ["-c", tmp_path / "own.config", "--segment", "--weights", tmp_path / "weights"]
     common = ["--mode", "evaluate", "--modality", "cbct", "--input", write_sheet(tmp_path, row)]
     done = nextflow(
         tmp_path, "run", root / "main.nf", "-profile", "test", *own, *common, "--outdir", tmp_path / "results"

@@ -59,10 +59,10 @@ def test_the_record_holds_ranges_and_no_names(taught):
     assert call("bundle.py", "verify", model).returncode == 0
 
 
-def verdict(model, work, image, mask, **volumes):
+def predict(model, work, image, mask):
     write_volume(image, work / "new.mha")
     write_volume(mask, work / "new_mask.mha")
-    process = call(
+    return call(
         "predict.py",
         "--model",
         model,
@@ -79,6 +79,10 @@ def verdict(model, work, image, mask, **volumes):
         "--page",
         work / "page.html",
     )
+
+
+def verdict(model, work, image, mask):
+    process = predict(model, work, image, mask)
     assert process.returncode == 0, process.stderr
     said = json.loads((work / "summary.json").read_text())["patients"][0]["trust"]
     assert said["verdict"] in (work / "page.html").read_text() and said["verdict"] in process.stdout
@@ -90,7 +94,11 @@ def test_what_a_new_patient_is_told(taught, tmp_path):
     image, ct, mask = patient(17)
     good = verdict(model, tmp_path, image, mask)
     assert good["verdict"] == trust.USE and good["expected_mae_hu"] > 0 and good["known_patients"] == 6
-    said = verdict(model, tmp_path, ct, mask)
+    refused = predict(model, tmp_path, ct, mask)
+    assert refused.returncode == 2 and "which looks like HU, expected MR" in refused.stderr, refused.stderr
+    corner = np.indices(ct.array.shape).sum(0) < 8
+    cut = ct.with_array(np.where((ct.array < -500) & ~corner, 0, ct.array))  # hardly any air in HU
+    said = verdict(model, tmp_path, cut, mask)
     assert said["verdict"] == trust.NO and "wrong modality" in said["reasons"][0]
     noisy = image.with_array(
         (image.array + np.random.default_rng(0).normal(0, 200, image.array.shape)).astype(np.int16)

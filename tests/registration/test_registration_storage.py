@@ -88,7 +88,8 @@ def test_unsigned_voxels_keep_their_meaning_beyond_the_image(case):
     _, moving, mask, _ = case
     part = Grid((GRID.size[0] - 12, *GRID.size[1:]), GRID.spacing, GRID.origin)
     stored = Volume((moving.array[:, :, :-12] + 1024).astype(np.uint16), part)
-    result = pairwise.register(moving, stored, mask, phantom.section("cbct"), method="none", modality="cbct")
+    section = phantom.section("cbct")
+    result = pairwise.register(moving, stored, mask, section, method="none", modality="cbct", moving_is="image")
     assert result.image.array[:, :, -6:].max() < 0 and result.image.array.max() <= stored.array.max()
 
 
