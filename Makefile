@@ -1,7 +1,7 @@
 # make demo    sets up what is missing, runs the whole study small on the real patients in assets/demo
 # make test    sets up what is missing, runs every test that needs no cluster, no Docker and no GPU
 # make check   lint and the fast tests, before every commit
-# The other targets: setup bench lint images test-docker test-k8s lock audit clean
+# The other targets: setup bench lint images test-docker test-k8s test-slurm bench-gpu lock audit clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -31,7 +31,7 @@ demo: setup
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 # --- check
-.PHONY: check test test-docker test-k8s lint bench
+.PHONY: check test test-docker test-k8s test-slurm lint bench
 # rooms whose tests run in seconds
 FAST := tests/core tests/cases tests/cohort tests/study tests/images/test_labels.py tests/networks/test_unetpp.py tests/evaluation/test_metrics.py
 
@@ -47,6 +47,9 @@ test-docker: setup
 test-k8s: setup
 	tests/k8s/run
 
+test-slurm: setup
+	.venv/bin/python tests/slurm/run
+
 lint: setup
 	.venv/bin/ruff check bin tests benchmarks
 	.venv/bin/ruff format --check bin tests benchmarks
@@ -56,6 +59,11 @@ bench: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/training.py
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/inference.py compute konfai $(if $(KONFAI),--konfai $(KONFAI))
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/metrics.py --size 100 256 256 --repeat 1
+
+# Nine minutes on a GPU machine that has Python and a package index, or WHEELS=<a directory of wheels>; no Nextflow
+.PHONY: bench-gpu
+bench-gpu:
+	$(PYTHON) benchmarks/bench-gpu $(if $(WHEELS),--wheels $(WHEELS))
 
 # --- build
 .PHONY: images lock audit clean
