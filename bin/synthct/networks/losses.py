@@ -1,14 +1,10 @@
 """What the network is trained on: L1, and any number of perceptual terms between features of fixed encoders."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
 from synthct.core.errors import InputError
 from synthct.networks.terms import perceptual_terms
-
-Encoder = Callable[[torch.Tensor, torch.Tensor], list[torch.Tensor]]
 
 
 class Objective(nn.Module):
@@ -20,7 +16,7 @@ class Objective(nn.Module):
     et al. 2025, section 3.3.
     """
 
-    def __init__(self, settings: dict, encoders: dict[str, Encoder]):
+    def __init__(self, settings: dict, encoders: dict[str, nn.Module]):
         super().__init__()
         if settings["loss_region"] not in ("patch", "mask"):
             raise InputError(f"training.loss_region {settings['loss_region']!r}: expected patch or mask")

@@ -132,12 +132,13 @@ def frame_around(body: np.ndarray, margin: int) -> Frame:
     is no such multiple is padded after its end.
     """
 
-    def span(hit: np.ndarray) -> tuple[int, int]:
+    def span(axes: tuple[int, int]) -> tuple[int, int]:
+        hit = np.asarray(body.any(axes))
         at = np.flatnonzero(hit)
         start = max(0, int(at[0]) - margin) // STRIDE * STRIDE
         return start, padded(min(hit.size, int(at[-1]) + 1 + margin) - start)
 
-    (y0, height), (x0, width) = span(body.any((0, 2))), span(body.any((0, 1)))
+    (y0, height), (x0, width) = span((0, 2)), span((0, 1))
     return Frame(y0, x0, height, width)
 
 
@@ -167,12 +168,13 @@ class Spread:
     """Running mean and standard deviation of equally shaped arrays or tensors (Welford), in the order they come."""
 
     def __init__(self):
-        self.count, self.mean, self._squares = 0, None, None
+        self.count = 0
+        self.mean = self._squares = torch.empty(0)  # until the first one comes
 
     def add(self, y: torch.Tensor):
         """Take one more."""
         self.count += 1
-        if self.mean is None:
+        if self.count == 1:
             self.mean, self._squares = y.clone(), torch.zeros_like(y)
             return
         delta = y - self.mean

@@ -39,8 +39,8 @@ def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
         for key, model in settings["models"].items():
             if "weight" not in model:
                 raise InputError(f"registration.arms.{name}.settings.models.{key}: no weight")
-    said = (arm[key] for key in ("engine", "direction", "label", "compares"))
-    return Recipe(name, *said, settings, section.get("rigid", {"enabled": False}))
+    said = {key: arm[key] for key in ("engine", "direction", "label", "compares")}
+    return Recipe(name, **said, settings=settings, rigid=section.get("rigid", {"enabled": False}))
 
 
 def models_of(recipe: Recipe) -> dict[str, dict]:

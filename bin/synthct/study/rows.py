@@ -187,7 +187,7 @@ def matrix(rows: list[dict]) -> list[dict]:
     """The train × test matrix: one entry a cell with n and, for each metric, "<metric>_aggregated", "_pooled",
     "_sd".
     """
-    cells = {}
+    cells: dict[tuple[str, str, str], dict] = {}
     for entry in summary(rows):
         key = (entry["trained_on"], entry["tested_on"], entry["checkpoint"])
         cell = cells.setdefault(key, {"trained_on": key[0], "tested_on": key[1], "checkpoint": key[2], "n": 0})

@@ -15,7 +15,7 @@ from synthct.core import settings as presets
 from synthct.core.device import device_of
 from synthct.core.errors import InputError
 from synthct.core.files import sha256_of, write_json
-from synthct.core.tables import read_object
+from synthct.core.records import read_folds
 from synthct.networks import network, perceptual
 from synthct.networks.checkpoint import fit, load_weights
 from synthct.networks.unetpp import STRIDE
@@ -32,11 +32,7 @@ def fold_patients(path, fold: str) -> tuple[list[str], list[str], int]:
 
     `fold` is a number from 0, "all" (everyone, no validation), or "all-K": the K-th model trained on everyone.
     """
-    try:
-        data = read_object(path, "folds")
-        folds = [(list(one["train"]), list(one["validation"])) for one in data["folds"]]
-    except (ValueError, KeyError, TypeError) as fault:
-        raise InputError(f"folds {path}: not a folds file ({type(fault).__name__}: {fault})") from None
+    folds = read_folds(path)
     whole, _, number = fold.partition("-")
     if whole == "all" and (number.isdigit() or not number):
         everyone = sorted({name for train, validation in folds for name in [*train, *validation]})
@@ -204,7 +200,8 @@ def _pick(found: dict[str, Case], names: list[str], regions: list[str], folds) -
 
 def _common_rules(cases: list[Case]) -> dict:
     """The `preprocessing` that all cases share; where regions have their own, those as its subtable "region"."""
-    rules, first = cases[0].preprocessing, {}
+    rules = cases[0].preprocessing
+    first: dict[str, Case] = {}
     for case in cases:
         of_region = first.setdefault(case.region, case).preprocessing
         if key := presets.differing(of_region, case.preprocessing, case.modality):
