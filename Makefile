@@ -1,7 +1,7 @@
 # make demo    sets up what is missing, runs the whole study small on the real patients in assets/demo
 # make test    sets up what is missing, runs every test that needs no cluster, no Docker and no GPU
 # make check   lint, types and the fast tests, before every commit
-# The other targets: setup bench lint types images test-docker test-k8s lock audit clean
+# The other targets: setup bench lint types images test-docker test-k8s lock audit docs clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -61,7 +61,7 @@ bench: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/metrics.py --size 100 256 256 --repeat 1
 
 # --- build
-.PHONY: images lock audit clean
+.PHONY: images lock audit docs clean
 images:
 	containers/build
 
@@ -71,6 +71,10 @@ lock: | $(UV)
 
 audit: setup | $(UV)
 	@containers/audit $(UV)
+
+# the drawing of the rooms in docs/design.md
+docs:
+	.venv/bin/python benchmarks/house.py --write
 
 clean:
 	rm -rf .venv .mypy_cache demo work results .nextflow*

@@ -550,7 +550,7 @@ def test_wrong_input_found_by_several_processes_is_one_line(data, tmp_path):
     command = [small.ROOT / "bin" / "train.py", "--cases", data[0], "--folds", data[1], "--fold", 0, "--preset", "test"]
     command += ["--device", "cpu", "--out", tmp_path / "out"]
     command += [part for one in (*small.TINY, "training.learning_rate=1e30") for part in ("--set", one)]
-    code = "import sys, train; from synthct.training import setup as runs; from synthct.training.launch import launch\n"
+    code = "import sys, train; from synthct.training import start as runs; from synthct.training.launch import launch\n"
     code += "runs.take_place = lambda *_: sys.exit(launch(2, sys.argv)); sys.argv = sys.argv[1:]; train.main()"
     environment = os.environ | {"PYTHONPATH": str(small.ROOT / "bin"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
