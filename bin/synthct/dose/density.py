@@ -49,13 +49,21 @@ def check_table(table, what: str = "HU table") -> list[list[float]]:
 
 
 def relative_to_water(hu: np.ndarray, table) -> np.ndarray:
-    """float32 density (or stopping power) relative to water of `hu`, by straight lines between the table's points."""
+    """float32 density (or stopping power) relative to water of `hu`, by straight lines between the table's points.
+
+    >>> relative_to_water(np.array([-1000, 0, 500]), [[-1000, 0.0], [0, 1.0], [1000, 1.5]])
+    array([0.  , 1.  , 1.25], dtype=float32)
+    """
     table = np.asarray(table, np.float64)
     return np.interp(hu, table[:, 0], table[:, 1]).astype(np.float32)
 
 
 def planning_grid(image: Grid, spacing: float) -> Grid:
-    """Cubes of `spacing` mm along the patient's axes over the whole extent of `image`, corner on its lowest corner."""
+    """Cubes of `spacing` mm along the patient's axes over the whole extent of `image`, corner on its lowest corner.
+
+    >>> planning_grid(Grid(size=(10, 10, 4), spacing=(1.0, 1.0, 3.0), origin=(0.0, 0.0, 0.0)), 2.0).size
+    (5, 5, 6)
+    """
     corners = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in image.size], indexing="ij"), -1).reshape(-1, 3)
     points = np.array(image.origin) + corners @ image.matrix.T
     low, high = points.min(0), points.max(0)

@@ -51,7 +51,11 @@ class Prediction:
 
 
 def parse_views(flips: str) -> list[tuple[int, ...]]:
-    """The views of the setting `flips` ("none,x,y"): for each, the axes to flip."""
+    """The views of the setting `flips` ("none,x,y"): for each, the axes to flip.
+
+    >>> parse_views("none,x")
+    [(), (-1,)]
+    """
     names = [name.strip() for name in flips.split(",") if name.strip()]
     for name in names:
         if name not in VIEWS:
@@ -130,6 +134,11 @@ def frame_around(body: np.ndarray, margin: int) -> Frame:
     It starts and ends at multiples of 32 counted from the plane's first pixel, so that every pixel keeps its place in
     the network's strides and the result is that of the whole plane but for the frame's own border; a plane whose size
     is no such multiple is padded after its end.
+
+    >>> body = np.zeros((1, 200, 200), bool)
+    >>> body[:, 70:100, 80:90] = True
+    >>> frame_around(body, margin=10)
+    Frame(y0=32, x0=64, height=96, width=64)
     """
 
     def span(axes: tuple[int, int]) -> tuple[int, int]:

@@ -29,6 +29,10 @@ def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
     """The recipe of the arm `name`; `section` is ``registration`` of a resolved preset.
 
     Raises `InputError` for an unknown arm, and for a table of ``models`` without a weight.
+
+    >>> section = {"dense": {"grid_mm": 16.0}, "arms": {"fine": {"engine": "dense", "settings": {"grid_mm": 8.0}}}}
+    >>> recipe(arms.completed(section), "fine").settings
+    {'grid_mm': 8.0}
     """
     section = for_region(section, region)
     arm = arms.required(section, name)

@@ -84,7 +84,11 @@ def metrics_in(rows: list[dict], among: tuple[Metric, ...] = METRICS) -> list[Me
 
 
 def aggregate(region_values: dict[str, list[float]] | dict[str, float]) -> float:
-    """The paper's "Aggregated": the mean over regions, each with equal weight, of the regions' means."""
+    """The paper's "Aggregated": the mean over regions, each with equal weight, of the regions' means.
+
+    >>> aggregate({"AB": [50.0, 70.0], "TH": [100.0]})
+    80.0
+    """
     means = [float(np.mean(values)) for values in region_values.values()]
     return float(np.mean(means)) if means else math.nan
 
@@ -167,7 +171,11 @@ def combinations(rows: list[dict]) -> dict[tuple[str, str, str], list[dict]]:
 
 
 def ranked(rows: list[dict], settings: dict) -> list[dict]:
-    """Rows with the "rank" of their checkpoint in what the study's settings ask for ("final,best": final is 0)."""
+    """Rows with the "rank" of their checkpoint in what the study's settings ask for ("final,best": final is 0).
+
+    >>> ranked([{"checkpoint": "best"}], {"inference": {"checkpoint": "final,best"}})
+    [{'checkpoint': 'best', 'rank': 1}]
+    """
     asked = [name.strip() for name in settings.get("inference", {}).get("checkpoint", "").split(",")]
     return [{**row, "rank": asked.index(row["checkpoint"]) if row["checkpoint"] in asked else 0} for row in rows]
 

@@ -32,14 +32,22 @@ def image_scores(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=HU_
 
 
 def mae(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray) -> float:
-    """Mean absolute error in HU over the mask's voxels, values NOT clipped; NaN for an empty mask."""
+    """Mean absolute error in HU over the mask's voxels, values NOT clipped; NaN for an empty mask.
+
+    >>> mae(np.array([[[10, 500]]]), np.array([[[0, 0]]]), np.array([[[1, 0]]]))
+    10.0
+    """
     _same_shape(sct, ct, mask)
     sums = [(np.abs(a - b).sum(), a.size) for a, b in _inside(sct, ct, mask)]
     return _ratio(sums)
 
 
 def psnr(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=HU_RANGE) -> float:
-    """10·log10(Q² / MSE) in dB, both images clipped to `hu_range` (HU) and Q its width; +inf when they are equal."""
+    """10·log10(Q² / MSE) in dB, both images clipped to `hu_range` (HU) and Q its width; +inf when they are equal.
+
+    >>> psnr(np.full((1, 1, 2), 100), np.zeros((1, 1, 2)), np.ones((1, 1, 2)), hu_range=(-500, 500))
+    20.0
+    """
     _same_shape(sct, ct, mask)
     low, high = map(float, hu_range)
     error = _ratio(
