@@ -31,11 +31,11 @@ from synthct.networks import network  # noqa: E402
 from synthct.prediction import inference  # noqa: E402
 from synthct.registration import pairwise  # noqa: E402
 from synthct.registration.dense.bspline import ControlGrid  # noqa: E402
+from synthct.training.checks import compiler  # noqa: E402
 from synthct.training.journal import peak_memory, utilisation  # noqa: E402
 from synthct.training.launch import Place  # noqa: E402
 from synthct.training.loop import Run, Trainer  # noqa: E402
 from synthct.training.sampling import loader  # noqa: E402
-from synthct.training.setup import _compiler as compiler  # noqa: E402
 
 LOSSES = 50
 TINY = SMALL | {"decoder_channels": [16, 8, 8]}
