@@ -35,10 +35,7 @@ class UnetPlusPlus(nn.Module):
         self.segmentation_head = nn.Sequential(Convolution(decoder[-1], 1, 3, padding=1), nn.Tanh())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        maps = self.decoder(self.encoder(x))
-        # float32 also under autocast: near -1 (air), bf16 has steps of 8 HU
-        with torch.autocast(x.device.type, enabled=False):
-            return self.segmentation_head(maps.float())
+        return self.segmentation_head(self.decoder(self.encoder(x)))
 
 
 class Convolution(nn.Conv2d):
