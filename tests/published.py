@@ -1,4 +1,4 @@
-"""What a study must publish: asked by the demo's test and by those on clusters, so that it stands once."""
+"""What a study must publish: asked by the demo's test and by the one on Kubernetes, so that it stands once."""
 
 import csv
 from pathlib import Path
