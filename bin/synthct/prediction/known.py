@@ -14,6 +14,7 @@ import torch
 from synthct.cases.store import prepare
 from synthct.core import settings as presets
 from synthct.core.errors import InputError
+from synthct.core.tables import read_object
 from synthct.images.orientation import to_lps
 from synthct.images.volume import read_mask, read_volume
 from synthct.prediction import inference, trust
@@ -41,6 +42,28 @@ def teach(bundle: Bundle, sheet, folds, device: torch.device, say: Callable[[str
         error = f", MAE {one['mae_hu']:.1f} HU" if one["mae_hu"] is not None else ""
         say(f"{row['patient']}: {'held out' if row['patient'] not in trained else 'trained on'}{error}")
     return with_record(bundle, "trust", trust.learned(patients))
+
+
+def learn(bundle: Bundle, summaries: list[Path], metrics: list[Path]) -> dict:
+    """The record that a study's held-out patients teach its bundle: features from the `summaries` of predict.py on
+    the given images, errors from the `metrics` of evaluate.py where the bundle's arm is trained and tested on.
+
+    Raises `InputError` for files that are none of these; patients of other bundles and arms are passed over.
+    """
+    arm, errors, patients = bundle.about["arm"], {}, []
+    for path in metrics:
+        scored = read_object(path, "metrics")
+        if scored.get("trained_on") == scored.get("tested_on") == arm:
+            errors.setdefault(scored.get("patient"), {})[scored.get("checkpoint")] = scored.get("mae")
+    for path in summaries:
+        summary = read_object(path, "summary of predictions")
+        if (summary.get("model") or {}).get("digest") != bundle.digest:
+            continue
+        for one in summary.get("patients", []):
+            error = errors.get(one["patient"], {}).get(one["checkpoint"])
+            known = {"region": one.get("region") or "", "features": one["trust"]["features"]}
+            patients.append(known | {"mae_hu": error if isinstance(error, int | float) else None})
+    return {"bundle": bundle.digest, **trust.learned(patients)}
 
 
 def measure(bundle: Bundle, base: Path, row: dict, device: torch.device, held_out: bool) -> dict:
