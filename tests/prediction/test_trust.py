@@ -7,6 +7,7 @@ import pytest
 from conftest import bad_input
 from models import call, write_checkpoints, write_settings
 
+from synthct.core import settings as presets
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import write_volume
 from synthct.prediction import assembly, trust
@@ -181,3 +182,33 @@ def test_a_study_teaches_its_bundle_by_its_own_test(taught, tmp_path):
     assert call("bundle.py", "verify", model).returncode == 0
     (model / "trust.json").write_text(json.dumps(record | {"bundle": "another"}))
     assert "trust" not in read_bundle(model).about  # a record of another bundle is none
+
+
+def test_a_body_turned_over_or_cut_in_half_is_noticed_where_the_known_ones_agree():
+    """Six bodies alike, judged by image and mask alone; where known patients do not agree, nothing is claimed."""
+    rules = presets.resolve("paper", "mr")["preprocessing"] | {"spacing": [2.0, 2.0, 3.0]}
+
+    def seen(image, mask):
+        return {"region": "AB", "mae_hu": None, **trust.measured(image, mask, None, rules, "mr")}
+
+    def tapered(seed):
+        image, _, mask = patient(seed)
+        narrow = np.indices(mask.array.shape)[2] > 36 - 2 * np.indices(mask.array.shape)[0]
+        return image.with_array(np.where(narrow, 0, image.array)), mask.with_array(mask.array * ~narrow)
+
+    known = [seen(*tapered(seed)) for seed in range(6)]
+    part = trust.learned(known)["regions"]["AB"]
+    image, mask = tapered(17)
+    assert trust.against(part, seen(image, mask))[0] == trust.USE
+    for name, axis in (("upside down", 0), ("front to back", 1)):
+        over = [v.with_array(np.flip(v.array, axis).copy()) for v in (image, mask)]
+        verdict, reasons = trust.against(part, seen(*over))
+        assert verdict == trust.NO and f"turned {name}" in reasons[0], (name, reasons)
+    half = Grid((24, 44, 8), GRID.spacing, GRID.origin)
+    cut = [Volume(np.ascontiguousarray(v.array[:, :, :24]), half) for v in (image, mask)]
+    verdict, reasons = trust.against(part, seen(*cut))
+    assert verdict != trust.USE and any("truncated" in reason for reason in reasons)
+    mixed = [*known[:3], *(seen(*(v.with_array(np.flip(v.array, 1).copy()) for v in tapered(seed))) for seed in (7, 8))]
+    part = trust.learned(mixed)["regions"]["AB"]
+    back = [v.with_array(np.flip(v.array, 1).copy()) for v in (image, mask)]
+    assert not any("turned front" in reason for reason in trust.against(part, seen(*back))[1])
