@@ -4,8 +4,9 @@
     benchmarks/dicom_readers.py --dcm2niix PATH/TO/dcm2niix DIR ...
 
 Each DIR holds a series. GDCM gets the files in ITK's own order; dcm2niix's NIfTI is brought to our orientation by
-its affine; below -1024 HU (padding) is air in ours, and not compared. Printed: the largest difference of grids (mm) and of voxels, "–" where a reader refuses or sees another
-number of images; exit 1 where one differs from ours by more than 0.01 mm or half a unit.
+its affine; below -1024 HU (padding) is air in ours, and not compared. Printed: the largest difference of grids (mm) and
+of voxels, "–" where a reader refuses or sees another number of images; exit 1 where one differs from ours by more than
+0.01 mm or half a unit.
 """
 
 import subprocess
