@@ -67,7 +67,7 @@ def _die(name: str, message: str):
 
 def _told() -> bool:
     """Whether a process of this run has left word of wrong input (see `synthct.training.launch.launch`)."""
-    place = os.environ.get(FAULT_FILE)
+    place = os.environ.get(FAULT_FILE, "")
     return bool(place) and os.path.exists(place)
 
 

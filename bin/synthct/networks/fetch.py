@@ -238,8 +238,9 @@ def _told_plainly(network: Network, url: str, place: str):
     try:
         yield
     except requests.HTTPError as fault:
-        status = fault.response.status_code
-        raise InputError(f"{network.name}: {url} answers {status} {fault.response.reason}") from None
+        answer = fault.response
+        said = f"{answer.status_code} {answer.reason}" if answer is not None else _line(fault)
+        raise InputError(f"{network.name}: {url} answers {said}") from None
     except requests.exceptions.ChunkedEncodingError:
         raise InputError(f"{network.name}: the connection to {url} broke off; {again}") from None
     except requests.RequestException as fault:

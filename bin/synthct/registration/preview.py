@@ -54,7 +54,7 @@ def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.n
         for name in names:
             stacks[name] = np.rint(np.clip((stacks[name] - low) * scale, -32768, 32767)).astype(np.int16)
     with atomic(path) as temporary, open(temporary, "wb") as handle:
-        np.savez_compressed(handle, **stacks)
+        np.savez_compressed(handle, allow_pickle=False, **stacks)
 
 
 def _stretch(stacks: list[np.ndarray]) -> tuple[float, float]:

@@ -22,7 +22,12 @@ _recipes: ContextVar[dict | None] = ContextVar("recipes", default=None)
 
 @contextmanager
 def told(settings: dict, recipes: dict[str, list[dict]] | None = None) -> Iterator[None]:
-    """Within it, arms are as ``registration.arms`` of the resolved `settings` says, and compared what `recipes` say."""
+    """Within it, arms are as ``registration.arms`` of the resolved `settings` says, and compared what `recipes` say.
+
+    >>> with told({"registration": {"arms": {"mine": {"label": "Mine", "pairs": "my"}}}}):
+    ...     arm_name("mine"), pairs_of("mine")
+    ('Mine', 'my pairs')
+    """
     arms = (settings.get("registration") or {}).get("arms") or {}
     token = _told.set({name: {**UNSAID, "label": name, **arm} for name, arm in arms.items()})
     compared = _recipes.set(recipes)

@@ -1,12 +1,10 @@
 """A study's dose records (JSON of dose.py) as rows like those of the image metrics, and whether the two agree."""
 
-import json
 import math
-from pathlib import Path
 
 from scipy.stats import spearmanr
 
-from synthct.core.errors import InputError
+from synthct.core.tables import files_in, read_object
 from synthct.study.rows import Metric, number
 
 KINDS = ("photon", "proton")
@@ -26,13 +24,9 @@ FEWEST = 4  # patients for a rank correlation
 def read_records(directory) -> list[dict]:
     """All records of dose.py under `directory`, in order of patient and arms; those that say why one failed too."""
     records = []
-    for path in sorted(Path(directory).rglob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            record |= {key: str(record.get(key) or "") for key in NAMES}
-        except (OSError, ValueError, AttributeError, TypeError) as fault:
-            raise InputError(f"dose record {path}: not a record of dose.py ({fault})") from None
-        records.append(record)
+    for path in files_in(directory, ".json"):
+        record = read_object(path, "dose record")
+        records.append(record | {key: str(record.get(key) or "") for key in NAMES})
     return sorted(records, key=lambda record: tuple(record[key] for key in ("patient", "tested_on", "trained_on")))
 
 

@@ -36,7 +36,8 @@ def needed(
 def of_arm(section: dict, arm: str, regions: Iterable[str] = ()) -> list[Need]:
     """What an arm of the section `registration` compares, in any of `regions` ([]: all that it has settings for)."""
     needs = []
-    for region in list(regions) or [None, *sorted(_regions(section))]:
+    wanted: list[str | None] = list(regions) or [None, *sorted(_regions(section))]
+    for region in wanted:
         found = recipe(section, arm, region)
         if found.engine == "sampled":
             needs += of_models(models_of(found).values(), found.settings["weights"], f"registration {arm}")

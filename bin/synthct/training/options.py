@@ -9,7 +9,9 @@ import torch
 from synthct.core.cli import FILE, OUT, cpu_threads
 from synthct.core.device import CHOICES
 from synthct.training.launch import leave
-from synthct.training.loop import Run, Terminated, Trainer
+from synthct.training.loop import Terminated, Trainer
+from synthct.training.setup import Request
+from synthct.training.start import run_of
 
 TERMINATED = 143  # 128 + SIGTERM; Nextflow's retry list has it
 
@@ -52,8 +54,10 @@ def set_threads():
     torch.set_num_threads(cpu_threads())
 
 
-def carry_out(run: Run):
+def carry_out(request: Request):
     """Train to the end; exit 143 when SIGTERM came and the state is saved."""
+    set_threads()
+    run = run_of(request, say)
     try:
         Trainer(run).train()
     except Terminated:
