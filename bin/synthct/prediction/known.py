@@ -43,7 +43,8 @@ def learn(bundle: Bundle, summaries: list[Path], metrics: list[Path]) -> dict:
 
     Raises `InputError` for files that are none of these; patients of other bundles and arms are passed over.
     """
-    arm, errors, patients = bundle.about["arm"], {}, []
+    arm, patients = bundle.about["arm"], []
+    errors: dict[str, dict] = {}
     for path in metrics:
         scored = read_object(path, "metrics")
         if scored.get("trained_on") == scored.get("tested_on") == arm:

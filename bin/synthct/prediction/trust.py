@@ -69,7 +69,7 @@ def _looks(smalls: list[np.ndarray]) -> dict:
     if len(smalls) < FEWEST:
         return {}
     smalls = [small.reshape(SMALL, SMALL, SMALL) for small in smalls]
-    total, others = sum(smalls), len(smalls) - 1
+    total, others = np.sum(smalls, axis=0), len(smalls) - 1
     means = [(total - small) / others for small in smalls]
     likeness = [alike(small, mean) for small, mean in zip(smalls, means, strict=True)]
     turns = {
