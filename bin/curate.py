@@ -18,8 +18,8 @@ from synthct.core.tables import write_table
 @click.option("--preset", default="paper", help="settings: a preset's name or a TOML file")
 @click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset")
 @click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset")
-@click.option("--out-kept", required=True, type=OUT, help="CSV: patient,reason,score")
-@click.option("--out-excluded", required=True, type=OUT, help="CSV: patient,reason,score")
+@click.option("--out-kept", required=True, type=OUT, help="CSV: arm,patient,reason,score")
+@click.option("--out-excluded", required=True, type=OUT, help="CSV: arm,patient,reason,score")
 def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept, out_excluded):
     section = presets.section("curation", settings=settings, preset=preset, modality=modality, overrides=overrides)
     listed = curation.read_exclusions(exclude, arm) if exclude else {}
@@ -28,7 +28,8 @@ def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept
         click.echo(f"curate.py: warning: exclusion list {line}", err=True)
     rows = curation.curate(records, section, listed)
     for path, kept in ((out_kept, True), (out_excluded, False)):
-        write_table(path, (row for row in rows if row["kept"] == kept), ("patient", "reason", "score"))
+        chosen = ({"arm": arm or "", **row} for row in rows if row["kept"] == kept)
+        write_table(path, chosen, ("arm", "patient", "reason", "score"))
 
 
 if __name__ == "__main__":
