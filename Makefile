@@ -1,7 +1,7 @@
 # make demo    sets up what is missing, runs the whole study small on the real patients in assets/demo
 # make test    sets up what is missing, runs every test that needs no cluster, no Docker and no GPU
-# make check   lint and the fast tests, before every commit
-# The other targets: setup bench lint images test-docker test-k8s lock audit clean
+# make check   lint, types and the fast tests, before every commit
+# The other targets: setup bench lint types images test-docker test-k8s lock audit docs clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -31,11 +31,11 @@ demo: setup
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 # --- check
-.PHONY: check test test-modules test-docker test-k8s lint bench
+.PHONY: check test test-modules test-docker test-k8s lint types bench
 # rooms whose tests run in seconds
 FAST := tests/core tests/cases tests/cohort tests/study tests/images/test_labels.py tests/networks/test_unetpp.py tests/evaluation/test_metrics.py
 
-check: lint
+check: lint types
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(FAST)
 
 test: setup lint
@@ -57,6 +57,9 @@ lint: setup
 	.venv/bin/ruff check bin tests benchmarks
 	.venv/bin/ruff format --check bin tests benchmarks
 
+types: setup
+	.venv/bin/mypy -n 2
+
 # KONFAI=<the Python of an environment with konfai 1.8.7> adds the comparison with KonfAI
 bench: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/training.py
@@ -64,7 +67,7 @@ bench: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/metrics.py --size 100 256 256 --repeat 1
 
 # --- build
-.PHONY: images lock audit clean
+.PHONY: images lock audit docs clean
 images:
 	containers/build
 
@@ -75,5 +78,9 @@ lock: | $(UV)
 audit: setup | $(UV)
 	@containers/audit $(UV)
 
+# the drawing of the rooms in docs/design.md
+docs:
+	.venv/bin/python benchmarks/house.py --write
+
 clean:
-	rm -rf .venv demo work results .nextflow*
+	rm -rf .venv .mypy_cache demo work results .nextflow*

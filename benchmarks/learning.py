@@ -37,7 +37,8 @@ from synthct.images.volume import read_mask, read_volume  # noqa: E402
 from synthct.networks import network  # noqa: E402
 from synthct.networks.checkpoint import load_weights  # noqa: E402
 from synthct.training.loop import Trainer  # noqa: E402
-from synthct.training.setup import plan  # noqa: E402
+from synthct.training.setup import Request  # noqa: E402
+from synthct.training.start import run_of  # noqa: E402
 from synthct.training.validation import validate  # noqa: E402
 
 BINS = 64
@@ -140,22 +141,19 @@ def main():
         return judge(given.task, given.out)
     tree = presets.resolve(given.preset, given.modality, given.overrides)
     folds = prepare(given.sheet, given.modality, tree, given.out)
-    run = plan(
-        "training",
-        cases=[given.out / "cases"],
-        folds=folds,
-        fold="0",
-        out=given.out / "run",
-        arm="none",
-        settings=None,
-        preset=given.preset,
-        modality=given.modality,
-        overrides=given.overrides,
-        regions=[],
-        init=None,
-        checkpoint_dir=str(given.out / "state"),
-        device=given.device,
-        resume=True,
+    run = run_of(
+        Request(
+            cases=[given.out / "cases"],
+            folds=folds,
+            fold="0",
+            out=given.out / "run",
+            arm="none",
+            preset=given.preset,
+            modality=given.modality,
+            overrides=given.overrides,
+            checkpoint_dir=str(given.out / "state"),
+            device=given.device,
+        )
     )
     constant, lookup = trivial(run.training, run.validation)
     print(f"best constant {constant:.1f} HU, lookup table {lookup:.1f} HU", flush=True)

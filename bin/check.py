@@ -2,7 +2,6 @@
 """Resolve a study's settings and check, before anything is computed, that the cohort can be studied with them."""
 
 import contextlib
-from pathlib import Path
 
 import click
 
@@ -13,7 +12,7 @@ from synthct.core import settings as resolver
 from synthct.core.cli import FILE, OUT, VOLUME, tool
 from synthct.core.errors import InputError
 from synthct.core.files import write_json
-from synthct.core.tables import read_names
+from synthct.core.tables import read_names, read_text
 from synthct.study.needs import needed, require
 
 
@@ -75,7 +74,7 @@ def main(
             steps = settings if registration or bundle else {"modality": modality}  # evaluation has no other network
             chosen = arms.named(settings["registration"], registration) if registration else []
             needs = needed(steps, chosen, segment=segment, regions={patient.region for patient in patients} - {""})
-            names = Path(weights_files).read_text(encoding="utf-8").splitlines() if weights_files else []
+            names = read_text(weights_files, "weights files").splitlines() if weights_files else []
             require(needs, _fetching(preset or "paper", modality, registration, segment, wanted), weights or "", names)
     if faults:
         raise InputError("; and ".join(faults))

@@ -10,8 +10,8 @@ import re
 import click
 
 from synthct.core.cli import tool
-from synthct.training.options import carry_out, run_options, say, set_threads
-from synthct.training.setup import plan
+from synthct.training.options import carry_out, run_options
+from synthct.training.setup import Request
 
 
 @tool("finetune.py", help=__doc__)
@@ -19,9 +19,8 @@ from synthct.training.setup import plan
 @click.option("--init", required=True, type=click.Path(exists=True, dir_okay=False), help="checkpoint to start from")
 @click.option("--regions", required=True, help="regions of the group, e.g. AB,TH")
 def main(init, regions, **options):
-    set_threads()
-    names = [name for name in re.split(r"[,+\s]+", regions) if name]
-    carry_out(plan("finetuning", init=init, regions=names, say=say, **options))
+    names = tuple(name for name in re.split(r"[,+\s]+", regions) if name)
+    carry_out(Request(section="finetuning", init=init, regions=names, **options))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ saved and the tool exits 143; run again, it continues, bit for bit on CPU. With 
 import click
 
 from synthct.core.cli import tool
-from synthct.training.options import carry_out, run_options, say, set_threads
-from synthct.training.setup import plan
+from synthct.training.options import carry_out, run_options
+from synthct.training.setup import Request
 
 
 @tool("train.py", help=__doc__)
@@ -20,8 +20,7 @@ from synthct.training.setup import plan
     help="weights to start from: safetensors, or an authors' published .pt",
 )
 def main(init, **options):
-    set_threads()
-    carry_out(plan("training", init=init, regions=[], say=say, **options))
+    carry_out(Request(init=init, **options))
 
 
 if __name__ == "__main__":

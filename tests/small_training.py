@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-import synthct.training.options  # paid once: every run below starts as a fork of a process that has it
-import synthct.training.setup  # noqa: F401
+import synthct.training.options  # noqa: F401  paid once: every run below starts as a fork of a process that has it
 from synthct.cases.store import write_case
 from synthct.core import settings as presets
 from synthct.images.grid import Grid, Volume

@@ -22,8 +22,8 @@ from synthct.core.errors import InputError
 from synthct.core.settings import for_region, resolve
 from synthct.networks.checkpoint import load_weights
 from synthct.networks.network import build
+from synthct.training import checks
 from synthct.training import launch as places
-from synthct.training import setup as runs
 from synthct.training.journal import utilisation
 from synthct.training.schedule import learning_rate
 from synthct.training.state import StateFile
@@ -334,14 +334,14 @@ def test_two_of_three_decide_and_a_mae_alone_may_decide_otherwise():
 def test_compiling_needs_a_compiler_on_a_gpu(monkeypatch):
     """The containers have none, and torch says so in a traceback at the first step."""
     settings = resolve("paper", "mr", ["training.compile=true"])["training"]
-    monkeypatch.setattr(runs, "device_of", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(checks, "device_of", lambda _: torch.device("cuda"))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match="compiler"):
-        runs._check(settings, "auto")
-    runs._check(settings | {"compile": False}, "auto")
+        checks.check_settings(settings, "auto")
+    checks.check_settings(settings | {"compile": False}, "auto")
     monkeypatch.setenv("CC", sys.executable)
-    runs._check(settings, "auto")
+    checks.check_settings(settings, "auto")
 
 
 def test_cases_that_were_prepared_in_different_ways(tmp_path):
@@ -553,7 +553,7 @@ def test_wrong_input_found_by_several_processes_is_one_line(data, tmp_path):
     command = [small.ROOT / "bin" / "train.py", "--cases", data[0], "--folds", data[1], "--fold", 0, "--preset", "test"]
     command += ["--device", "cpu", "--out", tmp_path / "out"]
     command += [part for one in (*small.TINY, "training.learning_rate=1e30") for part in ("--set", one)]
-    code = "import sys, train; from synthct.training import setup as runs; from synthct.training.launch import launch\n"
+    code = "import sys, train; from synthct.training import start as runs; from synthct.training.launch import launch\n"
     code += "runs.take_place = lambda *_: sys.exit(launch(2, sys.argv)); sys.argv = sys.argv[1:]; train.main()"
     environment = os.environ | {"PYTHONPATH": str(small.ROOT / "bin"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -65,13 +65,21 @@ def measure(values: np.ndarray, modality: str, rules: dict) -> Normalisation:
 
 
 def ct_normalisation(ct_range=CT_RANGE) -> Normalisation:
-    """HU clipped to `ct_range` and mapped to [-1, 1]; outside the mask -1, the value of air."""
+    """HU clipped to `ct_range` and mapped to [-1, 1]; outside the mask -1, the value of air.
+
+    >>> ct_normalisation((-1000, 1000))(np.array([0, 500, 4000]), np.array([True, True, False]))
+    array([ 0. ,  0.5, -1. ], dtype=float32)
+    """
     low, high = map(float, ct_range)
     scale = 2 / (high - low)
     return Normalisation(scale, -1 - low * scale, (low, high), -1.0)
 
 
 def to_hu(x, ct_range=CT_RANGE):
-    """Network output in [-1, 1] (array or tensor) to Hounsfield units: HU = (x + 1)/2 · (high - low) + low."""
+    """Network output in [-1, 1] (array or tensor) to Hounsfield units: HU = (x + 1)/2 · (high - low) + low.
+
+    >>> to_hu(np.array([-1.0, 0.0, 1.0]))
+    array([-1024. ,  1023.5,  3071. ])
+    """
     low, high = map(float, ct_range)
     return (x + 1) * ((high - low) / 2) + low

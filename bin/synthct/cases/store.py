@@ -18,7 +18,7 @@ from synthct.core.errors import InputError
 from synthct.core.files import atomic_directory, plain, sha256_of, write_json
 from synthct.core.settings import RULES
 from synthct.core.tables import read_object
-from synthct.images.grid import Grid, Volume, resample
+from synthct.images.grid import Grid, Volume, resample, triple
 
 FORMAT = 1
 OUTSIDE = -32768  # marks voxels outside the mask in image.npy and ct.npy
@@ -27,12 +27,12 @@ LEVELS = 32000  # steps that the range of a non-integer image is quantised to
 
 def working_grid(grid: Grid, spacing) -> Grid:
     """`grid` with another spacing (mm, x, y, z; 0 keeps an axis), same first voxel's corner and extent."""
-    new = tuple(float(s) if s > 0 else old for s, old in zip(spacing, grid.spacing, strict=True))
+    new = triple(float(s) if s > 0 else old for s, old in zip(spacing, grid.spacing, strict=True))
     if all(abs(a - b) < 1e-4 * b for a, b in zip(new, grid.spacing, strict=True)):
         return grid
-    size = tuple(max(2, math.ceil(n * old / s - 1e-6)) for n, old, s in zip(grid.size, grid.spacing, new, strict=True))
+    size = triple(max(2, math.ceil(n * old / s - 1e-6)) for n, old, s in zip(grid.size, grid.spacing, new, strict=True))
     shift = np.array(grid.direction).reshape(3, 3) @ ((np.array(new) - grid.spacing) / 2)
-    return replace(grid, size=size, spacing=new, origin=tuple(float(v) for v in np.array(grid.origin) + shift))
+    return replace(grid, size=size, spacing=new, origin=triple(float(v) for v in np.array(grid.origin) + shift))
 
 
 def prepare(image: Volume, mask: Volume, modality: str, rules: dict) -> tuple[Volume, Volume, Normalisation]:
@@ -206,7 +206,7 @@ def read_case(path) -> Case:
 
 def find_cases(directories) -> dict[str, Case]:
     """All cases in `directories` (each one a case, or a directory of cases), by patient, in order of name."""
-    found = {}
+    found: dict[str, Case] = {}
     for directory in map(Path, directories):
         if not directory.is_dir():
             raise InputError(f"cases {directory}: no such directory")
@@ -251,7 +251,7 @@ def _quantised(array: np.ndarray, inside: np.ndarray, rule: Normalisation) -> tu
         low, high = max(low, rule.clip[0]), min(high, rule.clip[1])
     step = (high - low) / LEVELS
     steps = np.rint((np.clip(array.astype(np.float64), low, high) - low) / step)
-    clip = tuple((value - low) / step for value in rule.clip) if rule.clip else None
+    clip = ((rule.clip[0] - low) / step, (rule.clip[1] - low) / step) if rule.clip else None
     return steps, Normalisation(rule.scale * step, rule.offset + low * rule.scale, clip, rule.outside)
 
 

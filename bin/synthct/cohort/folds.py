@@ -91,6 +91,10 @@ def stratified_folds(patients: list[Patient], folds: int, seed: int) -> list[lis
 
     Each patient goes to a fold that has the fewest so far, ties in a random order of the stratum's own, so that folds
     differ by one patient at most and small strata do not pile up in one fold.
+
+    >>> patients = [Patient(f"P{n}", "AB" if n < 4 else "TH", "A") for n in range(6)]
+    >>> [len(fold) for fold in stratified_folds(patients, folds=3, seed=32)]
+    [2, 2, 2]
     """
     if folds < 2 or folds > len(patients):
         raise InputError(f"folds {folds}: expected 2 to {len(patients)}, the number of patients left to train on")

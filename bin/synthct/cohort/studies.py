@@ -84,8 +84,8 @@ def _scan(directory: Path, frames: list[Frame], wanted: str) -> Scan:
     part = f"{text(header, 'BodyPartExamined')} {text(header, 'StudyDescription')} {text(header, 'SeriesDescription')}"
     region = next((name for name, rule in REGIONS if rule.search(part)), "")
     patient = text(header, "PatientID") or text(header, "PatientName") or text(header, "StudyInstanceUID")
-    uids = (text(header, key) for key in ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber"))
-    return Scan(directory, kind, patient, *(uid for uid in list(uids)[:2]), region, text(header, "SeriesNumber"))
+    study, frame = text(header, "StudyInstanceUID"), text(header, "FrameOfReferenceUID")
+    return Scan(directory, kind, patient, study, frame, region, text(header, "SeriesNumber"))
 
 
 def _unusable(frames: list[Frame], directory: Path) -> str:

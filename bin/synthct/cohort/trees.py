@@ -3,12 +3,12 @@
 Each finder returns rows of a samplesheet and, for all that it left out, a line that says what and why.
 """
 
-import csv
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthct.core.errors import InputError
+from synthct.core.tables import read_table
 from synthct.images.volume import SUFFIXES
 
 SYNTHRAD = re.compile(r"([12])([A-Z]{2})([A-Z])(\d{3})")  # task, region, centre, number: 1ABA001
@@ -53,14 +53,15 @@ def synthrad(source: Path, modality: str) -> Found:
     split "test" where they have a CT.
     """
     found = Found()
-    directories = sorted(path for path in source.rglob("*") if path.is_dir() and SYNTHRAD.fullmatch(path.name))
+    named = ((path, SYNTHRAD.fullmatch(path.name)) for path in sorted(source.rglob("*")) if path.is_dir())
+    directories = {path: match for path, match in named if match}
     if not directories:
         raise InputError(f"{source}: no patient of SynthRAD2025 in there, expected directories such as 1ABA001")
     seen: dict[str, Path] = {}
     held_out = any(_held_out(path, source) for path in directories)
-    for path in directories:
+    for path, match in directories.items():
         name = path.relative_to(source)
-        task, region, center, _ = SYNTHRAD.fullmatch(path.name).groups()
+        task, region, center, _ = match.groups()
         if TASKS[task] != modality:
             found.leave(name, f"task {task} ({TASKS[task]}), the sheet is for {modality}")
             continue
@@ -123,7 +124,8 @@ def folder(source: Path, modality: str, pattern: str, region: str, center: str) 
     Fields: {patient}, {kind} (image, mr, cbct; ct; mask), {region}, {center}; the suffix is left away.
     """
     rule = _compiled(pattern)
-    found, groups = Found(), {}
+    found = Found()
+    groups: dict[str, dict] = {}
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source)
         if path.is_dir():
@@ -173,8 +175,7 @@ def _bids_files(session: Path, suffix: str) -> list[Path]:
 def _participants(path: Path) -> dict[str, dict]:
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        return {row.get("participant_id", ""): row for row in csv.DictReader(file, delimiter="\t")}
+    return {row.get("participant_id", ""): row for row in read_table(path, "participants", delimiter="\t")}
 
 
 def _only(files: list[Path]) -> Path | None:

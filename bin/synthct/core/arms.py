@@ -46,7 +46,11 @@ def completed(section: dict) -> dict:
 
 
 def named(section: dict, text: str) -> list[str]:
-    """The arms that a comma list names (``--registration``), each known to the section ``registration`` and once."""
+    """The arms that a comma list names (``--registration``), each known to the section ``registration`` and once.
+
+    >>> named(completed({"arms": {"mine": {"engine": "none"}}}), "mine")
+    ['mine']
+    """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len(set(names)) < len(names):
         raise InputError(f"registration {text!r}: expected a comma list of arms, each once")

@@ -67,7 +67,7 @@ def _die(name: str, message: str):
 
 def _told() -> bool:
     """Whether a process of this run has left word of wrong input (see `synthct.training.launch.launch`)."""
-    place = os.environ.get(FAULT_FILE)
+    place = os.environ.get(FAULT_FILE, "")
     return bool(place) and os.path.exists(place)
 
 
@@ -77,6 +77,17 @@ def tool(name: str, **kwargs):
     def wrap(function):
         command = click.command(name=name, cls=Tool, context_settings={"show_default": True}, **kwargs)(function)
         return click.version_option(__version__, prog_name=name)(command)
+
+    return wrap
+
+
+def options(*each):
+    """Decorator: several options or arguments, which ``--help`` shows in this order; for blocks that tools share."""
+
+    def wrap(function):
+        for one in reversed(each):
+            function = one(function)
+        return function
 
     return wrap
 

@@ -11,12 +11,21 @@ import numpy as np
 
 from synthct.core.errors import InputError
 from synthct.core.files import atomic
-from synthct.core.tables import files_in, read_json
+from synthct.core.tables import files_in, read_json, read_object
 
 KIND = "record"  # the key that says what a record is of
 KINDS = ("registration", "folds", "training", "prediction", "metrics", "dose")
 PICTURES = ("preview", "slices", "dose slices")
 ABOUT = "about"  # the entry of an .npz that holds the identity, as JSON
+
+
+def read_folds(path) -> list[tuple[list[str], list[str]]]:
+    """Training and validation patients of each fold of a folds.json. Raises `InputError` where it is none."""
+    data = read_object(path, "folds")
+    try:
+        return [(list(one["train"]), list(one["validation"])) for one in data["folds"]]
+    except (KeyError, TypeError) as fault:
+        raise InputError(f"folds {path}: not a folds file ({type(fault).__name__}: {fault})") from None
 
 
 def write_arrays(path, about: dict, arrays: dict[str, np.ndarray]):

@@ -90,7 +90,11 @@ def differing(rules: dict, others: dict, modality: str) -> str:
 
 
 def for_region(section: dict, region: str | None) -> dict:
-    """`section` with its ``region.<name>`` subtables (at any depth) laid over their parents, and removed."""
+    """`section` with its ``region.<name>`` subtables (at any depth) laid over their parents, and removed.
+
+    >>> for_region({"grid_mm": 10.0, "region": {"HN": {"grid_mm": 5.0}}}, "HN")
+    {'grid_mm': 5.0}
+    """
     result = {
         key: for_region(value, region) if isinstance(value, dict) else value
         for key, value in section.items()
@@ -101,7 +105,11 @@ def for_region(section: dict, region: str | None) -> dict:
 
 
 def checkpoints(text: str) -> list[str]:
-    """The checkpoints that ``inference.checkpoint`` names: "best", "final", or both in either order ("best,final")."""
+    """The checkpoints that ``inference.checkpoint`` names: "best", "final", or both in either order.
+
+    >>> checkpoints("final, best")
+    ['final', 'best']
+    """
     named = [name.strip() for name in text.split(",")]
     if not set(named) <= set(CHECKPOINTS) or len(set(named)) < len(named):
         raise InputError(f"inference.checkpoint {text!r}: expected best, final, or best,final")

@@ -44,13 +44,13 @@ def read_text(path, what: str = "file") -> str:
         ) from None
 
 
-def read_table(path, what: str = "table", needed: Sequence[str] = ()) -> list[Row]:
+def read_table(path, what: str = "table", needed: Sequence[str] = (), delimiter: str = ",") -> list[Row]:
     """Rows of a CSV file with a header, cells stripped; empty lines are passed over, absent cells are "".
 
     Raises `InputError` for a file that cannot be read, a column of `needed` that is not there, and a row with more
     cells than the header has columns.
     """
-    lines = read_cells(path, what)
+    lines = read_cells(path, what, delimiter)
     _, header = next(lines, (1, []))
     rows = []
     for number, cells in lines:
@@ -66,9 +66,10 @@ def read_table(path, what: str = "table", needed: Sequence[str] = ()) -> list[Ro
     return rows
 
 
-def read_cells(path, what: str = "table") -> Iterator[tuple[int, list[str]]]:
+def read_cells(path, what: str = "table", delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Line number and stripped cells of each line of a CSV file that is not empty; a header is a line as any other."""
-    lines = csv.reader(io.StringIO(read_text(path, what), newline=""), skipinitialspace=True, strict=True)
+    text = io.StringIO(read_text(path, what), newline="")
+    lines = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         for cells in lines:
             cells = [cell.strip() for cell in cells]

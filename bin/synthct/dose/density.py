@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from synthct.core.errors import InputError
 from synthct.core.tables import read_cells
-from synthct.images.grid import Grid, Volume, blank, to_sitk
+from synthct.images.grid import Grid, Volume, blank, to_sitk, triple
 
 FINEST = 3  # samples a planning voxel along each axis, at most
 AIR = 0.0  # density outside the body
@@ -49,26 +49,34 @@ def check_table(table, what: str = "HU table") -> list[list[float]]:
 
 
 def relative_to_water(hu: np.ndarray, table) -> np.ndarray:
-    """float32 density (or stopping power) relative to water of `hu`, by straight lines between the table's points."""
+    """float32 density (or stopping power) relative to water of `hu`, by straight lines between the table's points.
+
+    >>> relative_to_water(np.array([-1000, 0, 500]), [[-1000, 0.0], [0, 1.0], [1000, 1.5]])
+    array([0.  , 1.  , 1.25], dtype=float32)
+    """
     table = np.asarray(table, np.float64)
     return np.interp(hu, table[:, 0], table[:, 1]).astype(np.float32)
 
 
 def planning_grid(image: Grid, spacing: float) -> Grid:
-    """Cubes of `spacing` mm along the patient's axes over the whole extent of `image`, corner on its lowest corner."""
+    """Cubes of `spacing` mm along the patient's axes over the whole extent of `image`, corner on its lowest corner.
+
+    >>> planning_grid(Grid(size=(10, 10, 4), spacing=(1.0, 1.0, 3.0), origin=(0.0, 0.0, 0.0)), 2.0).size
+    (5, 5, 6)
+    """
     corners = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in image.size], indexing="ij"), -1).reshape(-1, 3)
     points = np.array(image.origin) + corners @ image.matrix.T
     low, high = points.min(0), points.max(0)
-    size = tuple(int(n) for n in np.maximum(1, np.ceil((high - low) / spacing - 1e-6)))
-    return Grid(size, (float(spacing),) * 3, tuple(float(each) for each in low + spacing / 2))
+    size = triple(int(n) for n in np.maximum(1, np.ceil((high - low) / spacing - 1e-6)))
+    return Grid(size, (float(spacing),) * 3, triple(float(each) for each in low + spacing / 2))
 
 
 def averaged(volume: Volume, grid: Grid, outside: float = 0.0) -> np.ndarray:
     """float32 means of `volume` over the voxels of the (coarser) planning `grid`; `outside` beyond the volume."""
     finer = min(FINEST, max(1, math.ceil(grid.spacing[0] / min(volume.grid.spacing) - 1e-6)))
     step = grid.spacing[0] / finer
-    start = tuple(each - grid.spacing[0] / 2 + step / 2 for each in grid.origin)
-    fine = Grid(tuple(n * finer for n in grid.size), (step,) * 3, start)
+    start = triple(each - grid.spacing[0] / 2 + step / 2 for each in grid.origin)
+    fine = Grid(triple(n * finer for n in grid.size), (step,) * 3, start)
     image = sitk.Cast(to_sitk(volume), sitk.sitkFloat32)
     sampled = sitk.GetArrayFromImage(
         sitk.Resample(image, blank(fine), sitk.Transform(), sitk.sitkLinear, float(outside), sitk.sitkFloat32, True)

@@ -9,6 +9,7 @@ import io
 import logging
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Plan:
     """A plan of one kind of beam: its geometry (pyRadPlan's) and the weight of each beamlet, in its order."""
 
     kind: str
-    steering: object
+    steering: Any
     weights: np.ndarray
 
     def rays(self) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 
 from synthct.core.errors import InputError
-from synthct.images.grid import Grid
+from synthct.images.grid import Grid, triple
 
 LARGEST = 1024  # pixels along a side, a planning system takes no more
 
@@ -25,4 +25,4 @@ def axial_grid(grid: Grid, step: float) -> Grid:
     fine = max(fine, float((high - low)[:2].max()) / (LARGEST - 1))
     spacing = np.array([fine, fine, step])
     size = np.ceil((high - low) / spacing - 1e-3).astype(int) + 1
-    return Grid(tuple(size.tolist()), tuple(spacing.tolist()), tuple(map(float, low)))
+    return Grid(triple(size.tolist()), triple(spacing.tolist()), triple(map(float, low)))

@@ -8,10 +8,14 @@
 np.float32(4.0)
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import SimpleITK as sitk
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,12 @@ def resample(volume: Volume, grid: Grid, *, order: int = 1, outside: float = 0.0
         result = np.clip(result, low, high)
         result = np.rint(result).astype(kind) if np.issubdtype(kind, np.integer) else result.astype(kind)
     return Volume(result, grid)
+
+
+def triple(values: Iterable[T]) -> tuple[T, T, T]:
+    """One value for each axis, as a tuple whose length is known; `ValueError` for another number of them."""
+    first, second, third = values
+    return first, second, third
 
 
 def numbers(values) -> str:

@@ -154,7 +154,7 @@ def _nifti(path: Path, head: bytes, zipped: bool) -> Header:
     elif not math.isfinite(offset):
         raise HeaderError(f"scl_inter {offset:g}, expected a number")
     size = path.stat().st_size
-    kind = np.dtype(NIFTI_TYPES[code]).newbyteorder(first)
+    kind = np.dtype(NIFTI_TYPES[code]).newbyteorder(">" if first == ">" else "<")
     sizes = tuple(max(1, n) for n in dims[1 : rank + 1]) + ((3,) if code == 128 else ())
     where = (0, size, "gzip") if zipped else (lead, size, "raw")
     return Header("Nifti", path, *where, kind, sizes, lead if zipped else 0, float(slope), float(offset))
@@ -179,8 +179,8 @@ def _meta(path: Path, begin: bytes) -> Header:
         raise HeaderError(f"its header promises axes of {'×'.join(map(str, sizes))} voxels")
     if fields["ElementType"] not in META_TYPES:
         raise HeaderError(f"ElementType {fields['ElementType']}, expected numbers such as MET_SHORT")
-    order = ">" if true("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<"
-    kind = np.dtype(META_TYPES[fields["ElementType"]]).newbyteorder(order)
+    big = true("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+    kind = np.dtype(META_TYPES[fields["ElementType"]]).newbyteorder(">" if big else "<")
     channels = int(fields.get("ElementNumberOfChannels", 1))
     sizes += (channels,) if channels > 1 else ()
     name = fields["ElementDataFile"]

@@ -10,7 +10,7 @@ from itertools import permutations
 
 import numpy as np
 
-from synthct.images.grid import Grid, Volume
+from synthct.images.grid import Grid, Volume, triple
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Orientation:
         if self.is_canonical:
             return array
         turned = np.transpose(array, [2 - self.axes[2 - k] for k in range(3)])
-        return np.ascontiguousarray(np.flip(turned, [2 - i for i in range(3) if self.flip[i]]))
+        return np.ascontiguousarray(np.flip(turned, tuple(2 - i for i in range(3) if self.flip[i])))
 
     def turn_back(self, array: np.ndarray) -> np.ndarray:
         """The inverse of `turn`."""
         if self.is_canonical:
             return array
-        array = np.flip(array, [2 - i for i in range(3) if self.flip[i]])
+        array = np.flip(array, tuple(2 - i for i in range(3) if self.flip[i]))
         forward = [2 - self.axes[2 - k] for k in range(3)]
         return np.ascontiguousarray(np.transpose(array, np.argsort(forward)))
 
@@ -53,9 +53,9 @@ class Orientation:
             turned[:, i] = -direction[:, axis] if self.flip[i] else direction[:, axis]
         origin = np.array(grid.origin) + grid.matrix @ index
         return Grid(
-            tuple(grid.size[a] for a in self.axes),
-            tuple(grid.spacing[a] for a in self.axes),
-            tuple(map(float, origin)),
+            triple(grid.size[a] for a in self.axes),
+            triple(grid.spacing[a] for a in self.axes),
+            triple(map(float, origin)),
             tuple(map(float, turned.ravel() + 0.0)),
         )
 
@@ -64,7 +64,7 @@ def orientation_of(grid: Grid) -> Orientation:
     """The permutation and flips of axes that bring `grid` nearest to LPS order (x to the left, y to the back, z up)."""
     direction = np.array(grid.direction).reshape(3, 3)
     axes = max(permutations(range(3)), key=lambda order: sum(abs(direction[i, a]) for i, a in enumerate(order)))
-    return Orientation(axes, tuple(bool(direction[i, a] < 0) for i, a in enumerate(axes)))
+    return Orientation(triple(axes), triple(bool(direction[i, a] < 0) for i, a in enumerate(axes)))
 
 
 def to_lps(volume: Volume) -> Volume:

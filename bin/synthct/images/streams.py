@@ -154,7 +154,7 @@ def _summed(header: Header, array: np.ndarray) -> int:
     if not header.dtype.isnative:
         values = values.byteswap()
     add = zlib.crc32 if zipped else zlib.adler32
-    return add(values.reshape(-1).view(np.uint8), add(lead))
+    return add(values.reshape(-1).view(np.uint8).data, add(lead))
 
 
 def _check_finite(stored: np.ndarray):

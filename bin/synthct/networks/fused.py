@@ -14,6 +14,7 @@ The operators are those that torch's own compiler emits for the CPU; no compiler
 """
 
 import copy
+from typing import TypeGuard, cast
 
 import torch
 from torch import nn
@@ -26,21 +27,26 @@ from synthct.networks.unetpp import Block, Residual, UnetPlusPlus
 def folded(network: UnetPlusPlus) -> UnetPlusPlus:
     """A copy of `network` (evaluation mode) without BatchNorm: its scale and shift are in weights and biases."""
     network = copy.deepcopy(network).eval()
-    encoder = network.encoder
-    encoder.conv1, encoder.bn1 = fuse_conv_bn_eval(encoder.conv1, encoder.bn1), nn.Identity()
+    _fold(network.encoder, "conv1", "bn1")
     for module in network.modules():
         if isinstance(module, Residual):
-            module.conv1, module.bn1 = fuse_conv_bn_eval(module.conv1, module.bn1), nn.Identity()
-            module.conv2, module.bn2 = fuse_conv_bn_eval(module.conv2, module.bn2), nn.Identity()
+            _fold(module, "conv1", "bn1")
+            _fold(module, "conv2", "bn2")
             if module.downsample is not None:
-                module.downsample = nn.Sequential(fuse_conv_bn_eval(*module.downsample), nn.Identity())
+                _fold(module.downsample, "0", "1")
         elif isinstance(module, Block):
-            for layer in (module.conv1, module.conv2):
-                layer[0], layer[1] = fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
+            _fold(module.conv1, "0", "1")
+            _fold(module.conv2, "0", "1")
     return network.requires_grad_(False)
 
 
-def fusable(network: nn.Module) -> bool:
+def _fold(module: nn.Module, convolution: str, norm: str):
+    """In `module`, put the layer `norm` into the layer `convolution`."""
+    setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm)))
+    setattr(module, norm, nn.Identity())
+
+
+def fusable(network: nn.Module) -> TypeGuard[UnetPlusPlus]:
     """Whether `Fused` can run this network here: ours, on the CPU, with a torch that has oneDNN's fused operators."""
     operators = ("_convolution_pointwise", "_convolution_transpose_pointwise", "_reorder_convolution_weight")
     return (
@@ -57,11 +63,12 @@ class Packed:
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, stride: int = 1, padding: int = 1):
         self.places = ([padding] * 2, [stride] * 2, [1, 1], 1)
         self.plain, self.bias = weight.contiguous(), bias
-        self.plane, self.laid = None, None
+        self.laid, self.plane = self.plain, torch.Size()  # the weights as maps of the size `plane` want them
 
     @classmethod
-    def of(cls, layer: nn.Conv2d) -> "Packed":
-        return cls(layer.weight, layer.bias, layer.stride[0], layer.padding[0])
+    def of(cls, layer: nn.Module) -> "Packed":
+        layer = cast(nn.Conv2d, layer)
+        return cls(layer.weight, layer.bias, layer.stride[0], int(layer.padding[0]))
 
     def _weight(self, x: torch.Tensor) -> torch.Tensor:
         if self.plane != x.shape[2:]:
@@ -83,9 +90,9 @@ class Packed:
 class Enlarged:
     """A 3×3 convolution of a map enlarged twofold, from the small map: a transposed convolution (`enlarging`)."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor):
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
         self.plain, self.bias = enlarging(weight).contiguous(), bias
-        self.plane, self.laid = None, None
+        self.laid, self.plane = self.plain, torch.Size()
 
     def __call__(self, x: torch.Tensor, relu: bool) -> torch.Tensor:
         places = ([1, 1], [0, 0], [2, 2], [1, 1], 1)
@@ -107,7 +114,7 @@ class Fused:
         self.depth = decoder.depth
         self.stem = Packed.of(encoder.conv1)
         self.stages = [[_Residual(block) for block in getattr(encoder, name)] for name in encoder.stages]
-        self.nodes = {name: _Node(block, decoder.widths[name]) for name, block in decoder.blocks.items()}
+        self.nodes = {name: _Node(cast(Block, block), decoder.widths[name]) for name, block in decoder.blocks.items()}
         self.head = Packed.of(network.segmentation_head[0])
 
     @torch.inference_mode()
@@ -120,7 +127,7 @@ class Fused:
                 x = block(x)
             features.append(x)
         features = features[::-1]
-        row = []  # as in `unetpp.Decoder.forward`
+        row: list[torch.Tensor] = []  # as in `unetpp.Decoder.forward`
         for size in range(self.depth):
             skip = features[size + 1]
             nodes = [self.nodes[f"x_{size}_{size}"](features[size], [skip])]
@@ -148,7 +155,7 @@ class _Node:
     """`unetpp.Block`, its BatchNorm folded, the enlarged and the joined maps each with weights of their own."""
 
     def __init__(self, block: Block, joined: tuple[int, ...]):
-        layer = block.conv1[0]
+        layer = cast(nn.Conv2d, block.conv1[0])
         enlarged = layer.in_channels - sum(joined)
         parts = layer.weight.split([enlarged, *joined], 1)
         self.up = Enlarged(parts[0], layer.bias)

@@ -1,14 +1,10 @@
 """What the network is trained on: L1, and any number of perceptual terms between features of fixed encoders."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
 from synthct.core.errors import InputError
 from synthct.networks.terms import perceptual_terms
-
-Encoder = Callable[[torch.Tensor, torch.Tensor], list[torch.Tensor]]
 
 
 class Objective(nn.Module):
@@ -18,9 +14,14 @@ class Objective(nn.Module):
     in [-1, 1] as a list of feature maps (see `synthct.networks.perceptual`). The whole batch passes through an encoder
     at once, the target once and without gradient, and none of the encoders' own weights asks for one. Source: Boussot
     et al. 2025, section 3.3.
+
+    >>> settings = {"loss_region": "mask", "l1_weight": 1.0, "perceptual": {"encoder": "none", "encoders": {}}}
+    >>> target, body = torch.zeros(1, 1, 2, 2), torch.tensor([[[[True, True], [False, False]]]])
+    >>> float(Objective(settings, {})(target + 0.5, target, body)["l1"])  # of the body's pixels alone
+    0.5
     """
 
-    def __init__(self, settings: dict, encoders: dict[str, Encoder]):
+    def __init__(self, settings: dict, encoders: dict[str, nn.Module]):
         super().__init__()
         if settings["loss_region"] not in ("patch", "mask"):
             raise InputError(f"training.loss_region {settings['loss_region']!r}: expected patch or mask")

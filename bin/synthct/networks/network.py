@@ -57,5 +57,5 @@ def initialise(model: nn.Module, settings: dict, generator: torch.Generator) -> 
             if settings["init"] == "normal":
                 nn.init.normal_(module.weight, settings["batchnorm_mean"], settings["init_std"], generator=generator)
             nn.init.zeros_(module.bias)
-    nn.init.constant_(model.segmentation_head[0].bias, settings["head_bias"])
+    nn.init.constant_(model.get_parameter("segmentation_head.0.bias"), settings["head_bias"])
     return model

@@ -1,16 +1,17 @@
 """A trained nnU-Net as its package leaves it on disk: the network with its weights, and the CT's intensities."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy._core import multiarray
 
 from synthct.core.tables import read_object
 from synthct.networks.checkpoint import load_torch
 
 
-def read_network(place: Path) -> tuple[nn.Module, dict]:
+def read_network(place: Path) -> tuple[Any, dict]:
     """The network of a fold directory, and the intensity properties of its one channel (mean, std, percentiles).
 
     `place` holds ``checkpoint_final.pth``; ``plans.json`` and ``dataset.json`` lie above it. Raises `InputError` where
@@ -31,11 +32,11 @@ def read_network(place: Path) -> tuple[nn.Module, dict]:
         allow_init=False,
         deep_supervision=False,
     )
-    numbers = [
+    numbers: list[Any] = [
         np.dtype,
         np.ndarray,
-        np._core.multiarray.scalar,
-        np._core.multiarray._reconstruct,
+        multiarray.scalar,
+        multiarray._reconstruct,
         *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
     ]
     with torch.serialization.safe_globals(numbers):  # nnU-Net logs numpy numbers beside the weights

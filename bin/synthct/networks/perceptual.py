@@ -34,13 +34,14 @@ def encoders(settings: dict, ct_range=(-1024, 3071)) -> dict[str, nn.Module]:
     terms = perceptual_terms(settings)
     needs = of_training({"perceptual": settings})
     files = dict(zip((need.wanted_by for need in needs), require(needs, otherwise=OTHERWISE), strict=True))
-    return {term["name"]: _encoder(term, files.get(wanted_by(term)), ct_range) for term in terms}
+    return {term["name"]: _encoder(term, files, ct_range) for term in terms}
 
 
-def _encoder(term: dict, file: Path | None, ct_range) -> nn.Module:
+def _encoder(term: dict, files: dict[str, Path], ct_range) -> nn.Module:
     kind, layers = term["kind"], list(term["layers"])
     if kind == "mind":
         return Mind(layers)
+    file = files[wanted_by(term)]
     if kind == "totalsegmentator":
         network, properties = read_network(file.parent)
         return TotalSegmentator(network.encoder, properties, layers, ct_range)
@@ -53,6 +54,9 @@ def _encoder(term: dict, file: Path | None, ct_range) -> nn.Module:
 
 class Photographs(nn.Module):
     """`features` of photographs' encoders, for CT: scaled by the target's range, three channels, in tiles."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, features: nn.Module, tile: int = 512):
         super().__init__()
@@ -145,6 +149,9 @@ class Scripted(nn.Module):
     Those published for IMPACT (such as SAM 2.1) standardise by themselves and take the number of layers and the
     input's range beside the image.
     """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, path: Path, layers: list[int]):
         super().__init__()

@@ -76,10 +76,9 @@ class Residual(nn.Module):
         self.bn1 = nn.BatchNorm2d(after)
         self.conv2 = Convolution(after, after, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(after)
+        self.downsample: nn.Sequential | None = None
         if stride > 1:
             self.downsample = nn.Sequential(Convolution(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-        else:
-            self.downsample = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -111,7 +110,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleDict(blocks)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        row = []  # the nodes of the size at hand, by the feature map that their row starts from
+        row: list[torch.Tensor] = []  # the nodes of the size at hand, by the feature map that their row starts from
         for size in range(self.depth):
             skip = features[size + 1]
             own = self.blocks[f"x_{size}_{size}"](features[size], [skip])

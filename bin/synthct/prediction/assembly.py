@@ -33,7 +33,10 @@ def from_training(
             path = directory / f"{kind}.safetensors"
             found.append((path, kind, metadata(path)))
     on_all = {_group(about) for _, _, about in found if _on_all(about)}
-    sources, groups, metrics, common = {}, {}, {}, {}
+    sources: dict[str, Path] = {}
+    groups: dict[str, dict] = {}
+    metrics: dict[str, dict] = {}
+    common: dict = {}
     for path, kind, about in found:
         trained = about.get("settings", {}).get("training", tree["training"])
         same = {"modality": about.get("modality"), "channels": about.get("channels"), "network": trained["network"]}

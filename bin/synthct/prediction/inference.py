@@ -51,7 +51,11 @@ class Prediction:
 
 
 def parse_views(flips: str) -> list[tuple[int, ...]]:
-    """The views of the setting `flips` ("none,x,y"): for each, the axes to flip."""
+    """The views of the setting `flips` ("none,x,y"): for each, the axes to flip.
+
+    >>> parse_views("none,x")
+    [(), (-1,)]
+    """
     names = [name.strip() for name in flips.split(",") if name.strip()]
     for name in names:
         if name not in VIEWS:
@@ -130,14 +134,20 @@ def frame_around(body: np.ndarray, margin: int) -> Frame:
     It starts and ends at multiples of 32 counted from the plane's first pixel, so that every pixel keeps its place in
     the network's strides and the result is that of the whole plane but for the frame's own border; a plane whose size
     is no such multiple is padded after its end.
+
+    >>> body = np.zeros((1, 200, 200), bool)
+    >>> body[:, 70:100, 80:90] = True
+    >>> frame_around(body, margin=10)
+    Frame(y0=32, x0=64, height=96, width=64)
     """
 
-    def span(hit: np.ndarray) -> tuple[int, int]:
+    def span(axes: tuple[int, int]) -> tuple[int, int]:
+        hit = np.asarray(body.any(axes))
         at = np.flatnonzero(hit)
         start = max(0, int(at[0]) - margin) // STRIDE * STRIDE
         return start, padded(min(hit.size, int(at[-1]) + 1 + margin) - start)
 
-    (y0, height), (x0, width) = span(body.any((0, 2))), span(body.any((0, 1)))
+    (y0, height), (x0, width) = span((0, 2)), span((0, 1))
     return Frame(y0, x0, height, width)
 
 
@@ -167,12 +177,13 @@ class Spread:
     """Running mean and standard deviation of equally shaped arrays or tensors (Welford), in the order they come."""
 
     def __init__(self):
-        self.count, self.mean, self._squares = 0, None, None
+        self.count = 0
+        self.mean = self._squares = torch.empty(0)  # until the first one comes
 
     def add(self, y: torch.Tensor):
         """Take one more."""
         self.count += 1
-        if self.mean is None:
+        if self.count == 1:
             self.mean, self._squares = y.clone(), torch.zeros_like(y)
             return
         delta = y - self.mean

@@ -3,8 +3,6 @@
 Patients that the networks were trained on teach only what input looks like; their sCTs are better than a new one's.
 """
 
-import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,8 @@ import torch
 from synthct.cases.store import prepare
 from synthct.core import settings as presets
 from synthct.core.errors import InputError
+from synthct.core.records import read_folds
+from synthct.core.tables import read_table
 from synthct.images.orientation import to_lps
 from synthct.images.volume import read_mask, read_volume
 from synthct.prediction import inference, trust
@@ -26,17 +26,14 @@ def teach(bundle: Bundle, sheet, folds, device: torch.device, say: Callable[[str
 
     `folds` (folds.json, or None) says who was held out; patients of none of its lists are taken as held out too.
     """
-    trained = set()
-    if folds:
-        plan = json.loads(Path(folds).read_text(encoding="utf-8"))
-        trained = {name for fold in plan["folds"] for part in ("train", "validation") for name in fold[part]}
+    trained = {name for fold in read_folds(folds) for part in fold for name in part} if folds else set()
     base, patients = Path(sheet).parent, []
-    with open(sheet, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        if not row.get("image") or not row.get("mask"):
-            raise InputError(f"sheet {sheet}: patient {row.get('patient')!r}: expected an image and a mask")
-        one = measure(bundle, base, row, device, held_out=row.get("patient") not in trained)
+    for row in read_table(sheet, "sheet", ("patient", "image", "mask")):
+        if not row["image"] or not row["mask"]:
+            raise InputError(
+                f"sheet {sheet}, line {row.line}: patient {row['patient']!r}: expected an image and a mask"
+            )
+        one = measure(bundle, base, row, device, held_out=row["patient"] not in trained)
         patients.append(one)
         error = f", MAE {one['mae_hu']:.1f} HU" if one["mae_hu"] is not None else ""
         say(f"{row['patient']}: {'held out' if row['patient'] not in trained else 'trained on'}{error}")

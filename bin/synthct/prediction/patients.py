@@ -5,8 +5,6 @@ is done; nothing is half-written.
 """
 
 import contextlib
-import csv
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 from synthct.core import settings as presets
 from synthct.core.errors import InputError
 from synthct.core.files import write_text
+from synthct.core.tables import read_table
 from synthct.images.dicom.choice import Choice
 from synthct.images.volume import read_mask, read_volume, write_volume
 from synthct.prediction import inference, objects, trust
@@ -57,26 +56,24 @@ def listed(sheet: str, outdir: str, common: Patient) -> list[Patient]:
     """
     base = Path(sheet).parent
     patients, seen = [], set()
-    for number, row in _rows(sheet):
-        cell = {key: (row.get(key) or "").strip() for key in COLUMNS}
-        name, image = cell["patient"], cell["image"]
-        if not name or not image:
-            raise InputError(f"list {sheet}, line {number}: patient {name!r}, image {image!r}, expected both")
+    for row in read_table(sheet, "list", ("patient", "image")):
+        at, cell = f"list {sheet}, line {row.line}", {key: row.get(key, "") for key in COLUMNS}
+        name = cell["patient"]
+        if not name or not cell["image"]:
+            raise InputError(f"{at}: patient {name!r}, image {cell['image']!r}, expected both")
         if name in seen or "/" in name or name.startswith("."):
-            raise InputError(f"list {sheet}, line {number}: patient {name!r}, expected a name that stands once")
+            raise InputError(f"{at}: patient {name!r}, expected a name that stands once")
         seen.add(name)
-        paths = {}
-        for key in ("image", "mask", "ct", "dicom_from"):
-            paths[key] = str(base / cell[key]) if cell[key] else None
-            if cell[key] and not (base / cell[key]).exists():
-                raise InputError(f"list {sheet}, line {number}: {cell[key]}: no such file")
-        source = paths["dicom_from"] or common.dicom_from
-        dicom = common.dicom if Path(paths["image"]).is_dir() or source else None
+        image, mask, ct, dicom_from = (_path(base, cell[key], at) for key in ("image", "mask", "ct", "dicom_from"))
+        source = dicom_from or common.dicom_from
+        dicom = common.dicom if Path(image).is_dir() or source else None
         patients.append(
             replace(
                 common,
                 name=name,
-                **{key: paths[key] for key in ("image", "mask", "ct")},
+                image=image,
+                mask=mask or None,
+                ct=ct or None,
                 region=cell["region"],
                 roi=cell["roi"] or common.roi,
                 choice=replace(common.choice, series=cell["series"] or common.choice.series),
@@ -96,12 +93,11 @@ def listed(sheet: str, outdir: str, common: Patient) -> list[Patient]:
 COLUMNS = ("patient", "image", "mask", "region", "ct", "series", "roi", "dicom_from")
 
 
-def _rows(sheet: str):
-    try:
-        rows = list(csv.DictReader(io.StringIO(Path(sheet).read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as fault:
-        raise InputError(f"list {sheet}: cannot be read ({fault})") from None
-    return enumerate(rows, 2)
+def _path(base: Path, cell: str, at: str) -> str:
+    """A cell's file, relative to the table's directory; "" for an empty cell."""
+    if cell and not (base / cell).exists():
+        raise InputError(f"{at}: {cell}: no such file")
+    return str(base / cell) if cell else ""
 
 
 @contextlib.contextmanager
@@ -141,11 +137,11 @@ def check(patient: Patient, modality: str) -> list[str]:
         series = open_series(patient.image, patient.choice)
         if series.modality and series.modality != MODALITY[modality]:
             raise InputError(f"image {patient.image}: DICOM modality {series.modality}, the bundle is for {modality}")
-        if not patient.dicom:
-            return []
-        source = _source(patient)
-        return objects.check(patient.dicom, source, series.grid)
-    return objects.check(patient.dicom, _source(patient), read_volume(patient.image).grid)
+    if not patient.dicom:
+        return []
+    source = _source(patient)
+    grid = series.grid if patient.is_dicom else read_volume(patient.image).grid
+    return objects.check(patient.dicom, source, grid)
 
 
 def _source(patient: Patient):
@@ -175,7 +171,8 @@ def predict_all(
         for patient in patients
         if patient.name not in (faults or ())
     ]
-    loaded, networks, reports = None, [], {}
+    loaded, reports = None, {}
+    networks: list = []
     for (group, warning), patient in sorted(plans, key=lambda plan: plan[0][0]):
         if group != loaded:
             networks.clear()

@@ -6,6 +6,8 @@ beyond its range by so many widths of that range; the limits below say from when
 set on the shared patients (`benchmarks/trust.py` measures what they catch and what they cost).
 """
 
+from typing import Any
+
 import numpy as np
 
 from synthct.cases.store import prepare
@@ -23,7 +25,7 @@ FORMAT = 1
 def learned(patients: list[dict]) -> dict:
     """The record of a bundle from `patients`: {"region", "features": {...}, "mae_hu" or None}; no names go in."""
     regions = sorted({one["region"] for one in patients if one["region"]})
-    record = {"format": FORMAT, "patients": len(patients), "regions": {}}
+    record: dict[str, Any] = {"format": FORMAT, "patients": len(patients), "regions": {}}
     for region in ["", *regions]:
         of_it = [one for one in patients if region in ("", one["region"])]
         if region and len(of_it) < FEWEST:

@@ -1,6 +1,6 @@
 """One pair from start to end: checks, the arm's engine, the warped image, and the quality record."""
 
-import hashlib
+import functools
 import resource
 import time
 from collections.abc import Callable
@@ -11,9 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from synthct.core.errors import PairError
+from synthct.core.files import sha256_of
 from synthct.images.bodymask import body_mask
 from synthct.images.checks import valued
-from synthct.images.grid import Grid, Volume, resample
+from synthct.images.grid import Grid, Volume, resample, triple
 from synthct.registration import elastix, quality, recipes
 from synthct.registration.checks import (
     SMALLEST_OVERLAP,
@@ -70,7 +71,8 @@ def register(
     kinds = (modality, "ct") if moving_is == "ct" else ("ct", modality)
     fixed, moving = valued(fixed, "fixed image", kinds[0]), valued(moving, "moving image", kinds[1])
     given = mask is not None
-    mask = mask if given else body_mask(fixed, kinds[0])
+    if mask is None:
+        mask = body_mask(fixed, kinds[0])
     check_mask(fixed, mask)
     if recipe.deforms:
         check_images(fixed, moving)
@@ -80,14 +82,14 @@ def register(
         shift, moving = _centred(mask, moving, kinds[1])
     check_overlap(fixed, moving, mask)
     start = time.perf_counter()
-    run = {"recipe": recipe, "seed": seed, "rigid": rigid, "device": device, "say": say}
-    transform, losses = _found(fixed, moving, mask, moving_is, **run)
+    transform_of = functools.partial(_transform, recipe=recipe, seed=seed, rigid=rigid, device=device, say=say)
+    transform, losses = transform_of(fixed, moving, mask, moving_is)
     seconds = time.perf_counter() - start
     outside = OUTSIDE[kinds[1]]
     back = None
     if section["inverse_consistency"]:
         other = resample(mask, moving.grid, order=0)
-        back, _ = _found(moving, fixed, other, "image" if moving_is == "ct" else "ct", **run)
+        back, _ = transform_of(moving, fixed, other, "image" if moving_is == "ct" else "ct")
     image = warp(moving, transform, fixed.grid, outside=outside)
     before = warp(moving, sitk.Transform(), fixed.grid, outside=outside, order=1)
     covered = (mask.array > 0) & support(moving, transform, fixed.grid)
@@ -100,14 +102,16 @@ def register(
             "are both images of one patient, and is --rigid needed?"
         )
     try:
-        bodies = tuple(body_mask(v, k).array > 0 for v, k in ((fixed, kinds[0]), (before, kinds[1]), (image, kinds[1])))
+        bodies = triple(
+            body_mask(v, k).array > 0 for v, k in ((fixed, kinds[0]), (before, kinds[1]), (image, kinds[1]))
+        )
     except PairError:  # a body too small or faint for a threshold: the mask that was given is all that is known
         bodies = None
     record = {
         "method": method,
         "arm": method,
         "label": recipe.label,
-        "recipe": recipes.about(recipe, {_called(path): _sha256(path) for path in weights}),
+        "recipe": recipes.about(recipe, {_called(path): sha256_of(path) for path in weights}),
         "modality": modality,
         "region": region,
         "moving_is": moving_is,
@@ -144,11 +148,6 @@ def _called(path: Path) -> str:
     return "/".join((*named[-1:], path.name))
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def _starts_rigidly(recipe: recipes.Recipe) -> bool:
     """The preset's choice."""
     if recipe.engine == "elastix":
@@ -165,7 +164,7 @@ def _centred(mask: Volume, moving: Volume, kind: str) -> tuple[np.ndarray, Volum
         body = moving.with_array(np.ones(moving.grid.shape, np.uint8))
     shift = _middle(body) - _middle(mask)
     grid = moving.grid
-    origin = tuple(map(float, np.array(grid.origin) - shift))
+    origin = triple(map(float, np.array(grid.origin) - shift))
     return shift, Volume(moving.array, Grid(grid.size, grid.spacing, origin, grid.direction))
 
 
@@ -174,7 +173,7 @@ def _middle(mask: Volume) -> np.ndarray:
     return np.array(mask.grid.origin) + mask.grid.matrix @ index
 
 
-def _found(
+def _transform(
     fixed: Volume,
     moving: Volume,
     mask: Volume,
@@ -190,15 +189,17 @@ def _found(
     if recipe.engine == "elastix":
         return elastix.register(fixed, moving, mask, recipe.settings, seed=seed, rigid=rigid), []
     if recipe.deforms:
-        start = recipe.rigid if rigid else None
-        about = {
-            "engine": recipe.engine,
-            "moving_is": moving_is,
-            "seed": seed,
-            "rigid": start,
-            "device": device,
-            "say": say,
-        }
-        outcome = freeform.register(fixed, moving, mask, recipe.settings, **about)
+        outcome = freeform.register(
+            fixed,
+            moving,
+            mask,
+            recipe.settings,
+            engine=recipe.engine,
+            moving_is=moving_is,
+            seed=seed,
+            rigid=recipe.rigid if rigid else None,
+            device=device,
+            say=say,
+        )
         return outcome.transform, outcome.losses
     return sitk.CompositeTransform(3), []

@@ -5,7 +5,7 @@ import SimpleITK as sitk
 import torch
 
 from synthct.core.errors import PairError
-from synthct.images.grid import Grid, Volume, resample
+from synthct.images.grid import Grid, Volume, resample, triple
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.pyramid import level_image, positions
@@ -17,7 +17,7 @@ def jacobian(displacement: Volume) -> np.ndarray:
     """det(d(p + u)/dp) at every voxel (z, y, x), by central differences; 0 or less means folded space."""
     spacing = displacement.grid.spacing[::-1]
     directions = np.array(displacement.grid.direction).reshape(3, 3)
-    along = [np.gradient(displacement.array[..., c].astype(np.float64), *spacing) for c in range(3)]
+    along = [list(np.gradient(displacement.array[..., c].astype(np.float64), *spacing)) for c in range(3)]
     gradient = np.stack([np.stack(rows[::-1], -1) for rows in along], -2)  # [..., component, image axis x, y, z]
     return np.linalg.det(gradient @ directions.T + np.eye(3))
 
@@ -75,7 +75,7 @@ def distance_map(fixed: Volume, moved: Volume) -> Volume:
         for v in (fixed, moved)
     ]
     distance = (maps[0] - maps[1]).abs().mean(0).numpy()
-    spacing = tuple(float(p[1] - p[0]) for p in points[::-1])
+    spacing = triple(float(p[1] - p[0]) for p in points[::-1])
     coarse = Grid(distance.shape[::-1], spacing, fixed.grid.origin, fixed.grid.direction)
     return resample(Volume(distance, coarse), fixed.grid, order=1)
 
@@ -90,12 +90,12 @@ def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, fl
     images = [
         level_image(torch.from_numpy(v.array.astype(np.float32)), fixed.grid, points, 1.0) for v in (fixed, moved)
     ]
-    values = [image.reshape(-1)[chosen] for image in images]
-    ranges = [(float(v.min()), max(float(v.max()), float(v.min()) + 1e-3)) for v in values]
+    first, second = (image.reshape(-1)[chosen] for image in images)
+    ranges = [(float(v.min()), max(float(v.max()), float(v.min()) + 1e-3)) for v in (first, second)]
     joint = MutualInformation(48, *ranges)
     maps = [mind(image, 2, 2).reshape(12, -1)[:, chosen] for image in images]
     return {
-        "mutual_information": -float(joint(*values, torch.ones_like(values[0]))),
+        "mutual_information": -float(joint(first, second, torch.ones_like(first))),
         "mind_distance": float((maps[0] - maps[1]).abs().mean()),
     }
 

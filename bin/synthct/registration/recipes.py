@@ -29,6 +29,10 @@ def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
     """The recipe of the arm `name`; `section` is ``registration`` of a resolved preset.
 
     Raises `InputError` for an unknown arm, and for a table of ``models`` without a weight.
+
+    >>> section = {"dense": {"grid_mm": 16.0}, "arms": {"fine": {"engine": "dense", "settings": {"grid_mm": 8.0}}}}
+    >>> recipe(arms.completed(section), "fine").settings
+    {'grid_mm': 8.0}
     """
     section = for_region(section, region)
     arm = arms.required(section, name)
@@ -39,8 +43,8 @@ def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
         for key, model in settings["models"].items():
             if "weight" not in model:
                 raise InputError(f"registration.arms.{name}.settings.models.{key}: no weight")
-    said = (arm[key] for key in ("engine", "direction", "label", "compares"))
-    return Recipe(name, *said, settings, section.get("rigid", {"enabled": False}))
+    said = {key: arm[key] for key in ("engine", "direction", "label", "compares")}
+    return Recipe(name, **said, settings=settings, rigid=section.get("rigid", {"enabled": False}))
 
 
 def models_of(recipe: Recipe) -> dict[str, dict]:

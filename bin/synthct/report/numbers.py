@@ -4,7 +4,11 @@ import math
 
 
 def number(value, decimals: int) -> str:
-    """A number with so many decimals; a dash where there is none."""
+    """A number with so many decimals; a dash where there is none.
+
+    >>> number(3.14159, 2), number(math.nan, 2)
+    ('3.14', '–')
+    """
     return "–" if value is None or math.isnan(value) else "∞" if math.isinf(value) else f"{value:.{decimals}f}"
 
 

@@ -101,7 +101,7 @@ def write_all(inputs, directory, validation_mae: dict) -> None:
 
 def flat_numbers(record: dict, prefix: str = "") -> dict:
     """A QC record's numbers and strings, nested ones as "outer_inner"; lists are left out."""
-    flat = {}
+    flat: dict[str, object] = {}
     for key, value in record.items():
         if isinstance(value, dict):
             flat |= flat_numbers(value, f"{prefix}{key}_")

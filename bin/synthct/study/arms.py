@@ -21,7 +21,12 @@ _told: ContextVar[dict | None] = ContextVar("arms", default=None)
 
 @contextmanager
 def told(settings: dict) -> Iterator[None]:
-    """Within it, arms are as ``registration.arms`` of the resolved `settings` says."""
+    """Within it, arms are as ``registration.arms`` of the resolved `settings` says.
+
+    >>> with told({"registration": {"arms": {"mine": {"label": "Mine", "pairs": "my"}}}}):
+    ...     arm_name("mine"), pairs_of("mine")
+    ('Mine', 'my pairs')
+    """
     arms = (settings.get("registration") or {}).get("arms") or {}
     token = _told.set({name: {**UNSAID, "label": name, **arm} for name, arm in arms.items()})
     try:

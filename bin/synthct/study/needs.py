@@ -3,8 +3,9 @@
 import os
 from collections.abc import Iterable
 
+from synthct.core.arms import named
 from synthct.core.errors import InputError
-from synthct.core.settings import for_region, merged
+from synthct.core.settings import for_region, merged, resolve
 from synthct.networks.weights import Need, absent, find, network, of_models, of_training, places
 from synthct.registration.recipes import models_of, recipe
 
@@ -33,10 +34,21 @@ def needed(
     return list(dict.fromkeys(needs))
 
 
+def of_study(
+    preset: str, modality: str | None, registration: str, overrides: Iterable[str], segment: bool
+) -> list[Need]:
+    """What a study needs that is asked for by its parameters; `registration` is a comma list of arms."""
+    if not modality:
+        raise InputError("--modality: missing, where no network is named; expected one of mr, cbct")
+    settings = resolve(preset, modality, list(overrides))
+    return needed(settings, named(settings["registration"], registration), segment=segment)
+
+
 def of_arm(section: dict, arm: str, regions: Iterable[str] = ()) -> list[Need]:
     """What an arm of the section `registration` compares, in any of `regions` ([]: all that it has settings for)."""
     needs = []
-    for region in list(regions) or [None, *sorted(_regions(section))]:
+    wanted: list[str | None] = list(regions) or [None, *sorted(_regions(section))]
+    for region in wanted:
         found = recipe(section, arm, region)
         if found.engine == "sampled":
             needs += of_models(models_of(found).values(), found.settings["weights"], f"registration {arm}")

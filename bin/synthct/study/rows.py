@@ -80,7 +80,11 @@ def metrics_in(rows: list[dict], among: tuple[Metric, ...] = METRICS) -> list[Me
 
 
 def aggregate(region_values: dict[str, list[float]] | dict[str, float]) -> float:
-    """The paper's "Aggregated": the mean over regions, each with equal weight, of the regions' means."""
+    """The paper's "Aggregated": the mean over regions, each with equal weight, of the regions' means.
+
+    >>> aggregate({"AB": [50.0, 70.0], "TH": [100.0]})
+    80.0
+    """
     means = [float(np.mean(values)) for values in region_values.values()]
     return float(np.mean(means)) if means else math.nan
 
@@ -163,7 +167,11 @@ def combinations(rows: list[dict]) -> dict[tuple[str, str, str], list[dict]]:
 
 
 def ranked(rows: list[dict], settings: dict) -> list[dict]:
-    """Rows with the "rank" of their checkpoint in what the study's settings ask for ("final,best": final is 0)."""
+    """Rows with the "rank" of their checkpoint in what the study's settings ask for ("final,best": final is 0).
+
+    >>> ranked([{"checkpoint": "best"}], {"inference": {"checkpoint": "final,best"}})
+    [{'checkpoint': 'best', 'rank': 1}]
+    """
     asked = [name.strip() for name in settings.get("inference", {}).get("checkpoint", "").split(",")]
     return [{**row, "rank": asked.index(row["checkpoint"]) if row["checkpoint"] in asked else 0} for row in rows]
 
@@ -183,7 +191,7 @@ def matrix(rows: list[dict]) -> list[dict]:
     """The train × test matrix: one entry a cell with n and, for each metric, "<metric>_aggregated", "_pooled",
     "_sd".
     """
-    cells = {}
+    cells: dict[tuple[str, str, str], dict] = {}
     for entry in summary(rows):
         key = (entry["trained_on"], entry["tested_on"], entry["checkpoint"])
         cell = cells.setdefault(key, {"trained_on": key[0], "tested_on": key[1], "checkpoint": key[2], "n": 0})

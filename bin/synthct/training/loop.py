@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from torch import distributed, nn
@@ -69,7 +70,8 @@ class Trainer:
         _backends(settings)
         layout = torch.channels_last if settings["channels_last"] else torch.contiguous_format
         self.layout = layout
-        self.model = run.model.to(self.device, memory_format=layout).train()
+        self.model = run.model.to(self.device).train()
+        self.model.to(memory_format=layout)
         self.objective = Objective(settings, run.encoders).to(self.device).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
@@ -85,17 +87,19 @@ class Trainer:
         self.total = last_step(self.batches.steps_per_epoch, settings)
         self.step, self.validated = 0, 0
         self.sums = torch.zeros(len(self.objective.terms), dtype=torch.float64, device=self.device)
-        self.best = {"scores": {}, "step": 0, "weights": None}
+        self.best: dict[str, Any] = {"scores": {}, "step": 0, "weights": None}
         self.bad = torch.full((), NEVER, dtype=torch.int64, device=self.device)  # the first step without a finite loss
-        self.rows, self.last, self.before = [], {}, 0.0
+        self.rows: list[dict] = []
+        self.last: dict[str, float] = {}
+        self.before = 0.0  # seconds
+        self.journal: Journal | None = None  # the first process's
         self.stopping = False
-        self.busy = []  # samples of the GPU's utilisation since the last validation
+        self.busy: list[float] = []  # samples of the GPU's utilisation since the last validation
         self.watching = True  # until the GPU first does not say
 
     def train(self):
         """Run to the last step or an early stop, then write best and final weights."""
         old = signal.signal(signal.SIGTERM, self._on_sigterm)
-        self.journal = None
         try:
             state = self.run.state.load(self._say) if self.run.resume else None
             if state:
@@ -164,7 +168,7 @@ class Trainer:
         if self.watching and self.step % LOOK_EVERY == 0:
             busy = utilisation(self.device)
             self.watching = busy is not None
-            self.busy += [busy] if self.watching else []
+            self.busy += [busy] if busy is not None else []
 
     def _columns(self) -> list[str]:
         """Those of the log that depend on the settings: each perceptual term's, and the scores that select."""
@@ -208,7 +212,7 @@ class Trainer:
         self.sums.zero_()
         self.busy.clear()
         self.validated = self.step
-        if self.place.first:
+        if self.journal:
             cases = self.run.validation or self.run.training
             self.journal.add(row, picture(self.model, cases, self.settings, self.cast, self.device))
             if self.step < self.total:
@@ -221,14 +225,14 @@ class Trainer:
         if not self.run.validation:
             return {}
         self.place.share(self.model)
-        found = {}
+        found: dict[str, dict[str, float]] = {}
         stop = (lambda: self.stopping) if self.place.world == 1 else (lambda: False)
         for first in range(0, len(self.run.validation), self.place.world):  # a patient each: one of many GPUs may
             mine = self.run.validation[first : first + self.place.world][self.place.rank :][:1]  # have none at the end
             scores = validate(self.model, mine, self.settings, self.cast, self.device, stop)
             if self.place.any(scores is None or self.stopping):  # torchrun gives the processes 30 s to stop
                 self._terminate()
-            found |= scores
+            found |= scores or {}
         names = ("mae", *(SCORE_COLUMNS if self.settings["select"] == "similarity" else ()))
         sums = [sum(scores[name] for scores in found.values()) for name in names]
         *totals, count = self.place.total(
@@ -307,7 +311,7 @@ class Trainer:
     def _on_sigterm(self, _signal, _frame):
         self.stopping = True
 
-    def _terminate(self):
+    def _terminate(self) -> NoReturn:
         if self.place.first:
             # a node that is taken away leaves two minutes
             saved = self.run.state.save(self._state(), self._say, waits=(1,), limit=60)

@@ -6,17 +6,19 @@ import sys
 import click
 import torch
 
-from synthct.core.cli import FILE, OUT, cpu_threads
+from synthct.core.cli import FILE, OUT, cpu_threads, options
 from synthct.core.device import CHOICES
 from synthct.core.files import write_json
 from synthct.core.records import KIND
 from synthct.core.tables import read_table
 from synthct.training.launch import leave
-from synthct.training.loop import Run, Terminated, Trainer
+from synthct.training.loop import Terminated, Trainer
+from synthct.training.setup import Request
+from synthct.training.start import run_of
 
 TERMINATED = 143  # 128 + SIGTERM; Nextflow's retry list has it
 
-OPTIONS = (
+run_options = options(
     click.option(
         "--cases",
         required=True,
@@ -42,22 +44,17 @@ OPTIONS = (
 )
 
 
-def run_options(function):
-    """Decorator: the options of a training."""
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
-
-
 def set_threads():
     """Before the first torch call: as many threads as this task was given."""
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     torch.set_num_threads(cpu_threads())
 
 
-def carry_out(run: Run):
+def carry_out(request: Request):
     """Train to the end and leave training.json, the log with whose it is; exit 143 when SIGTERM came and the state is
     saved."""
+    set_threads()
+    run = run_of(request, say)
     try:
         Trainer(run).train()
         if run.place.first:

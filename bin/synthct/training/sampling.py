@@ -48,7 +48,7 @@ class Batches(Dataset):
         self.case = np.concatenate([np.full(len(c.body_slices), i, np.int32) for i, c in enumerate(cases)])
         self.z = np.concatenate([np.array(c.body_slices, np.int32) for c in cases])
         self.per_epoch = len(self.z) * (settings["copies"] + self.originals)
-        self._epoch, self._order = -1, None
+        self._epoch, self._order = -1, np.zeros(0, int)  # of no epoch yet
 
     @property
     def steps_per_epoch(self) -> int:
@@ -70,8 +70,9 @@ class Batches(Dataset):
         arrays = case.patch(int(self.z[index]), y0, x0, self.size, self.channels)
         if copy or not self.originals:
             draw = np.random.default_rng([self.seed, 2, epoch, copy, patient]) if self.of_volume else random
-            axes = [axis for axis in (1, 2) if draw.random() < self.flip_probability]
-            arrays = tuple(np.flip(array, axes) for array in arrays)
+            axes = tuple(axis for axis in (1, 2) if draw.random() < self.flip_probability)
+            x, y, inside = (np.flip(array, axes) for array in arrays)
+            return x, y, inside
         return arrays
 
     def patients(self, step: int) -> list[str]:
@@ -121,7 +122,8 @@ class Reader:
     def close(self):
         """End the processes."""
         if self.workers:
-            self.data._shutdown_workers()  # torch has no public way but to drop the last reference
+            # torch has no public way but to drop the last reference
+            self.data._shutdown_workers()  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
@@ -162,7 +164,7 @@ def _begin(_worker: int):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the training process saves its state first, then ends its workers
     # a thread of the queue moves batches to shared memory; where there is none left it would say so, drop the batch and
     # go on, and the training would wait for that batch for ever
-    queues.Queue._on_queue_feeder_error = staticmethod(_end)
+    queues.Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
 
 
 def _end(fault: Exception, _batch):

@@ -10,6 +10,10 @@ def learning_rate(step: int, total: int, settings: dict) -> float:
 
     schedule "step": × `lr_factor` every `lr_every` steps. "cosine": from the full rate to 0 over the run. Either
     rises linearly over the first `warmup` steps.
+
+    >>> settings = {"learning_rate": 1e-3, "warmup": 0, "schedule": "step", "lr_factor": 0.5, "lr_every": 100}
+    >>> [learning_rate(step, 300, settings) for step in (0, 99, 100, 250)]
+    [0.001, 0.001, 0.0005, 0.00025]
     """
     rate = settings["learning_rate"] * min(1.0, (step + 1) / max(1, settings["warmup"]))
     if settings["schedule"] == "step":
@@ -21,7 +25,11 @@ def learning_rate(step: int, total: int, settings: dict) -> float:
 
 
 def last_step(steps_per_epoch: int, settings: dict) -> int:
-    """Steps of the whole run: `max_steps` or `max_epochs`, whichever ends first; 0 means no such limit."""
+    """Steps of the whole run: `max_steps` or `max_epochs`, whichever ends first; 0 means no such limit.
+
+    >>> last_step(40, {"max_steps": 0, "max_epochs": 25})
+    1000
+    """
     limits = [settings["max_steps"], settings["max_epochs"] * steps_per_epoch]
     limits = [limit for limit in limits if limit > 0]
     if not limits:

@@ -1,10 +1,10 @@
-"""From files to a run: which cases a fold trains on, with which settings, from which weights."""
+"""From files to a plan: which cases a fold trains on, with which settings, from which weights.
 
-import hashlib
-import json
-import os
-import shutil
-import sys
+Nothing here is written and no process is started: `synthct.training.start` does both with the plan in hand.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,19 +12,51 @@ import torch
 from synthct import __version__
 from synthct.cases.store import Case, find_cases
 from synthct.core import settings as presets
-from synthct.core.device import device_of
 from synthct.core.errors import InputError
-from synthct.core.files import sha256_of, write_json
-from synthct.core.tables import read_object
+from synthct.core.records import read_folds
 from synthct.networks import network, perceptual
 from synthct.networks.checkpoint import fit, load_weights
-from synthct.networks.unetpp import STRIDE
-from synthct.training.launch import Place, take_place
-from synthct.training.loop import Run
-from synthct.training.state import StateFile
-from synthct.training.validation import RULES
+from synthct.training.checks import check_settings
 
-NOT_IN_DIGEST = ("workers",)  # settings that cannot change the result
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What train.py and finetune.py ask for, by the names of their options."""
+
+    cases: Iterable
+    folds: str | Path
+    fold: str
+    out: str | Path
+    section: str = "training"  # or "finetuning"
+    more: Iterable = ()  # cases too
+    arm: str = ""
+    settings: str | None = None
+    preset: str = "paper"
+    modality: str | None = None
+    overrides: Iterable[str] = ()
+    regions: tuple[str, ...] = ()  # of a group; () is all
+    init: str | None = None
+    checkpoint_dir: str | None = None
+    device: str = "auto"
+    resume: bool = True
+
+    @property
+    def group(self) -> str:
+        """What the model is called in tables."""
+        return "+".join(self.regions) or "global"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run whose input is checked: cases, settings, the network with its first weights, the loss's encoders."""
+
+    request: Request
+    training: list[Case]
+    validation: list[Case]
+    settings: dict
+    model: torch.nn.Module
+    encoders: dict[str, torch.nn.Module]
+    about: dict  # goes with the weights, and into settings.json
 
 
 def fold_patients(path, fold: str) -> tuple[list[str], list[str], int]:
@@ -32,11 +64,7 @@ def fold_patients(path, fold: str) -> tuple[list[str], list[str], int]:
 
     `fold` is a number from 0, "all" (everyone, no validation), or "all-K": the K-th model trained on everyone.
     """
-    try:
-        data = read_object(path, "folds")
-        folds = [(list(one["train"]), list(one["validation"])) for one in data["folds"]]
-    except (ValueError, KeyError, TypeError) as fault:
-        raise InputError(f"folds {path}: not a folds file ({type(fault).__name__}: {fault})") from None
+    folds = read_folds(path)
     whole, _, number = fold.partition("-")
     if whole == "all" and (number.isdigit() or not number):
         everyone = sorted({name for train, validation in folds for name in [*train, *validation]})
@@ -61,139 +89,65 @@ def run_settings(section: str, *, settings: str | None, preset: str, modality: s
     return presets.merged(base, over)
 
 
-def plan(
-    section: str,
-    *,
-    cases,
-    folds,
-    fold: str,
-    out,
-    arm: str,
-    settings: str | None,
-    preset: str,
-    modality: str | None,
-    overrides,
-    regions: list[str],
-    init: str | None,
-    checkpoint_dir: str | None,
-    device: str,
-    resume: bool,
-    more=(),
-    say=print,
-) -> Run:
-    """Check everything a run depends on and set it up. Raises `InputError` before anything is computed."""
-    found = find_cases([*cases, *more])
-    kinds = sorted({case.modality for case in found.values()})
-    if len(kinds) > 1 or (modality and kinds != [modality]):
-        raise InputError(f"cases are of modality {' and '.join(kinds)}, expected {modality or 'one'}")
-    chosen = run_settings(section, settings=settings, preset=preset, modality=kinds[0], overrides=overrides)
-    train, validation, number = fold_patients(folds, fold)
-    training, held_out = (_pick(found, names, regions, folds) for names in (train, validation))
-    group = "+".join(regions) or "global"
+def plan(request: Request) -> Plan:
+    """Read and check everything that the run of `request` depends on. Raises `InputError`.
+
+    The same request gives the same weights: they are drawn from the setting ``training.seed``.
+    """
+    found, modality = _cases(request)
+    settings = run_settings(
+        request.section,
+        settings=request.settings,
+        preset=request.preset,
+        modality=modality,
+        overrides=request.overrides,
+    )
+    train, validation, number = fold_patients(request.folds, request.fold)
+    training, held_out = (_pick(found, names, request.regions, request.folds) for names in (train, validation))
     if not training:
-        raise InputError(f"fold {fold}, group {group}: no training patients in {folds}")
-    _check(chosen, device)
+        raise InputError(f"fold {request.fold}, group {request.group}: no training patients in {request.folds}")
+    check_settings(settings, request.device)
     rules = _common_rules(training + held_out)
-    chosen["seed"] += number if fold.startswith("all") else 0
-    encoders = perceptual.encoders(chosen["perceptual"], rules["ct_range"])
-    model = network.build(chosen["network"], chosen["channels"])
-    network.initialise(model, chosen["network"], torch.Generator().manual_seed(chosen["seed"]))
-    if init:
-        fit(model, load_weights(init)[0], init)
-    elif section == "finetuning":
-        raise InputError("fine-tuning needs --init, the checkpoint to start from")
-    place = take_place(device, chosen["batch"])
-    if place.world > chosen["batch"]:
-        raise InputError(f"training.batch {chosen['batch']}: fewer patches than the {place.world} processes of the run")
-    _check_batchnorm(chosen, place)
-    out = Path(out)
+    settings["seed"] += number if request.fold.startswith("all") else 0
+    encoders = perceptual.encoders(settings["perceptual"], rules["ct_range"])
     about = {
         "version": __version__,
-        "fold": fold,
-        "arm": arm,
-        "group": group,
-        "modality": kinds[0],
+        "fold": request.fold,
+        "arm": request.arm,
+        "group": request.group,
+        "modality": modality,
         "regions": sorted({case.region for case in training}),
-        "channels": chosen["channels"],
+        "channels": settings["channels"],
         "patients": {"training": len(training), "validation": len(held_out)},
-        "settings": {"preset": _preset_name(settings, preset), "preprocessing": rules, "training": chosen},
+        "settings": {
+            "preset": _preset_name(request.settings, request.preset),
+            "preprocessing": rules,
+            "training": settings,
+        },
     }
-    state = StateFile(
-        checkpoint_dir or str(out / "state"),
-        f"{arm or 'run'}_{group}_fold{fold}",
-        _digest(chosen, training, held_out, init, about),
-    )
-    if place.first:
-        out.mkdir(parents=True, exist_ok=True)
-        for stale in ("best.safetensors", "final.safetensors"):
-            (out / stale).unlink(missing_ok=True)
-        write_json(out / "settings.json", about)
-        say(
-            f"{group}, fold {fold}: {len(training)} patients to learn from, {len(held_out)} to validate, on "
-            f"{place.world} × {place.device.type}"
-        )
-    return Run(
-        model=model,
-        encoders=encoders,
-        training=training,
-        validation=held_out,
-        settings=chosen,
-        about=about,
-        fine_tuning=section == "finetuning",
-        out=out,
-        place=place,
-        state=state,
-        resume=resume,
-        say=say,
-    )
+    return Plan(request, training, held_out, settings, _first_weights(request, settings), encoders, about)
 
 
-def _check(chosen: dict, device: str):
-    """What would end in a traceback hours later, or at once in one that says nothing."""
-    patch = chosen["patch"]
-    if len(patch) != 2 or any(type(size) is not int or size % STRIDE or size <= 0 for size in patch):
-        raise InputError(f"training.patch {patch}: expected two multiples of {STRIDE}")
-    for key, known in (("flip_per", ("volume", "slice")), ("select", RULES)):
-        if chosen[key] not in known:
-            raise InputError(f"training.{key} {chosen[key]!r}: expected {' or '.join(known)}")
-    betas = chosen["betas"]
-    if len(betas) != 2 or not all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas):
-        raise InputError(f"training.betas {betas}: expected two numbers from 0 to below 1")
-    least = {key: 1 for key in ("channels", "batch", "validate_every", "validation_batch", "lr_every")}
-    least |= {
-        key: 0 for key in ("workers", "copies", "warmup", "max_steps", "max_epochs", "validation_slices", "patience")
-    }
-    for key, number in least.items():
-        if chosen[key] < number:
-            raise InputError(f"training.{key} {chosen[key]}: expected {number} or more")
-    if not chosen["copies"] and not chosen["originals"]:
-        raise InputError("training.copies 0 without training.originals: an epoch would hold nothing")
-    if chosen["compile"] and device_of(device).type == "cuda" and not _compiler():
-        raise InputError(
-            "training.compile: no C compiler on this machine (gcc, clang, or CC), which torch.compile needs"
-        )
+def _cases(request: Request) -> tuple[dict[str, Case], str]:
+    """All cases, by patient, and their modality."""
+    found = find_cases([*request.cases, *request.more])
+    kinds = sorted({case.modality for case in found.values()})
+    if len(kinds) > 1 or (request.modality and kinds != [request.modality]):
+        raise InputError(f"cases are of modality {' and '.join(kinds)}, expected {request.modality or 'one'}")
+    return found, kinds[0]
 
 
-def _check_batchnorm(chosen: dict, place: Place):
-    """BatchNorm needs two values a channel, also in the deepest layer, which sees a patch at its smallest."""
-    stride = 2 ** len(chosen["network"]["decoder_channels"])
-    share = chosen["batch"] if place.world == 1 or _synchronised(chosen, place) else chosen["batch"] // place.world
-    if share * (chosen["patch"][0] // stride) * (chosen["patch"][1] // stride) < 2:
-        raise InputError(
-            f"training.batch {chosen['batch']} with training.patch {chosen['patch']}: one value a channel in the "
-            f"deepest layer of the network (stride {stride}), which BatchNorm cannot normalise; expected a larger one"
-        )
+def _first_weights(request: Request, settings: dict) -> torch.nn.Module:
+    model = network.build(settings["network"], settings["channels"])
+    network.initialise(model, settings["network"], torch.Generator().manual_seed(settings["seed"]))
+    if request.init:
+        fit(model, load_weights(request.init)[0], request.init)
+    elif request.section == "finetuning":
+        raise InputError("fine-tuning needs --init, the checkpoint to start from")
+    return model
 
 
-def _synchronised(chosen: dict, place: Place) -> bool:
-    return chosen["sync_batchnorm"] and place.device.type == "cuda"
-
-
-def _compiler() -> str | None:
-    return next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang", "cc"))), None)
-
-
-def _pick(found: dict[str, Case], names: list[str], regions: list[str], folds) -> list[Case]:
+def _pick(found: dict[str, Case], names: list[str], regions: tuple[str, ...], folds) -> list[Case]:
     if absent := sorted(set(names) - set(found)):
         raise InputError(f"{len(absent)} patients of {folds} have no case, the first is {absent[0]}")
     picked = [found[name] for name in sorted(names) if not regions or found[name].region in regions]
@@ -204,7 +158,8 @@ def _pick(found: dict[str, Case], names: list[str], regions: list[str], folds) -
 
 def _common_rules(cases: list[Case]) -> dict:
     """The `preprocessing` that all cases share; where regions have their own, those as its subtable "region"."""
-    rules, first = cases[0].preprocessing, {}
+    rules = cases[0].preprocessing
+    first: dict[str, Case] = {}
     for case in cases:
         of_region = first.setdefault(case.region, case).preprocessing
         if key := presets.differing(of_region, case.preprocessing, case.modality):
@@ -222,21 +177,3 @@ def _common_rules(cases: list[Case]) -> dict:
 
 def _preset_name(settings: str | None, preset: str) -> str:
     return str(presets.load(settings).get("preset", "")) if settings else Path(preset).stem
-
-
-def _digest(settings: dict, training: list[Case], validation: list[Case], init: str | None, about: dict) -> str:
-    known = {
-        "settings": {key: value for key, value in settings.items() if key not in NOT_IN_DIGEST},
-        "training": [(case.patient, case.digest) for case in training],
-        "validation": [(case.patient, case.digest) for case in validation],
-        "init": sha256_of(init) if init else None,
-        "run": [about[key] for key in ("version", "fold", "arm", "group")],
-        "code": _code(),
-    }
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-
-
-def _code() -> dict[str, str]:
-    """Every module of the package that is loaded, with its digest: a state is not for a run of other code."""
-    loaded = {name: module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "synthct"}
-    return {name: sha256_of(file) for name, file in sorted(loaded.items()) if file}

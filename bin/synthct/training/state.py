@@ -83,7 +83,7 @@ class StateFile:
         self.name = re.sub(r"[^A-Za-z0-9_.+-]", "_", name)
         self.digest = digest
         self.path = f"{self.directory.rstrip('/')}/{self.name}.{digest[:16]}.state.pt"
-        self.mark = None  # what the store says of the state that we wrote or read last
+        self.mark: str | None = None  # what the store says of the state that we wrote or read last
 
     def load(self, say) -> dict | None:
         """The state to continue from, or None; `say` gets a line on every state that is passed over."""

@@ -32,14 +32,22 @@ def image_scores(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=HU_
 
 
 def mae(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray) -> float:
-    """Mean absolute error in HU over the mask's voxels, values NOT clipped; NaN for an empty mask."""
+    """Mean absolute error in HU over the mask's voxels, values NOT clipped; NaN for an empty mask.
+
+    >>> mae(np.array([[[10, 500]]]), np.array([[[0, 0]]]), np.array([[[1, 0]]]))
+    10.0
+    """
     _same_shape(sct, ct, mask)
     sums = [(np.abs(a - b).sum(), a.size) for a, b in _inside(sct, ct, mask)]
     return _ratio(sums)
 
 
 def psnr(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=HU_RANGE) -> float:
-    """10·log10(Q² / MSE) in dB, both images clipped to `hu_range` (HU) and Q its width; +inf when they are equal."""
+    """10·log10(Q² / MSE) in dB, both images clipped to `hu_range` (HU) and Q its width; +inf when they are equal.
+
+    >>> psnr(np.full((1, 1, 2), 100), np.zeros((1, 1, 2)), np.ones((1, 1, 2)), hu_range=(-500, 500))
+    20.0
+    """
     _same_shape(sct, ct, mask)
     low, high = map(float, hu_range)
     error = _ratio(
@@ -83,7 +91,7 @@ def ms_ssim_scales(sct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=H
     _same_shape(sct, ct, mask)
     low, high = map(float, hu_range)
     scale = _first_scale(sct, ct, mask, low, high)
-    means = []
+    means: list[float] = []
     for weight in WEIGHTS:
         if scale is None:
             return [math.nan] * len(WEIGHTS)
@@ -100,9 +108,9 @@ class _Scale:
     `full`.
     """
 
-    shape: tuple[int, int, int]
-    start: tuple[int, int, int]
-    full: tuple[int, int, int]
+    shape: tuple[int, ...]
+    start: tuple[int, ...]
+    full: tuple[int, ...]
     plane: Callable
 
 
@@ -117,7 +125,9 @@ def _first_scale(sct, ct, mask, low: float, high: float) -> _Scale | None:
     for k in inside_z:
         flat |= mask[k] > 0
     spans, pads, starts, shape, full = [], [], [], [], []
-    for n, used in zip(mask.shape, (inside_z, np.flatnonzero(flat.any(1)), np.flatnonzero(flat.any(0))), strict=True):
+    for n, used in zip(
+        mask.shape, (np.array(inside_z), np.flatnonzero(flat.any(1)), np.flatnonzero(flat.any(0))), strict=True
+    ):
         short = max(SHORTEST - n, 0)
         first, end = (0, n) if short else (int(used[0]) // BLOCK * BLOCK, int(used[-1]) + 1)
         spans.append(slice(first, end))
@@ -146,8 +156,9 @@ def _score_and_halve(scale: _Scale, weight: float, data_range: float, last: bool
     depth, height, width = scale.shape
     fields = np.zeros((4, height + 2 * REACH, width + 2 * REACH))
     middle = fields[:, REACH:-REACH, REACH:-REACH]
-    window, sums = deque(), np.zeros((4, height, width))
-    masks = deque()
+    window: deque[np.ndarray | None] = deque()
+    masks: deque[np.ndarray] = deque()
+    sums = np.zeros((4, height, width))
     smaller = None if last else _Halving(scale)
     total, count = [], 0
     for k in range(depth + REACH):

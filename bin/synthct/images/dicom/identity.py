@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pydicom import config
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds, validate_value
 
 from synthct import __version__
@@ -173,5 +173,5 @@ def with_meta(made: Dataset, kind: str, uid: str) -> Dataset:
     made.SOPClassUID, made.SOPInstanceUID = kind, uid
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.file_meta.MediaStorageSOPClassUID, made.file_meta.MediaStorageSOPInstanceUID = kind, uid
+    made.file_meta.MediaStorageSOPClassUID, made.file_meta.MediaStorageSOPInstanceUID = UID(kind), UID(uid)
     return made

@@ -15,7 +15,7 @@ from synthct.images.dicom.folder import image_contents
 from synthct.images.dicom.headers import Frame
 from synthct.images.dicom.pixels import voxels
 from synthct.images.dicom.stack import Stack, stacked
-from synthct.images.grid import Grid, Volume
+from synthct.images.grid import Grid, Volume, triple
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _straight_grid(stack: Stack) -> Grid:
     axes = np.array(stack.grid.direction).reshape(3, 3)
     origin = np.array(stack.grid.origin) + axes[:, :2] @ (start * spacing)
     size = (stack.grid.size[0] + int(more[0]), stack.grid.size[1] + int(more[1]), stack.grid.size[2])
-    return Grid(size, stack.grid.spacing, tuple(map(float, origin)), stack.grid.direction)
+    return Grid(size, stack.grid.spacing, triple(map(float, origin)), stack.grid.direction)
 
 
 def _straight(array: np.ndarray, stack: Stack, grid: Grid) -> np.ndarray:

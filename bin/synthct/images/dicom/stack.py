@@ -6,7 +6,7 @@ import numpy as np
 
 from synthct.core.errors import InputError
 from synthct.images.dicom.headers import Frame, numbers, whole
-from synthct.images.grid import Grid
+from synthct.images.grid import Grid, triple
 
 PARALLEL = 1e-4  # largest difference of direction cosines between slices of one series
 EVEN = 0.1  # largest distance of a slice from its place on an even stack, as a part of the step
@@ -56,7 +56,7 @@ def stacked(frames: list[Frame], path) -> Stack:
     grid = Grid(
         (whole(frames[0].header, "Columns"), whole(frames[0].header, "Rows"), len(frames)),
         (float(pixels[0, 1]), float(pixels[0, 0]), step),
-        tuple(map(float, positions[0])),
+        triple(map(float, positions[0])),
         tuple(map(float, np.stack([row, column, normal], axis=1).ravel() + 0.0)),
     )
     return Stack(frames, grid, shift)

@@ -11,7 +11,7 @@ import numpy as np
 from synthct.core.errors import InputError
 from synthct.images.dicom.headers import Frame, class_name, frames_of, read_header, text, value
 from synthct.images.dicom.stack import stacked
-from synthct.images.grid import Grid, Volume, resample
+from synthct.images.grid import Grid, Volume, resample, triple
 
 OUTLINE = ("BODY", "EXTERNAL", "SKIN", "OUTLINE", "BODY CONTOUR")  # what planning systems call the patient's outline
 
@@ -156,7 +156,7 @@ def _in_their_own_planes(polygons: list[np.ndarray], grid: Grid, what: str) -> n
     low, high = points.min(0), points.max(0)
     size = (*(int(np.ceil((high - low)[i] / fine)) + 3 for i in (0, 1)), int(round((high - low)[2] / step)) + 1)
     origin = axes @ np.array([low[0] - fine, low[1] - fine, low[2]])
-    own = Grid(size, (fine, fine, step), tuple(map(float, origin)), tuple(map(float, axes.ravel())))
+    own = Grid(triple(size), (fine, fine, step), triple(map(float, origin)), tuple(map(float, axes.ravel())))
     inside = Volume(filled(polygons, own, what).astype(np.uint8), own)
     return resample(inside, grid, order=0).array > 0
 

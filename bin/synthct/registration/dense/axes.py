@@ -8,7 +8,7 @@ set other neighbours against one another, silently.
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.images.grid import Grid, Volume, blank, to_sitk
+from synthct.images.grid import Grid, Volume, blank, to_sitk, triple
 from synthct.images.orientation import orientation_of
 
 LARGEST_ANGLE = 2.0  # degrees between the axes that neighbours one voxel apart do not feel
@@ -42,7 +42,7 @@ def on_axes_of(fixed: Grid, moving: Volume, finest_mm: float) -> tuple[Volume, n
         extent = (np.array(grid.size) - 1) * grid.spacing
         count = np.where(spacing == grid.spacing, grid.size, np.rint(extent / spacing) + 1).astype(int)
         spacing = extent / (count - 1)  # first and last voxel centres stay where they are
-        finer = Grid(tuple(map(int, count)), tuple(map(float, spacing)), grid.origin, grid.direction)
+        finer = Grid(triple(map(int, count)), triple(map(float, spacing)), grid.origin, grid.direction)
         return _interpolated(turned, finer, sitk.sitkLinear, edge=True), None
     return turned, None
 
@@ -54,9 +54,9 @@ def _covering(grid: Grid, axes: np.ndarray, spacing: np.ndarray) -> Grid:
     low, high = corners.min(0), corners.max(0)
     size = np.ceil((high - low) / spacing).astype(int) + 1
     return Grid(
-        tuple(map(int, size)),
-        tuple(map(float, spacing)),
-        tuple(map(float, axes @ low)),
+        triple(map(int, size)),
+        triple(map(float, spacing)),
+        triple(map(float, axes @ low)),
         tuple(map(float, axes.ravel())),
     )
 

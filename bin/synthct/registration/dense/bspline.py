@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from synthct.images.grid import Grid
+from synthct.images.grid import Grid, triple
 
 
 def taps(t):
@@ -36,7 +36,7 @@ class ControlGrid:
         cells = [max(1, int(np.ceil(extent / spacing_mm + 1e-6))) for extent in extents]
         # The cells are centred on the volume; one control point before them, two after, make the cubic support whole.
         start = [(extent - cell * spacing_mm) / 2 - spacing_mm for extent, cell in zip(extents, cells, strict=True)]
-        return cls(tuple(cell + 3 for cell in cells), tuple(start), (spacing_mm,) * 3)
+        return cls(triple(cell + 3 for cell in cells), triple(start), (spacing_mm,) * 3)
 
     def basis(self, axis: int, positions: np.ndarray, derivative: int = 0) -> np.ndarray:
         """Matrix (positions, control points) of the cubic B-splines along `axis`, or of a derivative (1/mm, 1/mm²)."""

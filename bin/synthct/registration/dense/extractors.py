@@ -142,7 +142,7 @@ class TotalSegmentator(nn.Module):
             total = torch.tensor(encoder.strides).prod(0).tolist()
             more = [-n % stride for n, stride in zip(size, total, strict=True)]
             x = functional.pad(x, [p for n in more[::-1] for p in (0, n)], mode="replicate")
-        maps = []
+        maps: list[torch.Tensor] = []
         for stage in encoder.stages[: wanted if wanted <= self._encoder_layers else None]:
             maps.append(stage(maps[-1] if maps else x))
         if wanted > self._encoder_layers:

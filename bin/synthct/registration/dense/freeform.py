@@ -10,6 +10,8 @@ cubic B-spline free-form deformation carried over from the level before; Adam on
 `sampled` at random points.
 """
 
+import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,14 +78,12 @@ def register(
     point_map = PointMap(fixed.grid, sides[1].grid, matrix, offset, sides[1].box, device, sides[1].known)
     direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
     prior = (settings["magnitude"], settings["stretching"], settings["bending"])
-    control, coefficients, losses = None, None, []
-    for level in range(len(settings["voxel_mm"])):
-        voxel = settings["voxel_mm"][level]
-        finer = ControlGrid.covering(fixed.grid, settings["grid_mm"] * settings["grid_schedule"][level])
-        coefficients = (
-            finer.zeros(device) if control is None else control.refined(coefficients, finer, extents(fixed.grid))
-        )
-        control = finer
+    grids = [ControlGrid.covering(fixed.grid, settings["grid_mm"] * finer) for finer in settings["grid_schedule"]]
+    control, losses = grids[0], []
+    coefficients = control.zeros(device)
+    for level, voxel in enumerate(settings["voxel_mm"]):
+        if level:
+            control, coefficients = grids[level], control.refined(coefficients, grids[level], extents(fixed.grid))
         if engine == "sampled":
             points = RandomPoints(control, fixed, inside, settings["samples"], point_map, generator)
             compared = sampled.build(settings, level, sides, extract)
@@ -95,15 +95,16 @@ def register(
         coefficients.requires_grad_()
         steps = settings["iterations"][level]
         optimiser = torch.optim.Adam([coefficients], lr=settings["step_mm"][level], betas=(0.9, 0.99))
-        slower = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k, n=steps: _cooling(k / n))
-        first = last = None
+        slower = torch.optim.lr_scheduler.LambdaLR(optimiser, functools.partial(_cooling, steps=steps))
+        first, last = math.nan, torch.empty(0)
         started = told = time.monotonic()
         for step in range(steps):
             part = points.next()
             coordinates = point_map.moved(part.base, part.displacement(coefficients))
             valid = part.weight * point_map.inside(coordinates)
             loss = sum(term.weight * term(part, coordinates, valid) for term in compared)
-            first, last = first if first is not None else float(loss.detach()), loss.detach()
+            last = loss.detach()
+            first = first if step else float(last)
             loss = loss + smoothness(coefficients, prior) + settings["folding"] * barrier(coefficients)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -124,9 +125,9 @@ def register(
     return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), affine), losses)
 
 
-def _cooling(part: float) -> float:
+def _cooling(step: int, steps: int) -> float:
     """Step size over a level: half a cosine from 1 down to 0.05."""
-    return 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * part))
+    return 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * (step / steps)))
 
 
 def check_levels(settings: dict, engine: str):

@@ -118,7 +118,7 @@ class _Cubic(torch.autograd.Function):
                 four = [flat[:, row + place] for place in places[0]]
                 across = sum(w * tap for w, tap in zip(weights[0], four, strict=True))
                 value += weights[2][kz] * weights[1][ky] * across
-                if wanted:
+                if slope is not None:
                     along = sum(s * tap for s, tap in zip(slopes[0], four, strict=True))
                     slope[0] += weights[2][kz] * weights[1][ky] * along
                     slope[1] += weights[2][kz] * slopes[1][ky] * across

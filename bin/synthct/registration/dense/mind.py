@@ -4,6 +4,7 @@ Heinrich et al., MICCAI 2013, in the variant that IMPACT uses ("R{r}D{d}", spec 
 differences of the six neighbours at distance d in pairs that are √2·d apart, averaged over a box of radius r.
 """
 
+import functools
 from itertools import combinations
 
 import torch
@@ -48,7 +49,7 @@ def _box(image: torch.Tensor, radius: int) -> torch.Tensor:
         side = [0] * 6
         side[-2 * axis - 2] = side[-2 * axis - 1] = radius
         padded, n = _padded(result, side), result.shape[axis]
-        result = sum(padded.narrow(axis, k, n) for k in range(2 * radius + 1))
+        result = functools.reduce(torch.add, (padded.narrow(axis, k, n) for k in range(2 * radius + 1)))
     return result / (2 * radius + 1) ** 3
 
 

@@ -47,7 +47,9 @@ class SubLattices:
         weight = level_image(inside, fixed.grid, points, 0.0)
         base = point_map.base(points)
         flat = torch.arange(weight.numel(), device=weight.device).view(weight.shape)
-        self._parts, self._generator, self._order = [], generator, []
+        self._parts: list[LatticePart] = []
+        self._order: list[int] = []
+        self._generator = generator
         for z, y, x in np.ndindex(*(min(stride, n) for n in weight.shape)):
             cut = (slice(z, None, stride), slice(y, None, stride), slice(x, None, stride))
             own = weight[cut].reshape(-1)
@@ -79,8 +81,9 @@ class RandomPart:
     """Points off the lattice: coordinates in fixed and (undisplaced) moving -1..1 units (N, 3) and weights (N,)."""
 
     def __init__(self, points: "RandomPoints", index: np.ndarray):
-        self._points, self._index, self._latest = points, index, None
+        self._points, self._index = points, index
         grid, device = points.grid, points.device
+        self._latest = torch.empty(0, device=device)  # the coefficients of the last `displacement`
         world = torch.tensor(index[:, ::-1] @ grid.matrix.T + np.array(grid.origin), dtype=torch.float32, device=device)
         self.fixed, self.base = points.own.unit(world), points.map.unit(world)
         self.weight = torch.ones(len(index), device=device)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from synthct.images.grid import Grid
+from synthct.images.grid import Grid, triple
 from synthct.registration.dense.bspline import evaluate
 
 
@@ -24,7 +24,7 @@ def positions(grid: Grid, voxel_mm: float | tuple[float, float, float]) -> list[
 
 def extents(grid: Grid) -> tuple[float, float, float]:
     """Distance (mm) from first to last voxel centre along (z, y, x)."""
-    return tuple((n - 1) * s for n, s in zip(grid.size[::-1], grid.spacing[::-1], strict=True))
+    return triple((n - 1) * s for n, s in zip(grid.size[::-1], grid.spacing[::-1], strict=True))
 
 
 def content(array: np.ndarray) -> tuple[tuple[int, int], ...]:

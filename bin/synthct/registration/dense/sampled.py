@@ -64,7 +64,7 @@ class _Compared:
             raise InputError(f"layer_weights: {len(self._weights)} for {layers} kept layers")
 
     def __call__(self, fixed: list[torch.Tensor], moving: list[torch.Tensor], valid: torch.Tensor) -> torch.Tensor:
-        total = 0.0
+        total = valid.new_zeros(())
         for weight, distance, f, m in zip(self._weights, self._distances, fixed, moving, strict=True):
             if 0 < self._subset < len(f):
                 chosen = torch.randperm(len(f))[: self._subset].to(f.device)
@@ -117,7 +117,8 @@ class Jacobian:
     def __init__(self, settings: dict, model: dict, voxel_mm: float, sides, extract):
         if settings["patches"] not in PATCHES:
             raise InputError(f"patches {settings['patches']!r}: expected {' or '.join(PATCHES)}")
-        self.weight, self._model, self._compare = model["weight"], model, None
+        self.weight, self._model = model["weight"], model
+        self._compare: _Compared | None = None
         self._extract, self._sides, self._mapped = extract, sides, settings["patches"] == "mapped"
         self._look_up = [Interpolated(side.array[None], settings["interpolation"]) for side in sides]
         self._line = (np.arange(model["patch"]) - model["patch"] // 2) * voxel_mm
@@ -155,8 +156,8 @@ class MutualTerm:
         self.weight = settings["mutual"]["weight"]
         self._grids = [side.grid for side in sides]
         self._look_up = [Interpolated(side.array[None], settings["interpolation"]) for side in sides]
-        ranges = [tuple(map(float, side.statistics()[:2])) for side in sides]
-        self._information = MutualInformation(settings["mutual"]["bins"], *ranges)
+        fixed, moving = ((float(low), float(high)) for low, high in (side.statistics()[:2] for side in sides))
+        self._information = MutualInformation(settings["mutual"]["bins"], fixed, moving)
 
     def __call__(self, part, coordinates: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         fixed, moving = (

@@ -11,7 +11,7 @@ from synthct.registration.dense.warp import sample
 def build(settings: dict, level: int, sides) -> list:
     """The level's terms with a positive weight; `sides` are the fixed and the moving image."""
     voxel = settings["voxel_mm"][level]
-    result = []
+    result: list = []
     if settings["mind"]["weight"] > 0:
         result.append(MindTerm(settings["mind"], voxel, sides))
     if settings["mi"]["weight"] > 0:

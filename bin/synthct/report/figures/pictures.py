@@ -1,6 +1,7 @@
 """Pictures of patients: registration before and after, error maps. All panels of a figure share window and slice."""
 
 import zipfile
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -43,7 +44,7 @@ def error_map(cells: list[tuple[str, dict[str, np.ndarray]]], plane: str = "axia
         FULL, panel * len(cells) + 0.75, len(cells) + 1, len(columns), height_ratios=[panel] * len(cells) + [0.09]
     )
     axes, bars = axes[:-1], axes[-1]
-    shown = {}
+    shown: dict[str, Any] = {}  # what a column's colour bar explains
     for number, (row, (label, arrays)) in enumerate(zip(axes, cells, strict=True)):
         for axis, (key, title) in zip(row, columns, strict=True):
             shown[key] = _panel(axis, key, arrays) or shown.get(key)
@@ -192,7 +193,8 @@ def _bar(figure, picture, axis):
 def _window(mask: np.ndarray, margin: int = 6) -> tuple[slice, slice]:
     if not mask.any():
         return slice(None), slice(None)
-    return tuple(slice(max(int(where.min()) - margin, 0), int(where.max()) + margin + 1) for where in np.nonzero(mask))
+    y, x = (slice(max(int(where.min()) - margin, 0), int(where.max()) + margin + 1) for where in np.nonzero(mask))
+    return y, x
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -201,7 +203,8 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     """
     if not values.size or values.min() < -500:
         return WINDOW
-    return tuple(float(value) for value in np.percentile(values, (1, 98)))
+    low, high = np.percentile(values, (1, 98))
+    return float(low), float(high)
 
 
 def _scaled(plane: np.ndarray, low: float, high: float) -> np.ndarray:

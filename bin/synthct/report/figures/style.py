@@ -82,7 +82,7 @@ def styled(draw):
 
     @functools.wraps(draw)
     def inside(*args, **kwargs):
-        with rc_context(RC):
+        with rc_context(RC):  # type: ignore[arg-type]  # matplotlib has a type for each key
             return draw(*args, **kwargs)
 
     return inside

@@ -1,0 +1,63 @@
+"""Whether a training can be run at all: its settings, and the share of each process."""
+
+import os
+import shutil
+
+from synthct.core.device import device_of
+from synthct.core.errors import InputError
+from synthct.networks.unetpp import STRIDE
+from synthct.training.launch import Place
+from synthct.training.validation import RULES
+
+
+def check_settings(chosen: dict, device: str):
+    """`InputError` for what would end in a traceback hours later, or at once in one that says nothing.
+
+    `chosen` is the training section, `device` what --device says.
+    """
+    patch = chosen["patch"]
+    if len(patch) != 2 or any(type(size) is not int or size % STRIDE or size <= 0 for size in patch):
+        raise InputError(f"training.patch {patch}: expected two multiples of {STRIDE}")
+    for key, known in (("flip_per", ("volume", "slice")), ("select", RULES)):
+        if chosen[key] not in known:
+            raise InputError(f"training.{key} {chosen[key]!r}: expected {' or '.join(known)}")
+    betas = chosen["betas"]
+    if len(betas) != 2 or not all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas):
+        raise InputError(f"training.betas {betas}: expected two numbers from 0 to below 1")
+    least = {key: 1 for key in ("channels", "batch", "validate_every", "validation_batch", "lr_every")}
+    least |= {
+        key: 0 for key in ("workers", "copies", "warmup", "max_steps", "max_epochs", "validation_slices", "patience")
+    }
+    for key, number in least.items():
+        if chosen[key] < number:
+            raise InputError(f"training.{key} {chosen[key]}: expected {number} or more")
+    if not chosen["copies"] and not chosen["originals"]:
+        raise InputError("training.copies 0 without training.originals: an epoch would hold nothing")
+    if chosen["compile"] and device_of(device).type == "cuda" and not _compiler():
+        raise InputError(
+            "training.compile: no C compiler on this machine (gcc, clang, or CC), which torch.compile needs"
+        )
+
+
+def check_share(chosen: dict, place: Place):
+    """`InputError` unless each process of the run has patches, and enough of them for BatchNorm.
+
+    BatchNorm needs two values a channel, also in the deepest layer, which sees a patch at its smallest.
+    """
+    if place.world > chosen["batch"]:
+        raise InputError(f"training.batch {chosen['batch']}: fewer patches than the {place.world} processes of the run")
+    stride = 2 ** len(chosen["network"]["decoder_channels"])
+    share = chosen["batch"] if place.world == 1 or _synchronised(chosen, place) else chosen["batch"] // place.world
+    if share * (chosen["patch"][0] // stride) * (chosen["patch"][1] // stride) < 2:
+        raise InputError(
+            f"training.batch {chosen['batch']} with training.patch {chosen['patch']}: one value a channel in the "
+            f"deepest layer of the network (stride {stride}), which BatchNorm cannot normalise; expected a larger one"
+        )
+
+
+def _synchronised(chosen: dict, place: Place) -> bool:
+    return chosen["sync_batchnorm"] and place.device.type == "cuda"
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang", "cc"))), None)
