@@ -15,12 +15,14 @@ workflow EVALUATE_GIVEN {
         [[patient: meta.patient, region: meta.region, trained: 'given', tested: 'given'], [sct], [image, ct] + (mask ? [mask] : []), []]
     }
     cts = patients.map { _meta, _image, ct, _mask, _sct -> ct }
+    known = channel.empty()
     settings_file = CHECK.out.settings
     records = channel.empty()
     versions = CHECK.out.versions
 
     emit:
     predicted
+    known
     cts
     settings_file
     records

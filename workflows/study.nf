@@ -118,8 +118,9 @@ workflow STUDY {
             .groupTuple()
             .map { key, models -> [key.toString(), models.sort { it.name }] }
             .join(FOLDS.out.plan)
+            .join(CURATE.out.recipes)
             .combine(settings)
-            .map { arm, models, plan, chosen -> [arm, models, plan, Presets.bundle(chosen, arm)] }
+            .map { arm, models, plan, recipes, chosen -> [arm, models, plan, recipes, Presets.bundle(chosen, arm)] }
     )
     BASELINES(cases.join(FOLDS.out.plan))
 
@@ -128,6 +129,7 @@ workflow STUDY {
 
     // ---- for the verdict
     predicted = TEST.out.scored
+    known = TEST.out.known
     cts = TEST.out.cts
     settings_file = CHECK.out.settings
     records = FOLDS.out.plan.map { _arm, plan -> plan }.mix(
@@ -142,6 +144,7 @@ workflow STUDY {
 
     emit:
     predicted
+    known
     cts
     settings_file
     records

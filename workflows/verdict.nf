@@ -5,11 +5,13 @@
 include { SEGMENT  } from '../modules/local/segment'
 include { EVALUATE } from '../modules/local/evaluate'
 include { DOSE     } from '../modules/local/dose'
+include { TRUST    } from '../modules/local/bundle/trust'
 include { REPORT   } from '../modules/local/report'
 
 workflow VERDICT {
     take:
     predicted // [meta(patient, region, trained, tested, checkpoint, second), [sct, uncertainty], [image, ct, mask], baselines]
+    known // [arm, bundle, summaries of its predictions]: of a study, whose bundles learn from its test
     cts // [ct]: those in `predicted`, which are known earlier, so that absent weights are found before a training
     settings_file // settings.json, a value
     records // files that say themselves what and whose they are
@@ -29,6 +31,14 @@ workflow VERDICT {
         .map { _key, row, of_sct, of_ct -> row + [[of_sct, of_ct]] }
     rows = params.segment ? labelled : predicted.map { row -> row + [[]] } // [..., [labels of the sCT, of the CT]]
     EVALUATE(rows, settings_file.map { file -> Presets.json(Presets.read(file), 'evaluation') })
+
+    // ---- trust: the errors of each arm's own test join what predict said of the same patients
+    own = EVALUATE.out.metrics
+        .filter { meta, _json -> meta.trained == meta.tested && !meta.second }
+        .map { meta, json -> [meta.trained, json] }
+        .groupTuple()
+        .map { arm, jsons -> [arm, jsons.sort { it.name }] }
+    TRUST(known.join(own))
 
     // ---- dose: all models' sCTs of a patient and pair meet one plan; organs are the sheet's, else TotalSegmentator's
     plans = rows
@@ -53,7 +63,7 @@ workflow VERDICT {
         .collect(sort: { file -> "${file.name} ${file.toUriString()}".toString() })
         .ifEmpty([])
     steps = versions
-        .mix(SEGMENT.out.versions.first(), DOSE.out.versions.first(), EVALUATE.out.versions.first())
+        .mix(TRUST.out.versions.first(), SEGMENT.out.versions.first(), DOSE.out.versions.first(), EVALUATE.out.versions.first())
         .collectFile(name: 'versions.yml', sort: { file -> file.text })
     REPORT(file(params.input), settings_file, shown, steps)
 }
