@@ -1,7 +1,7 @@
 # make demo    sets up what is missing, runs the whole study small on the real patients in assets/demo
 # make test    sets up what is missing, runs every test that needs no cluster, no Docker and no GPU
 # make check   lint, types and the fast tests, before every commit
-# The other targets: setup bench lint types images test-docker test-k8s lock audit docs clean
+# The other targets: setup bench lint types images test-docker test-k8s bench-gpu lock audit docs clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -65,6 +65,11 @@ bench: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/training.py
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/inference.py compute konfai $(if $(KONFAI),--konfai $(KONFAI))
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/metrics.py --size 100 256 256 --repeat 1
+
+# Nine minutes on a GPU machine that has Python and a package index, or WHEELS=<a directory of wheels>; no Nextflow
+.PHONY: bench-gpu
+bench-gpu:
+	$(PYTHON) benchmarks/bench-gpu $(if $(WHEELS),--wheels $(WHEELS))
 
 # --- build
 .PHONY: images lock audit docs clean
