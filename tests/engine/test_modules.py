@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT
 
 MODULES = sorted(path.parent for path in (ROOT / "modules" / "local").glob("*/main.nf"))
-OPTIONAL = {"DOSE.doses", "PREDICT.dicom", "PREDICT.masks", "PREDICT.pages"}  # of the outputs that are, those that a stub does not make
+OPTIONAL = {"DOSE.doses", "PREDICT.dicom", "PREDICT.masks", "PREDICT.pages"}  # what a stub does not make
 
 
 def parts(line: str) -> list[str]:
