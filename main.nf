@@ -27,6 +27,10 @@ workflow {
     if (faults) {
         error(InputCheck.text(faults))
     }
+    def busy = OutdirLock.take(params.outdir)
+    if (busy) {
+        error(busy)
+    }
 
     // one element a patient: [meta(patient, region, center, split, modality, masked), image, ct, mask, sct]; absent files are []
     patients = channel.fromList(sheet.rows).map { row ->

@@ -54,6 +54,11 @@ from synthct.prediction.objects import Wanted
     help="with --list: <patient>.mha, <patient>_uncertainty.mha, patients.json, and "
     "masks/<patient>.mha where one was made",
 )
+@click.option(
+    "--record-failures",
+    is_flag=True,
+    help="with --list: images that cannot be used are named in the summary, and are no reason to fail",
+)
 @click.option("--summary", type=OUT, help="JSON summary to write  [with --list: OUTDIR/patients.json]")
 @click.option(
     "--modality", type=click.Choice(presets.MODALITIES), help="the images' modality, checked against the bundle"
@@ -63,7 +68,7 @@ from synthct.prediction.objects import Wanted
 @click.option("--checkpoint", type=click.Choice(presets.CHECKPOINTS), help="[default: the bundle's setting]")
 @click.option("--device", type=click.Choice(CHOICES), default="auto", help="where the networks run")
 @click.option("--batch", type=click.IntRange(0), help="slices at once; 0 chooses by the device")
-def main(model, sheet, outdir, summary, modality, settings, overrides, checkpoint, device, batch, **asked):
+def main(model, sheet, outdir, record_failures, summary, modality, settings, overrides, checkpoint, device, batch, **asked):
     bundle = read_bundle(model, modality)
     chosen = _settings(bundle, settings, overrides)
     chosen["checkpoint"] = checkpoint or presets.checkpoints(chosen["checkpoint"])[0]
@@ -78,13 +83,19 @@ def main(model, sheet, outdir, summary, modality, settings, overrides, checkpoin
         if not asked["image"] or not asked["out"]:
             raise InputError("give --image and --out, or --list and --outdir")
         listed = [_patient(asked, asked["image"], asked["out"])]
+    if record_failures and not sheet:
+        raise InputError("--record-failures goes with --list")
     faults = {} if sheet else None
     where = _device(device)
     reports = patients.predict_all(bundle, listed, chosen, where, faults)
     if summary:
         model = {key: bundle.about[key] for key in ("preset", "modality", "arm", "digest")}
-        write_json(summary, plain({"model": model, "inference": chosen, "device": str(where), "patients": reports}))
-    if faults:
+        told = {"model": model, "inference": chosen, "device": str(where), "patients": reports}
+        write_json(summary, plain(told | ({"failed": faults} if record_failures else {})))
+    if record_failures:
+        for patient, fault in faults.items():
+            click.echo(f"predict.py: not predicted: {patient}: {' '.join(fault.split())}", err=True)
+    elif faults:
         for patient, fault in faults.items():
             click.echo(f"predict.py: error: {patient}: {' '.join(fault.split())}", err=True)
         sys.exit(2)

@@ -78,6 +78,7 @@ def of_bundle(path, overrides: list[str], preset: str | Path | None = None, pres
         "preprocessing": about["preprocessing"],
         "inference": tree["inference"],
         "evaluation": tree["evaluation"],
+        "curation": tree["curation"],
         "dose": tree["dose"],
         **({"registration": {"arms": named}} if (named := (about.get("registration") or {}).get("arms")) else {}),
     }
