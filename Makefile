@@ -52,7 +52,7 @@ lint: setup
 	.venv/bin/ruff format --check bin tests benchmarks
 
 types: setup
-	.venv/bin/mypy -n 2
+	.venv/bin/mypy
 
 # KONFAI=<the Python of an environment with konfai 1.8.7> adds the comparison with KonfAI
 bench: setup

@@ -7,6 +7,7 @@
  *   evaluate   sCTs that somebody else made -> metrics -> report
  */
 
+include { SCAN           } from './modules/local/check/scan'
 include { STUDY          } from './workflows/study'
 include { PREDICT_NEW    } from './workflows/predict_new'
 include { EVALUATE_GIVEN } from './workflows/evaluate_given'
@@ -32,6 +33,10 @@ workflow {
         error(busy)
     }
 
+    // DICOM series and contours are opened first, all of them, where they lie on a file system
+    scans = Scans.of(sheet.rows)
+    SCAN(channel.fromList(scans ? [[scans.collect { scan -> scan.take(2) + [scan[2].toString()] }, scans.collect { scan -> scan[2] }]] : []), sheet.modality)
+
     // one element a patient: [meta(patient, region, center, split, modality, masked), image, ct, mask, sct]; absent files are []
     patients = channel.fromList(sheet.rows).map { row ->
         def meta = [
@@ -39,6 +44,9 @@ workflow {
             modality: sheet.modality, masked: row.mask as boolean,
         ]
         [meta, row.image, row.ct ?: [], row.mask ?: [], row.sct ?: []]
+    }
+    if (scans) {
+        patients = patients.combine(SCAN.out.opened).map { row -> row.take(5) }
     }
 
     if (params.mode == 'train') {
@@ -56,7 +64,7 @@ workflow {
     }
     // [patient, what is to be treated, organs]; [] where the sheet has none
     drawn = channel.fromList(sheet.rows).map { row -> [row.patient, row.target ?: [], row.structures ?: []] }
-    VERDICT(made.predicted, made.cts, made.settings_file, made.records, drawn)
+    VERDICT(made.predicted, made.known, made.cts, made.settings_file, made.records, drawn)
 
     workflow.onComplete = {
         def verdict = file("${params.outdir}/evaluation/verdict.txt")

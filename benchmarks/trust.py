@@ -6,6 +6,11 @@
 The held-out patients of FOLDS are taken in turn: the record of known patients is made without the one judged (its
 input is known to nobody), who is judged as it is and spoilt in each way of `FAILURES`. Prints one table: kind ×
 verdicts, and writes trust.json and the calibration's points (spread and error of each held-out patient).
+
+    .venv/bin/python benchmarks/trust.py --images-only mr --sheet SHEET --out build/trust
+
+needs no bundle: every patient of the sheet is known and judged in turn by the image and its mask alone, as before any
+network has run (what sCT and spread would add is left out).
 """
 
 import argparse
@@ -64,15 +69,64 @@ def failures(image: Volume, mask: Volume, ct: Volume) -> dict[str, tuple[Volume,
     }
 
 
+def images_only(options):
+    """Every patient against the record of the others, as it is and spoilt, by image and mask alone."""
+    modality, base = options.images_only, options.sheet.parent
+    rules = presets.resolve("paper", modality)["preprocessing"]
+    rows = list(csv.DictReader(options.sheet.open()))
+
+    def seen(image, mask, region):
+        return trust.measured(image, mask, None, presets.for_region(rules, region), modality)
+
+    known_ones, volumes = {}, {}
+    for row in rows:
+        image = read_volume(base / row["image"])
+        mask = read_mask(base / row["mask"], image.grid)
+        volumes[row["patient"]] = image, mask, read_volume(base / row["ct"])
+        known_ones[row["patient"]] = {"region": row["region"], "mae_hu": None, **seen(image, mask, row["region"])}
+    table: dict[str, Counter] = {}
+    for number, row in enumerate(rows):
+        name, region = row["patient"], row["region"]
+        record = trust.learned([one for other, one in known_ones.items() if other != name])
+        part = record["regions"].get(region) or record["regions"][""]
+        kinds = {"as it is": volumes[name][:2]}
+        kinds |= failures(*volumes[name]) if number < options.patients else {}
+        for kind, (image, mask) in kinds.items():
+            verdict, reasons = trust.against(
+                part, known_ones[name] if kind == "as it is" else seen(image, mask, region)
+            )
+            table.setdefault(kind, Counter())[verdict] += 1
+            if kind in ("as it is", "upside down", "front to back", "cropped to a half"):
+                print(name, region, kind, verdict, reasons[:2], flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    show(table, options.out, [])
+
+
+def show(table: dict[str, Counter], out: Path, judged: list[dict]):
+    """Print the table, and write it with the held-out patients' points."""
+    (out / "trust.json").write_text(json.dumps({"table": table, "held_out": judged}, indent=1))
+    print(f"| {'kind':28} | use | look | do not use | caught |")
+    print(f"|{'-' * 30}|----:|-----:|-----------:|-------:|")
+    for kind, counts in table.items():
+        count = sum(counts.values())
+        caught = count - counts[trust.USE]
+        print(
+            f"| {kind:28} | {counts[trust.USE]:3} | {counts[trust.LOOK]:4} | {counts[trust.NO]:10} | {caught}/{count} |"
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model")
+    parser.add_argument("--images-only", choices=presets.MODALITIES)
     parser.add_argument("--sheet", required=True, type=Path)
-    parser.add_argument("--folds", required=True, type=Path)
+    parser.add_argument("--folds", type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--patients", type=int, default=99, help="spoil only the first N held-out patients")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.images_only:
+        return images_only(options)
     device, bundle = torch.device("cpu"), read_bundle(options.model)
     about, base = bundle.about, options.sheet.parent
     plan = json.loads(options.folds.read_text())
@@ -88,7 +142,7 @@ def main():
         name, region = row["patient"], row["region"]
         record = trust.learned([one for other, one in patients.items() if other != name])
         part = record["regions"].get(region) or record["regions"][""]
-        verdict, reasons = trust.weighed(patients[name]["features"], part["ranges"])
+        verdict, reasons = trust.against(part, patients[name])
         table.setdefault("as it is", Counter())[verdict] += 1
         expected = trust.expected(patients[name]["features"]["spread_hu"], part["spread_and_mae_hu"])
         judged.append(
@@ -112,15 +166,7 @@ def main():
             judged[-1].setdefault("spoilt", {})[kind] = [said["verdict"], *said["reasons"][:2]]
         print(name, verdict, reasons[:2], flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "trust.json").write_text(json.dumps({"table": table, "held_out": judged}, indent=1))
-    print(f"| {'kind':28} | use | look | do not use | caught |")
-    print(f"|{'-' * 30}|----:|-----:|-----------:|-------:|")
-    for kind, counts in table.items():
-        count = sum(counts.values())
-        caught = count - counts[trust.USE]
-        print(
-            f"| {kind:28} | {counts[trust.USE]:3} | {counts[trust.LOOK]:4} | {counts[trust.NO]:10} | {caught}/{count} |"
-        )
+    show(table, options.out, judged)
 
 
 if __name__ == "__main__":

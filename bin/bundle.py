@@ -2,6 +2,7 @@
 """Make, look into and verify model bundles, and import the authors' published checkpoints into one."""
 
 import json
+from pathlib import Path
 
 import click
 
@@ -10,7 +11,7 @@ from synthct.core import settings as presets
 from synthct.core.cli import FILE, OUT, VOLUME, ToolGroup
 from synthct.core.device import CHOICES, device_of
 from synthct.core.errors import InputError
-from synthct.core.files import require_replaceable
+from synthct.core.files import plain, require_replaceable, write_json
 from synthct.core.tables import read_object
 from synthct.prediction import assembly
 from synthct.prediction import bundle as bundles
@@ -27,15 +28,17 @@ def main():
 @click.argument("more", nargs=-1, type=VOLUME)
 @click.option("--settings", required=True, type=FILE, help="the study's resolved settings (JSON)")
 @click.option("--cohort", type=FILE, help="folds.json, for the summary of the training data")
+@click.option("--recipes", type=FILE, help="what the pairs' registration compared, by curate.py --out-recipes")
 @click.option("--arm", required=True, help="registration method the networks were trained on")
 @click.option("--default-region", help="region assumed where none is given  [default: that of most patients]")
 @click.option("--out", required=True, type=OUT, help="bundle directory to write")
-def create(checkpoints, more, settings, cohort, arm, default_region, out):
+def create(checkpoints, more, settings, cohort, recipes, arm, default_region, out):
     """Gather the checkpoints of an arm (--checkpoints A B C ...) into a bundle."""
-    require_replaceable(out, bundles.ours, filter(None, (*checkpoints, *more, settings, cohort)))
+    require_replaceable(out, bundles.ours, filter(None, (*checkpoints, *more, settings, cohort, recipes)))
     tree = presets.load(settings)
     folds = read_object(cohort, "folds") if cohort else None
-    made = assembly.from_training([*checkpoints, *more], tree, arm, out, folds, default_region)
+    made_by = read_object(recipes, "recipes").get("recipes") if recipes else None
+    made = assembly.from_training([*checkpoints, *more], tree, arm, out, folds, default_region, made_by)
     click.echo(_line(made))
 
 
@@ -50,6 +53,21 @@ def trust(directory, sheet, folds, device):
 
     made = teach(bundles.read_bundle(directory), sheet, folds, device_of(device), click.echo)
     click.echo(_line(made))
+
+
+@main.command()
+@click.argument("directory", type=VOLUME)
+@click.option("--predictions", required=True, type=VOLUME, help="directory of predict.py's summaries (JSON)")
+@click.option("--metrics", required=True, type=VOLUME, help="directory of evaluate.py's metrics (JSON)")
+@click.option("--out", required=True, type=OUT, help="trust.json, to lie in the bundle's directory")
+def learn(directory, predictions, metrics, out):
+    """The record of known patients from a study's own test: nothing is predicted again."""
+    from synthct.prediction.known import learn as learned
+
+    bundle = bundles.read_bundle(directory)
+    record = learned(bundle, *(sorted(Path(place).glob("*.json")) for place in (predictions, metrics)))
+    write_json(out, plain(record))
+    click.echo(f"{directory}: {record['patients']} held-out patients known")
 
 
 @main.command()

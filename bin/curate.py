@@ -6,6 +6,7 @@ import click
 from synthct.cohort import curation
 from synthct.core import settings as presets
 from synthct.core.cli import FILE, OUT, tool
+from synthct.core.files import plain, write_json
 from synthct.core.tables import write_table
 
 
@@ -20,7 +21,8 @@ from synthct.core.tables import write_table
 @click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset")
 @click.option("--out-kept", required=True, type=OUT, help="CSV: patient,reason,score")
 @click.option("--out-excluded", required=True, type=OUT, help="CSV: patient,reason,score")
-def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept, out_excluded):
+@click.option("--out-recipes", type=OUT, help="JSON: what the records say was compared, with the weights' SHA-256")
+def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept, out_excluded, out_recipes):
     section = presets.section("curation", settings=settings, preset=preset, modality=modality, overrides=overrides)
     listed = curation.read_exclusions(exclude, arm) if exclude else {}
     records = curation.read_records([*qc, *more])
@@ -29,6 +31,8 @@ def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept
     rows = curation.curate(records, section, listed)
     for path, kept in ((out_kept, True), (out_excluded, False)):
         write_table(path, (row for row in rows if row["kept"] == kept), ("patient", "reason", "score"))
+    if out_recipes:
+        write_json(out_recipes, plain({"recipes": curation.recipes_of(records.values())}))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from synthct.dose.density import read_table
 from synthct.dose.outputs import write_doses, write_slices
 from synthct.dose.plan import BEAMS
 from synthct.images.bodymask import body_mask
-from synthct.images.volume import read_volume
+from synthct.images.grid import Volume
+from synthct.images.volume import is_drawn, read_mask, read_volume
 
 
 @tool("dose.py", help=__doc__)
@@ -34,8 +35,11 @@ from synthct.images.volume import read_volume
     type=VOLUME,
     help="body mask, inside > 0: what counts as patient in both images  [default: made from the CT]",
 )
-@click.option("--target", type=VOLUME, help="what to treat, inside > 0  [default: the standard ellipsoid]")
-@click.option("--structures", type=VOLUME, help="organs: a label map, each value above 0 an organ")
+@click.option(
+    "--target", type=VOLUME, help="what to treat, inside > 0, or an RTSTRUCT or SEG  [default: the standard ellipsoid]"
+)
+@click.option("--target-roi", help="the region of an RTSTRUCT or SEG that is treated  [default: the only PTV]")
+@click.option("--structures", type=VOLUME, help="organs: a label map, each value above 0 one, or an RTSTRUCT or SEG")
 @click.option("--beams", default="photon,proton", help="kinds of beam, a comma list")
 @click.option("--region", default="", help="region name, for settings that depend on it")
 @click.option("--preset", default="paper", help="settings: a preset's name or a TOML file")
@@ -71,15 +75,16 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings_fil
         for i in range(len(scts))
     ]
     planned_on = read_volume(ct, "CT", "ct")
+    aim, aim_name = _target(target, asked["target_roi"], planned_on)
     try:
         case = plan_case(
             planned_on,
-            read_volume(mask, "mask", "labels") if mask else body_mask(planned_on, "ct"),
+            _mask(mask, planned_on),
             section,
             beams=kinds,
-            target=read_volume(target, "target", "labels") if target else None,
-            target_name=Path(target).name if target else "",
-            structures=read_volume(structures, "structures", "labels") if structures else None,
+            target=aim,
+            target_name=aim_name,
+            structures=_organs(structures, planned_on, aim_name),
         )
     except PairError as fault:
         if not asked["record_failure"]:
@@ -96,6 +101,31 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings_fil
         if slices:
             write_slices(slices[number], case, doses)
         write_json(out, plain({**name, **planned, **record}))
+
+
+def _mask(path: str | None, ct: Volume) -> Volume:
+    if not path:
+        return body_mask(ct, "ct")
+    return read_mask(path, ct.grid) if is_drawn(path) else read_volume(path, "mask", "labels")
+
+
+def _target(path: str | None, roi: str | None, ct: Volume) -> tuple[Volume | None, str]:
+    if path and is_drawn(path):
+        from synthct.images.dicom.structures import target_of
+
+        return tuple(reversed(target_of(path, ct.grid, roi)))
+    if roi:
+        raise InputError("--target-roi: goes with --target, an RTSTRUCT or SEG")
+    return (read_volume(path, "target", "labels"), Path(path).name) if path else (None, "")
+
+
+def _organs(path: str | None, ct: Volume, target: str):
+    """Organs of a label map, or the regions of a DICOM file but the target."""
+    if path and is_drawn(path):
+        from synthct.images.dicom.structures import drawn
+
+        return ((name, mask) for name, mask in drawn(path, ct.grid) if name != target)
+    return read_volume(path, "structures", "labels") if path else None
 
 
 def _kinds(text: str) -> list[str]:

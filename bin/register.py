@@ -16,7 +16,7 @@ from synthct.core.errors import InputError, PairError, PatientError
 from synthct.core.files import atomic, plain, write_json
 from synthct.images.contours import FILLED, filled
 from synthct.images.grid import Volume, resample
-from synthct.images.volume import read_mask, read_volume, write_volume
+from synthct.images.volume import is_drawn, read_mask, read_volume, write_volume
 from synthct.registration import pairwise
 from synthct.registration.preview import write_preview
 
@@ -119,7 +119,8 @@ def main(
 
 def _mask_on(path: str, image: Volume) -> Volume:
     """The mask on the image's grid, resampled (nearest) where it lies on another."""
-    mask, was_contour = filled(read_mask(path, what="fixed mask"))
+    mask = read_mask(path, image.grid if is_drawn(path) else None, what="fixed mask")
+    mask, was_contour = filled(mask)
     if was_contour:
         click.echo(f"register.py: warning: fixed mask {path} {FILLED}", err=True)
     mask = resample(mask, image.grid, order=0)

@@ -9,15 +9,14 @@ look in SYNTHCT_WEIGHTS.
 import click
 
 from synthct import __version__
-from synthct.core import arms
 from synthct.core import settings as presets
-from synthct.core.cli import ToolGroup
+from synthct.core.cli import ToolGroup, options
 from synthct.core.errors import InputError
 from synthct.networks import fetch as fetching
 from synthct.networks import weights
-from synthct.study.needs import needed
+from synthct.study.needs import of_study
 
-OPTIONS = (
+which = options(
     click.argument("names", nargs=-1),
     click.option("--preset", default="paper", show_default=True, help="name of a preset, or a TOML file"),
     click.option(
@@ -30,13 +29,6 @@ OPTIONS = (
 )
 
 
-def options(function):
-    """Decorator: which networks, and the directory they lie in."""
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
-
-
 @click.group(name="weights.py", cls=ToolGroup, help=__doc__)
 @click.version_option(__version__, prog_name="weights.py")
 def main():
@@ -44,22 +36,15 @@ def main():
 
 
 @main.command("list")
-@options
+@which
 def list_(place, **chosen):
     """Print the networks: name, size, licence, what for, whether it is there, address."""
-    needs, place = _needs(**chosen), _place(place)
-    names = fetching.Store(place).names()
-    for network, uses in weights.by_network(needs):
-        need = next(need for need in needs if need.network == network)
-        size = f"{network.size / 1e6:.0f} MB" if network.size else "size unknown"
-        there = f"there: {need.among(names)}" if need.among(names) else "absent"
-        click.echo(
-            f"{network.name}\t{there}\t{size}\t{network.licence or '-'}\t{', '.join(uses)}\t{network.url or '-'}"
-        )
+    for cells in fetching.inventory(_needs(**chosen), _place(place)):
+        click.echo("\t".join(cells))
 
 
 @main.command()
-@options
+@which
 @click.option("--base-url", default="", help="a mirror that holds the published files by their names")
 def fetch(place, base_url, **chosen):
     """Download what is not there yet: resumed, verified, whole or not at all. weights.json records each digest."""
@@ -67,7 +52,7 @@ def fetch(place, base_url, **chosen):
 
 
 @main.command()
-@options
+@which
 def verify(place, **chosen):
     """Compare what is there with the published digests and those of the first download. Exit status 2 on a fault."""
     faults = fetching.verify(_needs(**chosen), _place(place))
@@ -77,15 +62,8 @@ def verify(place, **chosen):
         raise InputError(f"weights {_place(place)}: {'; '.join(wrong)}")
 
 
-def _needs(names, preset, modality, registration, overrides, segment) -> list[weights.Need]:
-    if names:
-        if strange := [name for name in names if not weights.network(name).url]:
-            raise InputError(f"network {strange[0]!r}: expected {', '.join(weights.table())}")
-        return [weights.Need(weights.network(name), "asked for by name") for name in names]
-    if not modality:
-        raise InputError("--modality: missing, where no network is named; expected one of mr, cbct")
-    settings = presets.resolve(preset, modality, overrides)
-    needs = needed(settings, arms.named(settings["registration"], registration), segment=segment)
+def _needs(names, **study) -> list[weights.Need]:
+    needs = weights.by_name(names) if names else of_study(**study)
     if not needs:
         click.echo("these settings need no network")
     return needs

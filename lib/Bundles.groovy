@@ -10,8 +10,10 @@ class Bundles {
         return bundle.fileName.toString().replaceAll(/[^A-Za-z0-9_.-]|^[^A-Za-z0-9]/, '_')
     }
 
-    /** SHA-256 of bundle.json, which names every weight by its own: a bundle changed in place is another input. */
+    /** SHA-256 of bundle.json, which names every weight by its own, and of what known patients teach: a bundle changed in place is another input. */
     static String digest(Path bundle) {
-        return MessageDigest.getInstance('SHA-256').digest(Files.readAllBytes(bundle.resolve('bundle.json'))).encodeHex().toString()
+        def digest = MessageDigest.getInstance('SHA-256')
+        ['bundle.json', 'trust.json'].collect { bundle.resolve(it) }.findAll { Files.exists(it) }.each { digest.update(Files.readAllBytes(it)) }
+        return digest.digest().encodeHex().toString()
     }
 }

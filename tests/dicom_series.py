@@ -10,6 +10,7 @@ from pydicom.uid import (
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     MRImageStorage,
+    RTStructureSetStorage,
     generate_uid,
 )
 
@@ -119,3 +120,34 @@ def write_enhanced(directory, array, modality="MR", echoes=(2.46,), order=None, 
     data.PixelData = np.stack(planes).astype("<u2").tobytes()
     data.save_as(directory / "enhanced.dcm", enforce_file_format=True)
     return directory
+
+
+def drawn(file, *regions, kinds=("EXTERNAL",)):
+    """An RTSTRUCT: regions are (name, contours), contours being points x 3, mm; `kinds` are the first ones' types."""
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.55"
+    data.Modality, names, contours, observed = "RTSTRUCT", [], [], []
+    for number, (name, outlines) in enumerate(regions, 1):
+        roi, item, observation = Dataset(), Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName, item.ReferencedROINumber = number, name, number
+        observation.ReferencedROINumber, observation.RTROIInterpretedType = (
+            number,
+            (*kinds, *["ORGAN"] * number)[number - 1],
+        )
+        item.ContourSequence = []
+        for points in outlines:
+            contour = Dataset()
+            contour.ContourGeometricType = "CLOSED_PLANAR" if len(points) > 1 else "POINT"
+            contour.NumberOfContourPoints = len(points)
+            contour.ContourData = [f"{one:.3f}" for one in np.ravel(points)]
+            item.ContourSequence.append(contour)
+        names.append(roi)
+        contours.append(item)
+        observed.append(observation)
+    data.StructureSetROISequence, data.ROIContourSequence = names, contours
+    data.RTROIObservationsSequence = observed
+    data.save_as(file, enforce_file_format=True)
+    return file

@@ -15,11 +15,13 @@ workflow EVALUATE_GIVEN {
         [[patient: meta.patient, region: meta.region, trained: 'given', tested: 'given'], sct, [], image, ct, mask, []]
     }
     cts = patients.map { _meta, _image, ct, _mask, _sct -> ct }
+    known = channel.empty()
     settings_file = CHECK.out.settings
     records = CHECK.out.versions.map { file -> ['versions', file] }
 
     emit:
     predicted
+    known
     cts
     settings_file
     records

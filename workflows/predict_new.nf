@@ -22,7 +22,7 @@ workflow PREDICT_NEW {
         .toSortedList { a, b -> a[0].patient <=> b[0].patient }
         .flatMap { rows ->
             Batches.cut(rows.collect { [it[0], it[1], it[3]] }, params.predict_batch as int).collect { number, metas, images, masks ->
-                def meta = [arm: arm, kind: 'native', batch: number, place: arm, modality: modality, digest: Bundles.digest(bundle)]
+                def meta = [arm: arm, kind: 'native', batch: number, place: arm, modality: modality, digest: Bundles.digest(bundle), pages: true]
                 [meta, bundle, metas, images, masks]
             }
         }
@@ -55,6 +55,7 @@ workflow PREDICT_NEW {
             [about, sct, uncertainty, image, ct, mask ?: own ?: [], []]
         }
     cts = with_ct.map { _meta, _image, ct, _mask, _sct -> ct }
+    known = channel.empty()
     settings_file = CHECK.out.settings
     records = channel.empty().mix(
         PREDICT.out.summary.map { _meta, json -> ['predictions', json] },
@@ -63,6 +64,7 @@ workflow PREDICT_NEW {
 
     emit:
     predicted
+    known
     cts
     settings_file
     records

@@ -119,8 +119,9 @@ workflow STUDY {
             .groupTuple()
             .map { key, models -> [key.toString(), models.sort { it.name }] }
             .join(FOLDS.out.plan)
+            .join(CURATE.out.recipes)
             .combine(settings)
-            .map { arm, models, plan, chosen -> [arm, models, plan, Presets.bundle(chosen, arm)] }
+            .map { arm, models, plan, recipes, chosen -> [arm, models, plan, recipes, Presets.bundle(chosen, arm)] }
     )
     BASELINES(training)
 
@@ -129,6 +130,7 @@ workflow STUDY {
 
     // ---- for the verdict
     predicted = TEST.out.scored
+    known = TEST.out.known
     cts = TEST.out.cts
     settings_file = CHECK.out.settings
     records = channel.empty().mix(
@@ -147,6 +149,7 @@ workflow STUDY {
 
     emit:
     predicted
+    known
     cts
     settings_file
     records

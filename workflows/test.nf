@@ -67,11 +67,20 @@ workflow TEST {
         .map { _trained, meta, sct, uncertainty, image, ct, mask, baseline -> [meta, sct, uncertainty, image, ct, mask, baseline] }
     cts = tested.map { _meta, _image, ct, _mask -> ct }
     summaries = PREDICT.out.summary.filter { meta, _json -> !meta.second }.map { _meta, json -> json }
+    // of each bundle: what it said of the held-out patients' own images, by which new ones will be judged
+    known = bundles.join(
+        PREDICT.out.summary
+            .filter { meta, _json -> meta.kind == 'native' && !meta.second }
+            .map { meta, json -> [meta.arm, json] }
+            .groupTuple()
+            .map { arm, jsons -> [arm, jsons.sort { it.name }] }
+    )
     versions = PREDICT.out.versions.first()
 
     emit:
     scored
     cts
     summaries
+    known // [arm, bundle, summaries]
     versions
 }

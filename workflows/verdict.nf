@@ -5,6 +5,7 @@
 include { SEGMENT  } from '../modules/local/segment'
 include { EVALUATE } from '../modules/local/evaluate'
 include { DOSE     } from '../modules/local/dose'
+include { TRUST    } from '../modules/local/bundle/trust'
 include { REPORT   } from '../modules/local/report'
 
 /** The files of one kind among [kind, file]. */
@@ -20,6 +21,7 @@ def sorted(files) {
 workflow VERDICT {
     take:
     predicted // [meta(patient, region, trained, tested, checkpoint, second), sct, uncertainty, image, ct, mask, baselines]; all but sct, ct may be []
+    known // [arm, bundle, summaries of its predictions]: of a study, whose bundles learn from its test
     cts // [ct]: those in `predicted`, which are known earlier, so that absent weights are found before a training
     settings_file // settings.json, a value
     records // [kind, file]: what the report shows besides, by the names of its inputs
@@ -42,6 +44,14 @@ workflow VERDICT {
         settings_file.map { file -> Presets.json(Presets.read(file), 'evaluation') }
     )
 
+    // ---- trust: the errors of each arm's own test join what predict said of the same patients
+    own = EVALUATE.out.metrics
+        .filter { meta, _json -> meta.trained == meta.tested && !meta.second }
+        .map { meta, json -> [meta.trained, json] }
+        .groupTuple()
+        .map { arm, jsons -> [arm, jsons.sort { it.name }] }
+    TRUST(known.join(own))
+
     // ---- dose: all models' sCTs of a patient and pair meet one plan; organs are the sheet's, else TotalSegmentator's
     rows = (params.segment ? labelled : plain).filter { row -> params.dose && !row[0].second }
     pairs = rows
@@ -57,7 +67,7 @@ workflow VERDICT {
     DOSE(pairs, params.dose ?: '', settings_file.map { file -> Presets.json(Presets.read(file), 'dose') })
 
     versions = of_kind(records, 'versions')
-        .mix(SEGMENT.out.versions.first(), DOSE.out.versions.first(), EVALUATE.out.versions.first())
+        .mix(TRUST.out.versions.first(), SEGMENT.out.versions.first(), DOSE.out.versions.first(), EVALUATE.out.versions.first())
         .collectFile(name: 'versions.yml', sort: { file -> file.text })
     REPORT(
         file(params.input),

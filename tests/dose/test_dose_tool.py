@@ -7,6 +7,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from conftest import bad_input
+from dicom_series import drawn
 
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import read_volume, write_volume
@@ -73,6 +74,24 @@ def test_two_scts_of_one_plan(patient, tmp_path, run_tool):
     with np.load(tmp_path / "b.npz") as slices:
         assert slices["proton_ct"].shape == slices["proton_sct"].shape == slices["hu"].shape
         assert slices["proton_ct"][slices["target"]].mean() == pytest.approx(1, abs=0.03)
+
+
+def test_target_and_organs_of_a_planning_system(patient, tmp_path, run_tool):
+    """An RTSTRUCT is target (its PTV) and organs (the others, by their names, but for the outline)."""
+    heights = np.arange(12.0, 90.0, 4.0)
+
+    def box(low, high, heights):
+        return [[(x, y, z) for x, y in ((low, low), (high, low), (high, high), (low, high))] for z in heights]
+
+    regions = (("BODY", box(-40, 40, heights)), ("PTV 50", box(-10, 10, heights[6:12])), ("Cord", box(14, 24, heights)))
+    plan = drawn(tmp_path / "rs.dcm", *regions, kinds=("EXTERNAL", "PTV"))
+    given = options(patient, mask=plan, target=plan, structures=plan)
+    done = run_tool("dose.py", *given, "--beams", "proton", "--out", tmp_path / "o.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert found["target"]["name"] == "PTV 50"
+    assert "Cord" in json.dumps(found) and "BODY" not in json.dumps(found)
+    bad_input(run_tool("dose.py", *given, "--target-roi", "GTV", "--out", tmp_path / "o.json"), "no region 'GTV'")
 
 
 def test_air_where_the_target_is_is_that_patient_s_reason(patient, tmp_path, run_tool):

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import bad_input
+from dicom_series import SHAPE, write_mr
 
 HEADER = "patient,region,center,image,ct,mask,split"
 
@@ -189,6 +191,21 @@ def test_absent_weights_stop_a_study_before_anything_is_registered(nextflow, roo
     assert "`bin/weights.py fetch --preset paper --modality mr --registration impact --weights" in said
     assert "Submitted process > STUDY:CHECK" in done.stdout and "STUDY:REGISTER" not in done.stdout
     assert not (tmp_path / "x" / "registration").exists()
+
+
+def test_a_broken_series_is_named_before_any_registration(nextflow, root, sheet, tmp_path):
+    array = np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE) % 900
+    series = [write_mr(tmp_path / name, array, uid=f"1.2.{n}") for n, name in enumerate(("whole", "cut", "other"))]
+    broken = sorted(series[1].iterdir())[2]
+    broken.write_bytes(broken.read_bytes()[:300])
+    rows = [f"P{n},AB,A,{place},{place if n == 2 else 'mr/STS_018/ct.mha'},,train" for n, place in enumerate(series)]
+    arguments = ("--input", sheet(*rows), "--modality", "mr", "--preset", "test", "--registration", "none")
+    done = nextflow(tmp_path, "run", root / "main.nf", *arguments, "--holdout", "1", "--folds", "2", "--outdir", "r")
+    said = done.stdout
+    assert done.returncode != 0 and "2 of 4 DICOM inputs cannot be used" in said, said
+    assert f"samplesheet, patient P1, column image: DICOM {series[1]}" in said
+    assert f"samplesheet, patient P2, column ct: DICOM {series[2]}: modality MR, expected CT" in said
+    assert "Submitted process > SCAN" in said and "STUDY:REGISTER" not in said
 
 
 def test_nf_core_finds_no_fault(root):

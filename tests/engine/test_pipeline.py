@@ -215,6 +215,10 @@ def test_a_new_patient_through_the_bundle(cbct, nextflow, root, tmp_path):
     (evaluated,) = (results / "evaluation" / "patients").glob("*.json")
     found = json.loads(evaluated.read_text())
     assert found["ct_resampled"] is True and 0 < found["ct_coverage"] < 1
+    # the word on trust: one held-out patient taught the bundle, and says so in the table and on the patient's page
+    (predicted,) = table(results / "evaluation" / "predictions.csv")
+    assert predicted["trust_verdict"] == "not judged" and "knows 1 patients" in predicted["trust_reasons"]
+    assert "not judged" in (results / "sct" / "my_bundle" / "pages" / "SIM_HN_034.html").read_text()
 
 
 def test_given_scts_with_label_maps(cbct, nextflow, root, tmp_path):
@@ -259,7 +263,7 @@ def test_an_edit_reruns_what_uses_it(cbct, nextflow, root, tmp_path):
     told = events(again)
     untouched = {"CHECK", "REGISTER", "CURATE", "PREPROCESS", "FOLDS", "BASELINES"}
     assert steps(told["Cached"]) == untouched
-    assert steps(told["Submitted"]) == {"TRAIN", "FINETUNE", "BUNDLE", "PREDICT", "EVALUATE", "REPORT"}
+    assert steps(told["Submitted"]) == {"TRAIN", "FINETUNE", "BUNDLE", "PREDICT", "EVALUATE", "TRUST", "REPORT"}
 
 
 def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow, tmp_path):

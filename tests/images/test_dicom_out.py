@@ -8,12 +8,11 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import bad_input
-from dicom_series import OBLIQUE, SHAPE, SPACING, STRAIGHT, at, by_sitk, edit, write_ct, write_enhanced, write_mr
+from dicom_series import OBLIQUE, SHAPE, SPACING, STRAIGHT, at, by_sitk, drawn, edit, write_ct, write_enhanced, write_mr
 from matplotlib.path import Path as Outline
 from models import call, write_checkpoints, write_settings
 from pydicom import config
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.dataset import Dataset
 
 from synthct.core.errors import InputError
 from synthct.images.dicom.identity import lacking
@@ -143,34 +142,6 @@ def test_a_series_number_that_is_text(tmp_path, array):
 # structures
 
 
-def drawn(file, *regions, kind="EXTERNAL"):
-    """An RTSTRUCT: regions are (name, contours), a contour being points x 3 in mm."""
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
-    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.55"
-    data.Modality, names, contours, observed = "RTSTRUCT", [], [], []
-    for number, (name, outlines) in enumerate(regions, 1):
-        roi, item, observation = Dataset(), Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName, item.ReferencedROINumber = number, name, number
-        observation.ReferencedROINumber, observation.RTROIInterpretedType = number, kind if number == 1 else "ORGAN"
-        item.ContourSequence = []
-        for points in outlines:
-            contour = Dataset()
-            contour.ContourGeometricType = "CLOSED_PLANAR" if len(points) > 1 else "POINT"
-            contour.NumberOfContourPoints = len(points)
-            contour.ContourData = [f"{one:.3f}" for one in np.ravel(points)]
-            item.ContourSequence.append(contour)
-        names.append(roi)
-        contours.append(item)
-        observed.append(observation)
-    data.StructureSetROISequence, data.ROIContourSequence = names, contours
-    data.RTROIObservationsSequence = observed
-    data.save_as(file, enforce_file_format=True)
-    return file
-
-
 GRID = Grid((40, 36, 6), (1.0, 1.25, 3.0), (-20.0, -15.0, 100.0))
 SQUARE = [(-12.3, -8.2), (11.4, -8.2), (11.4, 17.3), (-12.3, 17.3)]
 HOLE = [(-4.1, 0.2), (5.2, 0.2), (5.2, 9.4), (-4.1, 9.4)]
@@ -211,7 +182,7 @@ def test_which_region_is_the_mask(tmp_path):
     for roi, text in (("Kidney", "Aussen, Liver, Iso"), ("Iso", "no closed contour")):
         with pytest.raises(InputError, match=text):
             mask_of(file, GRID, roi)
-    file = drawn(tmp_path / "b.dcm", ("A", body), ("B", liver), kind="ORGAN")
+    file = drawn(tmp_path / "b.dcm", ("A", body), ("B", liver), kinds=("ORGAN",))
     with pytest.raises(InputError, match="--roi"):
         mask_of(file, GRID)
     far = drawn(tmp_path / "c.dcm", ("BODY", planes(SQUARE, (900.0, 903.0))))

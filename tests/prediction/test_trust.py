@@ -7,9 +7,11 @@ import pytest
 from conftest import bad_input
 from models import call, write_checkpoints, write_settings
 
+from synthct.core import settings as presets
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import write_volume
 from synthct.prediction import assembly, trust
+from synthct.prediction.bundle import read_bundle
 
 GRID = Grid((48, 44, 8), (2.0, 2.0, 3.0), (-48.0, -44.0, 0.0))
 
@@ -137,3 +139,76 @@ def test_a_sheet_without_masks_is_refused(taught, tmp_path):
     work, model, _, _ = taught
     (tmp_path / "s.csv").write_text(f"patient,image\nP1,{work}/Secret0_mr.mha\n")
     bad_input(call("bundle.py", "trust", model, "--sheet", tmp_path / "s.csv"), "P1", "an image and a mask")
+
+
+def test_a_study_teaches_its_bundle_by_its_own_test(taught, tmp_path):
+    """Features from predict.py's summary, errors from evaluate.py's metrics; the record lies beside bundle.json."""
+    work, _, _, _ = taught
+    tree = json.loads((work / "settings.json").read_text())
+    model = assembly.from_training(
+        write_checkpoints(tmp_path, tree, folds=1, groups={"global": ["AB"]}), tree, "impact", tmp_path / "model"
+    ).path
+    sheet = "patient,image,mask,region\n" + "".join(
+        f"P{n},{work}/Secret{n}_mr.mha,{work}/Secret{n}_mask.mha,AB\n" for n in range(4)
+    )
+    (tmp_path / "list.csv").write_text(sheet)
+    summary = tmp_path / "predictions" / "a.json"
+    done = call(
+        "predict.py",
+        "--model",
+        model,
+        "--list",
+        tmp_path / "list.csv",
+        "--outdir",
+        tmp_path / "o",
+        "--summary",
+        summary,
+    )
+    assert done.returncode == 0 and "not judged" in done.stdout, done.stderr
+    (tmp_path / "metrics").mkdir()
+    for n, (trained, tested, mae) in enumerate([("impact", "impact", 70.5)] * 3 + [("impact", "elastix", 999.0)]):
+        scored = {"patient": f"P{n}", "trained_on": trained, "tested_on": tested, "checkpoint": "best", "mae": mae}
+        (tmp_path / "metrics" / f"{n}.json").write_text(json.dumps(scored))
+    about = (model / "bundle.json").read_text()
+    learn = ("bundle.py", "learn", model, "--predictions", summary.parent, "--metrics", tmp_path / "metrics")
+    done = call(*learn, "--out", model / "trust.json")
+    assert done.returncode == 0 and "4 held-out patients" in done.stdout, done.stderr
+    record = json.loads((model / "trust.json").read_text())
+    assert [mae for _, mae in record["regions"]["AB"]["spread_and_mae_hu"]] == [70.5] * 3
+    assert (
+        record["regions"]["AB"]["ranges"]["slice_mm"] == [3.0, 3.0] and "P0" not in (model / "trust.json").read_text()
+    )
+    assert (model / "bundle.json").read_text() == about and read_bundle(model).about["trust"]["patients"] == 4
+    assert call("bundle.py", "verify", model).returncode == 0
+    (model / "trust.json").write_text(json.dumps(record | {"bundle": "another"}))
+    assert "trust" not in read_bundle(model).about  # a record of another bundle is none
+
+
+def test_a_body_turned_over_or_cut_in_half_is_noticed_where_the_known_ones_agree():
+    """Six bodies alike, judged by image and mask alone; where known patients do not agree, nothing is claimed."""
+    rules = presets.resolve("paper", "mr")["preprocessing"] | {"spacing": [2.0, 2.0, 3.0]}
+
+    def seen(image, mask):
+        return {"region": "AB", "mae_hu": None, **trust.measured(image, mask, None, rules, "mr")}
+
+    def tapered(seed):
+        image, _, mask = patient(seed)
+        narrow = np.indices(mask.array.shape)[2] > 36 - 2 * np.indices(mask.array.shape)[0]
+        return image.with_array(np.where(narrow, 0, image.array)), mask.with_array(mask.array * ~narrow)
+
+    known = [seen(*tapered(seed)) for seed in range(6)]
+    part = trust.learned(known)["regions"]["AB"]
+    image, mask = tapered(17)
+    assert trust.against(part, seen(image, mask))[0] == trust.USE
+    for name, axis in (("upside down", 0), ("front to back", 1)):
+        over = [v.with_array(np.flip(v.array, axis).copy()) for v in (image, mask)]
+        verdict, reasons = trust.against(part, seen(*over))
+        assert verdict == trust.NO and f"turned {name}" in reasons[0], (name, reasons)
+    half = Grid((24, 44, 8), GRID.spacing, GRID.origin)
+    cut = [Volume(np.ascontiguousarray(v.array[:, :, :24]), half) for v in (image, mask)]
+    verdict, reasons = trust.against(part, seen(*cut))
+    assert verdict != trust.USE and any("truncated" in reason for reason in reasons)
+    mixed = [*known[:3], *(seen(*(v.with_array(np.flip(v.array, 1).copy()) for v in tapered(seed))) for seed in (7, 8))]
+    part = trust.learned(mixed)["regions"]["AB"]
+    back = [v.with_array(np.flip(v.array, 1).copy()) for v in (image, mask)]
+    assert not any("turned front" in reason for reason in trust.against(part, seen(*back))[1])

@@ -21,6 +21,13 @@ from synthct.study.rows import of_chosen_checkpoint
 ARMS = ("impact", "elastix", "none")
 REGIONS = {"P1": "AB", "P2": "AB", "P3": "TH", "P4": "TH", "P5": "HN", "P6": "HN"}
 HOSTILE = "<script>alert('x')</script>"
+RECIPE = {
+    "engine": "sampled",
+    "direction": "image_to_ct",
+    "compares": "learnt features",
+    "terms": [{"compares": "TS730", "weight": 1.0, "layers": [7], "distance": "L1", "mode": "static"}],
+    "weights": {"M730.pt": "0123456789abcdef" * 4},
+}
 SECTIONS = ("results", "matrix", "patients", "selection", "registration", "cohort", "training", "provenance")
 
 
@@ -99,6 +106,7 @@ def study(tmp_path_factory):
             write_json(
                 folder["qc"] / f"{arm}__{patient}.json",
                 {
+                    "recipe": RECIPE if arm == "impact" else None,
                     "mutual_information_before": 0.3,
                     "mutual_information_after": 0.5,
                     "mind_distance_before": 0.3,
@@ -234,6 +242,16 @@ def test_nothing_but_a_place_to_write(tmp_path, run_tool):
     assert read_csv(tmp_path / "out" / "evaluation" / "patients.csv") == []
 
 
+def test_the_head_and_the_matrix_say_what_was_compared_with_which_weights(report):
+    text = (report / "report.html").read_text()
+    head = text[: text.index("</header>")]
+    assert "IMPACT compares 1 TS730 layer 7 (static, L1); weights (SHA-256): M730.pt (0123456789ab)" in head
+    cells = read_csv(report / "csv" / "matrix.csv")
+    said = {row["trained_on_compared"] for row in cells if row["trained_on"] == "impact"}
+    assert said == {"TS730 layer 7; static, L1; 01234567"}
+    assert {row["tested_on_compared"] for row in cells if row["tested_on"] == "elastix"} == {""}
+
+
 def test_predictions_without_ct(tmp_path):
     folder = tmp_path / "predictions"
     folder.mkdir()
@@ -243,6 +261,25 @@ def test_predictions_without_ct(tmp_path):
     write_report(read_inputs(predictions=folder), tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
     assert "1 synthetic CTs were made" in text and "N1" in text and "12.5" in text and "no mask" in text
+
+
+def test_predictions_say_whether_to_trust_them(tmp_path):
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    said = {"N1": ("use", []), "N2": ("do not use", ["slices too thick", "noisier"]), "N3": ("look", ["more fat"])}
+    patients = [
+        {"patient": name, "mean_uncertainty_hu": 10, "trust": {"verdict": verdict, "reasons": reasons}}
+        for name, (verdict, reasons) in said.items()
+    ]
+    write_json(folder / "a.json", {"patients": patients})
+    write_report(read_inputs(predictions=folder), tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "1 should not be used, 1 should be looked at before use and 1 resemble" in text
+    rows = text.split("<tbody>")[1]
+    assert rows.index("N2") < rows.index("N3") < rows.index("N1") and "slices too thick; noisier" in rows
+    table = {row["patient"]: row for row in read_csv(tmp_path / "out" / "evaluation" / "predictions.csv")}
+    assert table["N2"]["trust_verdict"] == "do not use" and table["N3"]["trust_reasons"] == "more fat"
+    assert "N2: do not use: slices too thick" in (tmp_path / "out" / "evaluation" / "verdict.txt").read_text()
 
 
 def test_scores_of_someone_elses_sct(tmp_path):

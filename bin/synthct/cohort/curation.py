@@ -11,6 +11,7 @@ than `max_excluded` allows, or with `strict` a single one that no list names, ar
 
 import csv
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,15 @@ def read_records(paths) -> dict[str, dict]:
                 raise InputError(f"{file}: a second quality record for patient {patient}")
             records[patient] = record
     return dict(sorted(records.items()))
+
+
+def recipes_of(records: Iterable[dict]) -> list[dict]:
+    """The recipes of quality records (engine, terms, weights with their SHA-256), each once: regions may differ."""
+    found = []
+    for record in records:
+        if isinstance(record.get("recipe"), dict) and record["recipe"] not in found:
+            found.append(record["recipe"])
+    return found
 
 
 def read_exclusions(path, arm: str | None = None) -> dict[str, str]:

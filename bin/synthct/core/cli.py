@@ -81,6 +81,17 @@ def tool(name: str, **kwargs):
     return wrap
 
 
+def options(*each):
+    """Decorator: several options or arguments, which ``--help`` shows in this order; for blocks that tools share."""
+
+    def wrap(function):
+        for one in reversed(each):
+            function = one(function)
+        return function
+
+    return wrap
+
+
 def cpu_threads(fallback: int | None = None) -> int:
     """Threads this process may use: OMP_NUM_THREADS (task.cpus in the pipeline), else the processors it may run on."""
     given = os.environ.get("OMP_NUM_THREADS", "")

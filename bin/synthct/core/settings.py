@@ -72,6 +72,7 @@ def of_bundle(path, overrides: list[str], preset: str | Path | None = None, pres
     tree = overridden(tree, overrides)
     # of two that a study scored side by side the first predicts
     tree["inference"]["checkpoint"] = checkpoints(tree["inference"]["checkpoint"])[0]
+    made = about.get("registration") or {}
     return {
         "preset": tree["preset"] if preset else about["preset"],
         "modality": about["modality"],
@@ -80,7 +81,7 @@ def of_bundle(path, overrides: list[str], preset: str | Path | None = None, pres
         "evaluation": tree["evaluation"],
         "curation": tree["curation"],
         "dose": tree["dose"],
-        **({"registration": {"arms": named}} if (named := (about.get("registration") or {}).get("arms")) else {}),
+        **({"registration": {"arms": made["arms"], "made_by": made.get("made_by", [])}} if made.get("arms") else {}),
     }
 
 

@@ -1,5 +1,6 @@
 """One patient: a plan on the CT, and what becomes of it on a synthetic CT."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,11 +41,12 @@ def plan_case(
     beams=("photon", "proton"),
     target: Volume | None = None,
     target_name: str = "target",
-    structures: Volume | None = None,
+    structures: Volume | Iterable[tuple[str, Volume]] | None = None,
 ) -> Case:
     """Plan every kind of `beams` on `ct` (HU) inside `mask` (body, inside > 0).
 
-    `target` (inside > 0) and `structures` (a label map, each value above 0 an organ) may lie on grids of their own;
+    `target` (inside > 0) and `structures` (a label map, each value above 0 an organ, or pairs of a name and a mask) may
+    lie on grids of their own;
     without a target the standard one is made (see `synthct.dose.target`). Raises `PairError` for a patient that cannot
     be planned on, whatever the settings.
     """
@@ -166,13 +168,18 @@ def _scores(case: Case, kind: str, dose: Dose) -> dict:
     }
 
 
-def _organs(labels: Volume, grid: Grid, target: np.ndarray, body: np.ndarray) -> dict[str, np.ndarray]:
-    """Every label above 0 as "label N", bool on the planning grid; what is target or outside the body is no organ."""
+def _organs(structures, grid: Grid, target: np.ndarray, body: np.ndarray) -> dict[str, np.ndarray]:
+    """Every organ by name, bool on the planning grid; what is target or outside the body is no organ."""
     found = {}
-    for value in np.unique(labels.array):
-        if value <= 0:
-            continue
-        mask = (share(labels.with_array(labels.array == value), grid) >= 0.5) & body & ~target
+    for name, organ in _by_label(structures) if isinstance(structures, Volume) else structures:
+        mask = (share(organ, grid) >= 0.5) & body & ~target
         if mask.any():
-            found[f"label {value:g}"] = mask
+            found[name] = mask
     return found
+
+
+def _by_label(labels: Volume) -> Iterator[tuple[str, Volume]]:
+    """Every label above 0 as "label N" with its mask."""
+    for value in np.unique(labels.array):
+        if value > 0:
+            yield f"label {value:g}", labels.with_array(labels.array == value)

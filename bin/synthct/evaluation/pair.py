@@ -14,7 +14,7 @@ from synthct.images.bodymask import body_mask
 from synthct.images.grid import Grid, resample
 from synthct.images.orientation import orientation_of
 from synthct.images.slices import for_display, mid_slices
-from synthct.images.volume import read_volume
+from synthct.images.volume import is_drawn, read_mask, read_volume
 
 
 @dataclass
@@ -46,10 +46,11 @@ def read_pair(sct, ct, mask=None, *, uncertainty=None, image=None, resample_ct: 
         seen = resample(truth.with_array(np.ones(truth.grid.shape, np.uint8)), onto, order=0).array > 0
         truth = resample(truth, onto, outside=HU_RANGE[0])
         notes.append(f"CT: resampled (linear) onto the sCT's grid ({away}); no registration was done")
-    named = {"sCT": sct, "mask": mask, "uncertainty": uncertainty, "image": image}
+    drawn = mask and is_drawn(mask)
+    named = {"sCT": sct, "mask": None if drawn else mask, "uncertainty": uncertainty, "image": image}
     arrays = {name: read_on_grid(path, name, truth.grid, notes) for name, path in named.items() if path}
     if mask:
-        inside = arrays["mask"] > 0
+        inside = (read_mask(mask, truth.grid).array if drawn else arrays["mask"]) > 0
     else:
         inside = body_mask(truth, "ct").array > 0
         notes.append("mask: none given, made from the CT by threshold")

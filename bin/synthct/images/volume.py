@@ -90,18 +90,26 @@ def _check_shape(reader: sitk.ImageFileReader):
         raise HeaderError(f"{components} values per voxel (RGB or vector), expected one")
 
 
+def is_drawn(path) -> bool:
+    """Whether a file is a DICOM RTSTRUCT or SEG, which has no grid of its own, and not an image."""
+    if not Path(path).is_file() or Path(path).name.lower().endswith(SUFFIXES):
+        return False
+    from synthct.images.dicom import structures  # pydicom is only imported where there is DICOM
+
+    return structures.is_dicom(path)
+
+
 def read_mask(path, grid: Grid | None = None, what: str = "mask", roi: str | None = None) -> Volume:
     """Read a mask as uint8 0/1 (any label above 0 is inside); it must not be empty and, with `grid`, must lie on it.
 
     A DICOM RTSTRUCT or SEG is drawn onto `grid`: its region `roi`, or the patient's outline where none is named.
     """
-    if Path(path).is_file() and not Path(path).name.lower().endswith(SUFFIXES):
-        from synthct.images.dicom import structures  # pydicom is only imported where there is DICOM
+    if is_drawn(path):
+        if grid is None:
+            raise InputError(f"{what} {path}: contours need an image's grid, expected one of {', '.join(SUFFIXES)}")
+        from synthct.images.dicom import structures
 
-        if structures.is_dicom(path):
-            if grid is None:
-                raise InputError(f"{what} {path}: contours need an image's grid, expected one of {', '.join(SUFFIXES)}")
-            return structures.mask_of(path, grid, roi)
+        return structures.mask_of(path, grid, roi)
     mask = read_volume(path, what, "labels")
     if grid is not None and (difference := mask.grid.differs_from(grid)):
         raise PatientError(f"{what} {path}: another grid than its image ({difference})")

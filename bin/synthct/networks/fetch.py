@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from synthct.core.errors import InputError
 from synthct.core.files import atomic_directory, out_of_room, write_json
-from synthct.networks.weights import PATTERNS, Need, Network, listing
+from synthct.networks.weights import PATTERNS, Need, Network, by_network, listing
 
 RECORD = "weights.json"
 CHUNK = 1 << 20
@@ -101,6 +101,18 @@ def fetch(needs: Iterable[Need], place: str, *, base_url: str = "", say: Callabl
             made = _fetch(network, url, store, record.get(network.name, {}).get("sha256", ""))
             store.write_record(record | {network.name: made})
         say(f"{network.name}: fetched, SHA-256 {made['sha256'][:16]}…")
+
+
+def inventory(needs: list[Need], place: str) -> list[tuple[str, ...]]:
+    """A line for each network: name, whether it is there, size, licence, what for, address."""
+    names = Store(place).names()
+    lines: list[tuple[str, ...]] = []
+    for network, uses in by_network(needs):
+        need = next(need for need in needs if need.network == network)
+        size = f"{network.size / 1e6:.0f} MB" if network.size else "size unknown"
+        there = f"there: {need.among(names)}" if need.among(names) else "absent"
+        lines.append((network.name, there, size, network.licence or "-", ", ".join(uses), network.url or "-"))
+    return lines
 
 
 def verify(needs: Iterable[Need], place: str) -> dict[str, str]:

@@ -228,6 +228,13 @@ def absent(missing: list[Need], looked: Iterable, *, command: str = "", otherwis
     return "; ".join(parts)
 
 
+def by_name(names: Iterable[str]) -> list[Need]:
+    """Networks that somebody asks for by their names. Raises `InputError` for one that nobody publishes."""
+    if strange := [name for name in names if not network(name).url]:
+        raise InputError(f"network {strange[0]!r}: expected {', '.join(table())}")
+    return [Need(network(name), "asked for by name") for name in names]
+
+
 def by_network(needs: Iterable[Need]) -> list[tuple[Network, list[str]]]:
     """Each network once, with all that asks for it."""
     rows: dict[Network, dict[str, None]] = {}

@@ -16,11 +16,18 @@ from synthct.registration import recipes
 
 
 def from_training(
-    directories: list[Path], tree: dict, arm: str, out, cohort: dict | None = None, default_region: str | None = None
+    directories: list[Path],
+    tree: dict,
+    arm: str,
+    out,
+    cohort: dict | None = None,
+    default_region: str | None = None,
+    made_by: list[dict] | None = None,
 ) -> Bundle:
     """A bundle of the output directories of train and finetune (best.safetensors, final.safetensors) of one arm.
 
-    `tree` is the whole settings tree; `cohort` is folds.json. The default region is that of most training patients. A
+    `tree` is the whole settings tree; `cohort` is folds.json; `made_by` are the recipes that the pairs' quality
+    records tell, with their networks' weights. The default region is that of most training patients. A
     group with networks retrained on all patients (fold "all", "all-1", ...) is made of these alone: as in the paper,
     the folds' networks then only served to choose the settings.
     """
@@ -66,6 +73,8 @@ def from_training(
     if not groups.get(GLOBAL, {"regions": True})["regions"]:
         groups[GLOBAL]["regions"] = sorted(summary.get("regions", {}))
     about = _about(tree, arm, channels, network, _default(groups, summary, default_region), summary, metrics)
+    if made_by:
+        about["registration"]["made_by"] = made_by
     _check_shapes(sources, network, channels)
     return write_bundle(out, about=about, sources=sources, groups=groups)
 

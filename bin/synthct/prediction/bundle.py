@@ -27,6 +27,7 @@ from synthct.networks.checkpoint import fit
 from synthct.networks.unetpp import ENCODERS, UnetPlusPlus
 
 FORMAT = 1
+RECORD = "trust.json"  # what the held-out patients of a study taught, written after its test, beside bundle.json
 GLOBAL = "global"
 NEEDED = ("modality", "channels", "network", "preprocessing", "inference", "groups", "default_region", "files")
 
@@ -112,7 +113,15 @@ def read_bundle(path, modality: str | None = None) -> Bundle:
         raise InputError(f"bundle {path}: made for modality {about['modality']}, the image is {modality}")
     if gone := [name for name in about["files"] if not (path / name).is_file()]:
         raise InputError(f"bundle {path}: {gone[0]} is missing ({len(gone)} of {len(about['files'])} files)")
-    return Bundle(path, about)
+    return Bundle(path, about if "trust" in about else about | _taught(path, about["digest"]))
+
+
+def _taught(path: Path, digest: str) -> dict:
+    """{"trust": the record in `RECORD`}, or {} where there is none of this bundle."""
+    if not (path / RECORD).is_file():
+        return {}
+    record = read_object(path / RECORD, "record of known patients")
+    return {"trust": record} if record.get("bundle") == digest else {}
 
 
 def network_for(settings: dict, channels: int) -> torch.nn.Module:
@@ -140,7 +149,9 @@ def verify(path) -> Bundle:
 
 def ours(file: Path) -> bool:
     """Whether a file in a directory is one that `write_bundle` puts there."""
-    return file.name == "bundle.json" or (file.suffix == ".safetensors" and (file.parent / "bundle.json").is_file())
+    return file.name == "bundle.json" or (
+        (file.suffix == ".safetensors" or file.name == RECORD) and (file.parent / "bundle.json").is_file()
+    )
 
 
 def write_bundle(out, *, about: dict, sources: dict[str, Path], groups: dict) -> Bundle:

@@ -41,6 +41,10 @@ INPUT = {
     "back": Feature("dark and bright lie the wrong way round front to back", "the same, front to back", 0.15),
     "void": Feature("", "holes without signal within the body, metal?", 0.01),
 }
+LIKENESS = {
+    "symmetry": Feature("left and right differ, truncated or lying askew?", "", 0.1),
+    "likeness": Feature("looks unlike the known patients, truncated, turned or another region?", "", 0.15),
+}
 OUTPUT = {
     "air": Feature("", "too much air within the body", 0.03),
     "fat": Feature("less fat than seen", "more fat than seen", 0.15),
@@ -54,7 +58,9 @@ SPREAD = {
     "spread_hu": Feature("", "the networks disagree more than with any small error", 8.0, "HU"),
     "spread_p95_hu": Feature("", "the networks disagree strongly somewhere", 25.0, "HU"),
 }
-ALL = INPUT | OUTPUT | SPREAD
+ALL = INPUT | LIKENESS | OUTPUT | SPREAD
+SMALL = 12  # voxels along each axis of a thumbnail
+TURNS = {"upside down": 0, "front to back": 1}  # axes (z, y, x) that a body is not symmetrical along
 
 
 def of_input(x: np.ndarray, inside: np.ndarray, grid: Grid, source: Grid) -> dict[str, float]:
@@ -151,6 +157,38 @@ def _deep(inside: np.ndarray, grid: Grid) -> np.ndarray:
         for by in (reach, -reach):
             deep &= np.roll(inside, by, axis)
     return deep
+
+
+def thumbnail(x: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The body's bounding box as (`SMALL`, `SMALL`, `SMALL`) means, z y x: `x` scaled from its 5th to its 95th
+    percentile inside to 0.5..1.5, and 0 outside."""
+    low, high = np.percentile(x[inside], (5, 95))
+    box = tuple(
+        slice(at[0], at[-1] + 1) for at in (np.flatnonzero(inside.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    )
+    small = np.where(inside, np.clip((x - low) / max(high - low, 1e-6), 0, 1) + 0.5, 0)[box]
+    for axis in range(3):
+        small = np.moveaxis(np.tensordot(_shares(small.shape[axis]), small, (1, axis)), 0, axis)
+    return small.astype(np.float32)
+
+
+def _shares(count: int) -> np.ndarray:
+    """(`SMALL`, count): how much of each of `count` voxels in a row makes up each of `SMALL` equal parts of it."""
+    edges, parts = np.arange(count + 1) / count, np.arange(SMALL + 1) / SMALL
+    low, high = np.maximum(edges[:-1], parts[:-1, None]), np.minimum(edges[1:], parts[1:, None])
+    return np.clip(high - low, 0, None) * SMALL
+
+
+def alike(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of two thumbnails, 0 where one is flat."""
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / norm if norm > 1e-9 else 0.0
+
+
+def righter(small: np.ndarray, mean: np.ndarray, axis: int) -> float:
+    """How much more a thumbnail resembles the known patients' `mean` as it is than turned over along `axis`."""
+    return alike(small, mean) - alike(np.flip(small, axis), mean)
 
 
 def volume_features(work: Volume, inside: np.ndarray, rule, source: Grid) -> dict[str, float]:

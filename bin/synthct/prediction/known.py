@@ -9,16 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from synthct.cases.store import prepare
 from synthct.core import settings as presets
 from synthct.core.errors import InputError
 from synthct.core.records import read_folds
-from synthct.core.tables import read_table
-from synthct.images.orientation import to_lps
+from synthct.core.tables import read_object, read_table
 from synthct.images.volume import read_mask, read_volume
 from synthct.prediction import inference, trust
 from synthct.prediction.bundle import Bundle, with_record
-from synthct.prediction.features import volume_features
 
 
 def teach(bundle: Bundle, sheet, folds, device: torch.device, say: Callable[[str], None]) -> Bundle:
@@ -40,6 +37,31 @@ def teach(bundle: Bundle, sheet, folds, device: torch.device, say: Callable[[str
     return with_record(bundle, "trust", trust.learned(patients))
 
 
+def learn(bundle: Bundle, summaries: list[Path], metrics: list[Path]) -> dict:
+    """The record that a study's held-out patients teach its bundle: features from the `summaries` of predict.py on
+    the given images, errors from the `metrics` of evaluate.py where the bundle's arm is trained and tested on.
+
+    Raises `InputError` for files that are none of these; patients of other bundles and arms are passed over.
+    """
+    arm, patients = bundle.about["arm"], []
+    errors: dict[str, dict] = {}
+    for path in metrics:
+        scored = read_object(path, "metrics")
+        if scored.get("trained_on") == scored.get("tested_on") == arm:
+            errors.setdefault(scored.get("patient"), {})[scored.get("checkpoint")] = scored.get("mae")
+    for path in summaries:
+        summary = read_object(path, "summary of predictions")
+        if (summary.get("model") or {}).get("digest") != bundle.digest:
+            continue
+        for one in summary.get("patients", []):
+            error = errors.get(one["patient"], {}).get(one["checkpoint"])
+            known = {key: one["trust"][key] for key in ("features", "thumbnail")}
+            patients.append(
+                known | {"region": one.get("region") or "", "mae_hu": error if isinstance(error, int | float) else None}
+            )
+    return {"bundle": bundle.digest, **trust.learned(patients)}
+
+
 def measure(bundle: Bundle, base: Path, row: dict, device: torch.device, held_out: bool) -> dict:
     """One patient's region, features and mean absolute error (HU, within the mask; None without a CT)."""
     about, region = bundle.about, row.get("region") or ""
@@ -47,11 +69,9 @@ def measure(bundle: Bundle, base: Path, row: dict, device: torch.device, held_ou
     mask = read_mask(base / row["mask"], image.grid)
     rules = presets.for_region(about["preprocessing"], region or about["default_region"])
     if not held_out:
-        own = to_lps(image)
-        work, body, rule = prepare(own, to_lps(mask), about["modality"], rules)
-        return {"region": region, "features": volume_features(work, body.array > 0, rule, own.grid), "mae_hu": None}
+        return {"region": region, "mae_hu": None, **trust.measured(image, mask, None, rules, about["modality"])}
     result = predicted(bundle, image, mask, region, device)
-    features, error = trust.measured(image, mask, result, rules, about["modality"]), None
+    seen, error = trust.measured(image, mask, result, rules, about["modality"]), None
     if row.get("ct"):
         ct = read_volume(base / row["ct"], "CT")
         if difference := ct.grid.differs_from(image.grid):
@@ -59,7 +79,7 @@ def measure(bundle: Bundle, base: Path, row: dict, device: torch.device, held_ou
         inside = mask.array > 0
         low, high = rules["ct_range"]
         error = float(np.abs(result.sct.array[inside] - np.clip(ct.array[inside].astype(np.float64), low, high)).mean())
-    return {"region": region, "features": features, "mae_hu": error}
+    return {"region": region, "mae_hu": error, **seen}
 
 
 def predicted(bundle: Bundle, image, mask, region: str, device: torch.device) -> inference.Prediction:

@@ -232,6 +232,8 @@ def predict_one(bundle: Bundle, patient: Patient, networks: list, chosen: dict, 
     verdict = trust.judge(
         about.get("trust"), image, mask, result, rules, patient.region or about["default_region"], about["modality"]
     )
+    if "features" not in verdict:  # of a study's held-out patients, from which its bundle learns what is usual
+        verdict |= trust.measured(image, mask, result, rules, about["modality"])
     if patient.mask_out:
         write_volume(mask, patient.mask_out)
     if patient.uncertainty:

@@ -13,11 +13,22 @@ import numpy as np
 from synthct.cases.store import prepare
 from synthct.images.grid import Volume
 from synthct.images.orientation import to_lps
-from synthct.prediction.features import ALL, of_output, of_spread, volume_features
+from synthct.prediction.features import (
+    ALL,
+    SMALL,
+    TURNS,
+    alike,
+    of_output,
+    of_spread,
+    righter,
+    thumbnail,
+    volume_features,
+)
 
 USE, LOOK, NO, UNKNOWN = "use", "look", "do not use", "not judged"
 FEWEST = 4  # patients; fewer teach no range
 LOOK_AT, NO_FROM = 0.6, 2.0  # widths of the range beyond it
+TURNED_BY = 0.5  # of the known patients' median margin, the wrong way: surely turned over
 MANY = 4  # features out of range together mean another kind of image
 FORMAT = 1
 
@@ -41,18 +52,50 @@ def learned(patients: list[dict]) -> dict:
             for one in of_it
             if one.get("mae_hu") is not None and "spread_hu" in one["features"]
         ]
-        record["regions"][region] = {"patients": len(of_it), "ranges": ranges, "spread_and_mae_hu": sorted(pairs)}
+        looks = _looks([np.array(one["thumbnail"]) for one in of_it if one.get("thumbnail") is not None])
+        ranges |= looks.pop("ranges", {})
+        record["regions"][region] = {
+            "patients": len(of_it),
+            "ranges": ranges,
+            "spread_and_mae_hu": sorted(pairs),
+            **looks,
+        }
     return record
 
 
-def measured(image: Volume, mask: Volume, result, rules: dict, modality: str) -> dict[str, float]:
-    """All features of one prediction: image, mask, `result` (sCT and spread) on the image's grid."""
+def _looks(smalls: list[np.ndarray]) -> dict:
+    """What known patients' thumbnails teach: their mean, how alike each is to the mean of the others, and how much
+    more so than turned over along an axis; {} for fewer than `FEWEST` patients."""
+    if len(smalls) < FEWEST:
+        return {}
+    smalls = [small.reshape(SMALL, SMALL, SMALL) for small in smalls]
+    total, others = np.sum(smalls, axis=0), len(smalls) - 1
+    means = [(total - small) / others for small in smalls]
+    likeness = [alike(small, mean) for small, mean in zip(smalls, means, strict=True)]
+    turns = {
+        name: sorted(round(righter(small, mean, axis), 3) for small, mean in zip(smalls, means, strict=True))
+        for name, axis in TURNS.items()
+    }
+    mean = [round(float(value), 2) for value in (total / len(smalls)).ravel()]
+    return {"ranges": {"likeness": [round(min(likeness), 4), round(max(likeness), 4)]}, "turns": turns, "mean": mean}
+
+
+def measured(image: Volume, mask: Volume, result, rules: dict, modality: str) -> dict:
+    """{"features": all of one prediction, "thumbnail": of its image}; `result` (sCT and spread) lies on the image's
+    grid, and without one (None) the features are the image's alone."""
     own, inside = to_lps(image), to_lps(mask)
     work, body, rule = prepare(own, inside, modality, rules)
     found = volume_features(work, body.array > 0, rule, own.grid)
-    hit = inside.array > 0
-    found |= of_output(to_lps(result.sct).array, hit, own.grid)
-    return found | of_spread(to_lps(result.uncertainty).array, hit)
+    small = thumbnail(rule(work.array, body.array > 0), body.array > 0)
+    found["symmetry"] = alike(small, np.flip(small, 2))
+    if result is not None:
+        hit = inside.array > 0
+        found |= of_output(to_lps(result.sct).array, hit, own.grid)
+        found |= of_spread(to_lps(result.uncertainty).array, hit)
+    return {
+        "features": {name: round(float(value), 4) for name, value in found.items()},
+        "thumbnail": [round(float(value), 2) for value in small.ravel()],
+    }
 
 
 def judge(record: dict | None, image: Volume, mask: Volume, result, rules: dict, region: str, modality: str) -> dict:
@@ -72,8 +115,9 @@ def judge(record: dict | None, image: Volume, mask: Volume, result, rules: dict,
             "verdict": UNKNOWN,
             "reasons": [f"the bundle knows {count} patients, fewer than {FEWEST} teach nothing"],
         }
-    features = measured(image, mask, result, rules, modality)
-    verdict, reasons = weighed(features, part["ranges"])
+    seen = measured(image, mask, result, rules, modality)
+    verdict, reasons = against(part, seen)
+    features = seen["features"]
     if wrong := _wrong_modality(image, modality):
         verdict, reasons = NO, [wrong, *reasons]
     return {
@@ -81,8 +125,25 @@ def judge(record: dict | None, image: Volume, mask: Volume, result, rules: dict,
         "reasons": reasons,
         "expected_mae_hu": expected(features["spread_hu"], part["spread_and_mae_hu"]),
         "known_patients": part["patients"],
-        "features": {name: round(value, 4) for name, value in features.items()},
+        "features": features,
     }
+
+
+def against(part: dict, seen: dict) -> tuple[str, list[str]]:
+    """The verdict that what is `measured` of a patient earns against one region's part of a record, and the reasons."""
+    features, small = dict(seen["features"]), np.array(seen["thumbnail"]).reshape(SMALL, SMALL, SMALL)
+    turned, worst = [], USE
+    if "mean" in part:
+        mean = np.array(part["mean"]).reshape(SMALL, SMALL, SMALL)
+        features["likeness"] = alike(small, mean)
+        for name, axis in TURNS.items():
+            usual, here = part["turns"][name], righter(small, mean, axis)
+            if min(usual) > 0 > here:  # only where every known patient tells which way round is right
+                turned.append(f"resembles the known patients more when turned {name}")
+                sure = here < -TURNED_BY * float(np.median(usual))
+                worst = NO if sure or worst == NO else LOOK
+    verdict, reasons = weighed(features, part["ranges"])
+    return (NO if NO in (verdict, worst) else LOOK if LOOK in (verdict, worst) else USE), [*turned, *reasons]
 
 
 def weighed(features: dict[str, float], ranges: dict) -> tuple[str, list[str]]:

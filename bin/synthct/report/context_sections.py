@@ -8,6 +8,8 @@ from synthct.report.inputs import Inputs
 from synthct.study.arms import arm_name, arm_order
 
 LISTED = 15
+JUDGED = ("do not use", "look", "use")  # the verdicts of synthct.prediction.trust, the gravest first
+URGENCY = {name: place for place, name in enumerate((*JUDGED[:2], "not judged", JUDGED[2]))}
 
 
 def cohort(inputs: Inputs) -> Section | None:
@@ -40,7 +42,7 @@ def cohort(inputs: Inputs) -> Section | None:
         ]
         section.blocks.append(
             Table(
-                f"Left out of training ({len(body)}), and why",
+                f"Left out of training or not predicted ({len(body)}), and why",
                 ["registration", "patient", "reason", "in the test set"],
                 body,
                 4,
@@ -108,20 +110,26 @@ def training(inputs: Inputs) -> Section | None:
 
 
 def predictions(inputs: Inputs) -> Section | None:
-    """What predict.py said about each patient: group of models, time, mean uncertainty, warnings."""
-    patients = [
-        patient for record in inputs.predictions for patient in record.get("patients", ()) if isinstance(patient, dict)
-    ]
-    if not patients or inputs.rows:
+    """What predict.py said about each patient: whether to trust the sCT and why, models, uncertainty, warnings.
+
+    None for a study, whose patients were scored and not judged.
+    """
+    patients = predicted(inputs)
+    if not patients or (inputs.rows and not judged(inputs)):
         return None
-    section = Section("predictions", "Predictions", "Highest uncertainty first.")
-    patients.sort(key=lambda p: -float(p.get("mean_uncertainty_hu") or 0))
+    lead = "Those that should not be used first, then those to look at, by uncertainty. "
+    lead += "The verdict compares image, synthetic CT and uncertainty with the patients that the bundle knows."
+    section = Section("predictions", "Predictions", lead)
+    patients.sort(key=lambda p: (URGENCY.get(verdict_of(p), 9), -float(p.get("mean_uncertainty_hu") or 0)))
     body = [
         [
             str(p.get("patient", "")),
             str(p.get("region") or "–"),
             str(p.get("group") or "–"),
+            verdict_of(p) or "–",
+            "; ".join((p.get("trust") or {}).get("reasons", ())) or "–",
             "; ".join(p.get("warnings", ())) or "–",
+            _short((p.get("trust") or {}).get("expected_mae_hu")),
             _short(p.get("mean_uncertainty_hu")),
             _short(p.get("seconds")),
         ]
@@ -130,14 +138,49 @@ def predictions(inputs: Inputs) -> Section | None:
     section.blocks.append(
         Table(
             "Patients",
-            ["patient", "region", "models", "warnings", "mean uncertainty (HU)", "time (s)"],
+            [
+                *("patient", "region", "models", "verdict", "reasons", "warnings"),
+                *("expected MAE (HU)", "mean uncertainty (HU)", "time (s)"),
+            ],
             body,
-            4,
+            6,
             "predictions.csv",
             folded=len(body) > 100,
         )
     )
     return section
+
+
+def predicted(inputs: Inputs) -> list[dict]:
+    """The patients of all predictions, as predict.py summed them up."""
+    return [one for record in inputs.predictions for one in record.get("patients", ()) if isinstance(one, dict)]
+
+
+def verdict_of(patient: dict) -> str:
+    """ "use", "look", "do not use", "not judged"; "" where predict.py said nothing."""
+    return str((patient.get("trust") or {}).get("verdict") or "")
+
+
+def judged(inputs: Inputs) -> bool:
+    """Whether any prediction was judged by what its bundle knows."""
+    return any(verdict_of(patient) in JUDGED for patient in predicted(inputs))
+
+
+def trust_sentence(inputs: Inputs) -> list[str]:
+    """How many predictions should not be used, and how many be looked at; [] where none was judged."""
+    if not judged(inputs):
+        return []
+    said = [verdict_of(patient) for patient in predicted(inputs)]
+    count = {name: said.count(name) for name in JUDGED}
+    rest = len(said) - sum(count.values())
+    parts = [
+        f"{count['do not use']} should not be used",
+        f"{count['look']} should be looked at before use",
+        f"{count['use']} resemble what the bundle knows",
+        *([f"{rest} were not judged"] if rest else []),
+    ]
+    total = "1 synthetic CT" if len(said) == 1 else f"{len(said)} synthetic CTs"
+    return [f"Of {total}, {', '.join(parts[:-1])} and {parts[-1]}."]
 
 
 def provenance(inputs: Inputs) -> Section | None:

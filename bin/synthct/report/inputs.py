@@ -63,8 +63,8 @@ def read_inputs(
         cohort=_table(cohort) if cohort else [],
         folds=_folds(folds),
         settings=told,
-        excluded=_excluded(excluded),
-        predictions=[record for path in _files(predictions, "json") for record in _records(path)],
+        excluded=_excluded(excluded) + _unpredicted(made := _predictions(predictions)),
+        predictions=made,
         doses=read_records(dose) if dose else [],
         dose_slices={_cell(planned.get(path.stem, {}), path): path for path in _files(dose, "npz")},
         versions=_versions(versions),
@@ -141,6 +141,20 @@ def _excluded(directory) -> list[dict]:
         for row in _table(path):
             found.append({"arm": _arm(path), "patient": row.get("patient", ""), "reason": row.get("reason", "")})
     return found
+
+
+def _predictions(directory) -> list[dict]:
+    return [record for path in _files(directory, "json") for record in _records(path)]
+
+
+def _unpredicted(records: list[dict]) -> list[dict]:
+    """Images that predict.py could not use, once each, as the exclusions are told."""
+    found = {}
+    for record in records:
+        for patient, why in (record.get("failed") or {}).items():
+            arm = (record.get("model") or {}).get("arm", "")
+            found[arm, patient] = {"arm": arm, "patient": patient, "reason": f"not predicted: {why}"}
+    return list(found.values())
 
 
 def _versions(path) -> list[tuple[str, str, str]]:

@@ -17,8 +17,10 @@ from synthct.report import (
 )
 from synthct.report.blocks import Cards, Figure, Panels, Section, Text
 from synthct.report.inputs import Inputs
-from synthct.study.arms import arm_name, told
+from synthct.study import compared
+from synthct.study.arms import arm_name, arm_order, told
 from synthct.study.comparison import comparisons
+from synthct.study.missing import missing
 from synthct.study.rows import matrix, metrics_in, of_chosen_checkpoint, own_images
 from synthct.study.verdict import verdict
 
@@ -27,7 +29,7 @@ LARGEST = 6_500_000  # bytes of pictures in the page, so that it stays below 10 
 
 def write_report(inputs: Inputs, outdir, evaluation_out=None) -> None:
     """Write everything under `outdir`; the CSVs go to `evaluation_out` (default: `outdir`/evaluation)."""
-    with told(inputs.settings):
+    with told(inputs.settings, compared.by_arm(inputs.qc, inputs.settings)):
         _write(inputs, Path(outdir), Path(evaluation_out or Path(outdir) / "evaluation"))
 
 
@@ -52,11 +54,12 @@ def _write(inputs: Inputs, outdir: Path, evaluation: Path):
     tables.write_all(inputs, evaluation, validation)
     tables.write_multiqc(inputs.rows, figures, outdir / "multiqc")
     write_text(evaluation / "verdict.txt", plain_verdict(inputs))
-    write_text(outdir / "report.html", render(fitted(parts), sentences(inputs), headline(inputs), inputs.settings))
+    page = render(fitted(parts), sentences(inputs), headline(inputs), inputs.settings, heads(inputs))
+    write_text(outdir / "report.html", page)
 
 
-def render(parts: list[Section], verdict_sentences: list[str], cards: Cards | None, settings: dict) -> str:
-    """The page; everything that came from a sheet or a file name is escaped."""
+def render(parts: list[Section], verdict_sentences: list[str], cards: Cards | None, settings: dict, heads=()) -> str:
+    """The page, `heads` being small lines at its top; everything that came from a sheet or a file name is escaped."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -65,6 +68,7 @@ def render(parts: list[Section], verdict_sentences: list[str], cards: Cards | No
         sections=parts,
         verdict=verdict_sentences,
         cards=cards,
+        heads=heads,
         version=__version__,
         modality=settings.get("modality", ""),
         preset=settings.get("preset", ""),
@@ -82,6 +86,11 @@ def plain_verdict(inputs: Inputs) -> str:
         for row in sorted(rows, key=lambda row: (row["patient"], row["trained_on"])):
             values = [row["mae"], *(float(row["baselines"][name]["mae"]) for name in ("lookup", "constant"))]
             lines.append(form.format(row["patient"], row["trained_on"], *(f"{value:.1f}" for value in values)))
+    if context_sections.judged(inputs):
+        lines.append("")
+        for patient in context_sections.predicted(inputs):
+            reasons = "; ".join(patient["trust"]["reasons"][:3])
+            lines.append(f"{patient['patient']}: {context_sections.verdict_of(patient)}{reasons and ': '}{reasons}")
     return "\n".join(lines) + "\n"
 
 
@@ -110,12 +119,19 @@ def fitted(parts: list[Section], largest: int = LARGEST) -> list[Section]:
     return result
 
 
+def heads(inputs: Inputs) -> list[str]:
+    """A line an arm of the study: what its registration compared, with which weights."""
+    told = compared.by_arm(inputs.qc, inputs.settings)
+    return [compared.line(arm_name(arm), told[arm]) for arm in sorted(told, key=arm_order)]
+
+
 def sentences(inputs: Inputs) -> list[str]:
-    """The verdict, or what there is to say without scores."""
+    """The verdict and what is missing from it, or what there is to say without scores."""
     rows = of_chosen_checkpoint(inputs.rows)
-    said = verdict(rows, comparisons(rows))
-    if said:
-        return said
+    said = verdict(rows, comparisons(rows)) + missing(inputs.folds, set(inputs.logs), inputs.settings)
+    trusted = context_sections.trust_sentence(inputs)
+    if said or trusted:
+        return trusted + said
     count = sum(len(record.get("patients", ())) for record in inputs.predictions)
     return [
         f"{count} synthetic CTs were made; there was no CT to score them against."

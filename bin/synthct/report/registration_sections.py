@@ -4,6 +4,7 @@ from synthct.report.blocks import Figure, Panels, Section, Table, Text
 from synthct.report.context_sections import finite
 from synthct.report.figures import pictures, plots
 from synthct.report.inputs import Inputs
+from synthct.study import compared as recipes
 from synthct.study.arms import about, arm_name, arm_order, registers
 
 PAIRS = 4  # registration pictures an arm: the worst two, the middle, the best
@@ -97,12 +98,11 @@ def _maps(inputs: Inputs, arms: list[str]) -> list[Text | Panels]:
 def _recipes(qc: list[dict], arms: list[str]) -> Table:
     """What each arm compared, with which networks, as its quality records say; else as the settings do."""
     moved = {"ct_to_image": "the CT", "image_to_ct": "the input", "": "–"}
-    body = []
+    told, body = recipes.by_arm(qc, {}), []
     for arm in arms:
-        recipes = [r["recipe"] for r in qc if r["method"] == arm and isinstance(r.get("recipe"), dict)]
-        first = recipes[0] if recipes else about(arm)
-        compared = dict.fromkeys(recipe["compares"] for recipe in recipes) or {about(arm)["compares"]: None}
-        weights = {name: sha for recipe in recipes for name, sha in recipe.get("weights", {}).items()}
+        found = told.get(arm, [])
+        first = found[0] if found else about(arm)
+        compared = dict.fromkeys(recipe["compares"] for recipe in found) or {about(arm)["compares"]: None}
         body.append(
             [
                 arm_name(arm),
@@ -110,22 +110,12 @@ def _recipes(qc: list[dict], arms: list[str]) -> Table:
                 first["engine"] or "–",
                 moved.get(first["direction"], "–") if registers(arm) else "–",
                 "; or ".join(filter(None, compared)) or "–",
-                "; ".join(dict.fromkeys(_terms(recipe) for recipe in recipes)) or "–",
-                "; ".join(f"{name} ({sha[:12]})" for name, sha in sorted(weights.items())) or "–",
+                "; ".join(dict.fromkeys(map(recipes.terms, found))) or "–",
+                recipes.weights(found) or "–",
             ]
         )
     columns = ["registration", "arm", "engine", "deforms", "compares", "terms", "weights (SHA-256)"]
     return Table("What each registration compares", columns, body, 7)
-
-
-def _terms(recipe: dict) -> str:
-    """ "0.25 TS730 layer 7 (static, L1) + 0.75 MIND R1D2 …" """
-    said = []
-    for term in recipe.get("terms", ()):
-        layers = f" layer {'+'.join(map(str, term['layers']))}" if "layers" in term else ""
-        how = f" ({term['mode']}, {term['distance']})" if "layers" in term else ""
-        said.append(f"{term['weight']:g} {term['compares']}{layers}{how}")
-    return " + ".join(said)
 
 
 def _qc_table(qc: list[dict], arms: list[str], known) -> Table:

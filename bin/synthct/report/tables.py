@@ -5,6 +5,8 @@ import io
 import math
 
 from synthct.core.files import atomic, write_text
+from synthct.study.arms import recipes_of
+from synthct.study.compared import tag
 from synthct.study.comparison import comparisons
 from synthct.study.doses import DOSE_METRICS, agreement, dose_rows
 from synthct.study.rows import METRICS, matrix, metrics_in, of_chosen_checkpoint, selection, summary
@@ -35,6 +37,15 @@ def patient_rows(rows: list[dict], centers: dict[str, str]) -> list[dict]:
     return result
 
 
+def labelled(cells: list[dict]) -> list[dict]:
+    """Cells of the matrix with what the registrations behind row and column compared: extractors, mode, digest."""
+    said = {arm: "; ".join(tag(recipes_of(arm))) for cell in cells for arm in (cell["trained_on"], cell["tested_on"])}
+    return [
+        cell | {"trained_on_compared": said[cell["trained_on"]], "tested_on_compared": said[cell["tested_on"]]}
+        for cell in cells
+    ]
+
+
 def uncertainty_rows(rows: list[dict]) -> list[dict]:
     """uncertainty.csv: the ten groups of voxels of every row."""
     return [
@@ -51,7 +62,7 @@ def write_all(inputs, directory, validation_mae: dict) -> None:
     write_csv(
         directory / "summary.csv", summary(inputs.rows), ("trained_on", "tested_on", "checkpoint", "region", "metric")
     )
-    write_csv(directory / "matrix.csv", matrix(inputs.rows), ("trained_on", "tested_on", "checkpoint", "n"))
+    write_csv(directory / "matrix.csv", labelled(matrix(inputs.rows)), ("trained_on", "tested_on", "checkpoint", "n"))
     write_csv(
         directory / "tests.csv",
         comparisons(of_chosen_checkpoint(inputs.rows)),
@@ -85,7 +96,7 @@ def write_all(inputs, directory, validation_mae: dict) -> None:
     write_csv(directory / "excluded.csv", inputs.excluded, ("arm", "patient", "reason"))
     write_csv(
         directory / "predictions.csv",
-        [flat_numbers(patient) for record in inputs.predictions for patient in record.get("patients", ())],
+        [flat_numbers(_reasoned(patient)) for record in inputs.predictions for patient in record.get("patients", ())],
         ("patient",),
     )
     write_csv(
@@ -97,6 +108,12 @@ def write_all(inputs, directory, validation_mae: dict) -> None:
         ],
         ("arm", "fold", "group", "step"),
     )
+
+
+def _reasoned(patient: dict) -> dict:
+    """A prediction's summary with the reasons of its verdict as one text."""
+    trust = patient.get("trust")
+    return patient | {"trust": trust | {"reasons": "; ".join(trust.get("reasons", ()))}} if trust else patient
 
 
 def flat_numbers(record: dict, prefix: str = "") -> dict:

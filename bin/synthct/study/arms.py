@@ -17,11 +17,12 @@ from synthct.core.settings import MODALITIES, resolve
 COLOURS = ("#E69F00", "#009E73", "#000000", "#56B4E9", "#CC79A7", "#0072B2", "#D55E00")
 MARKERS = ("p", "X", "h", "<", ">", "v", "P")
 _told: ContextVar[dict | None] = ContextVar("arms", default=None)
+_recipes: ContextVar[dict | None] = ContextVar("recipes", default=None)
 
 
 @contextmanager
-def told(settings: dict) -> Iterator[None]:
-    """Within it, arms are as ``registration.arms`` of the resolved `settings` says.
+def told(settings: dict, recipes: dict[str, list[dict]] | None = None) -> Iterator[None]:
+    """Within it, arms are as ``registration.arms`` of the resolved `settings` says, and compared what `recipes` say.
 
     >>> with told({"registration": {"arms": {"mine": {"label": "Mine", "pairs": "my"}}}}):
     ...     arm_name("mine"), pairs_of("mine")
@@ -29,10 +30,12 @@ def told(settings: dict) -> Iterator[None]:
     """
     arms = (settings.get("registration") or {}).get("arms") or {}
     token = _told.set({name: {**UNSAID, "label": name, **arm} for name, arm in arms.items()})
+    compared = _recipes.set(recipes)
     try:
         yield
     finally:
         _told.reset(token)
+        _recipes.reset(compared)
 
 
 def about(arm: str) -> dict:
@@ -43,6 +46,11 @@ def about(arm: str) -> dict:
 def arm_name(arm: str) -> str:
     """An arm as it is written in sentences and figures."""
     return about(arm)["label"] or arm or "unnamed"
+
+
+def recipes_of(arm: str) -> list[dict]:
+    """What its registration compared, by its pairs' records: one recipe, or several where regions differ."""
+    return (_recipes.get() or {}).get(arm, [])
 
 
 def arm_order(arm: str) -> tuple[int, str]:

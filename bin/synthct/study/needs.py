@@ -3,8 +3,9 @@
 import os
 from collections.abc import Iterable
 
+from synthct.core.arms import named
 from synthct.core.errors import InputError
-from synthct.core.settings import for_region, merged
+from synthct.core.settings import for_region, merged, resolve
 from synthct.networks.weights import Need, absent, find, network, of_models, of_training, places
 from synthct.registration.recipes import models_of, recipe
 
@@ -31,6 +32,16 @@ def needed(
     if segment:
         needs.append(Need(network("M297"), "--segment"))
     return list(dict.fromkeys(needs))
+
+
+def of_study(
+    preset: str, modality: str | None, registration: str, overrides: Iterable[str], segment: bool
+) -> list[Need]:
+    """What a study needs that is asked for by its parameters; `registration` is a comma list of arms."""
+    if not modality:
+        raise InputError("--modality: missing, where no network is named; expected one of mr, cbct")
+    settings = resolve(preset, modality, list(overrides))
+    return needed(settings, named(settings["registration"], registration), segment=segment)
 
 
 def of_arm(section: dict, arm: str, regions: Iterable[str] = ()) -> list[Need]:

@@ -6,7 +6,7 @@ import sys
 import click
 import torch
 
-from synthct.core.cli import FILE, OUT, cpu_threads
+from synthct.core.cli import FILE, OUT, cpu_threads, options
 from synthct.core.device import CHOICES
 from synthct.training.launch import leave
 from synthct.training.loop import Terminated, Trainer
@@ -15,7 +15,7 @@ from synthct.training.start import run_of
 
 TERMINATED = 143  # 128 + SIGTERM; Nextflow's retry list has it
 
-OPTIONS = (
+run_options = options(
     click.option(
         "--cases",
         required=True,
@@ -39,13 +39,6 @@ OPTIONS = (
     click.argument("more", nargs=-1, type=click.Path(exists=True, file_okay=False)),
     click.option("--out", required=True, type=OUT, help="directory for checkpoints, log.csv and TensorBoard events"),
 )
-
-
-def run_options(function):
-    """Decorator: the options of a training."""
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
 
 
 def set_threads():

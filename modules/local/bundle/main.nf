@@ -6,7 +6,7 @@ process BUNDLE {
     ext code: { CodeDigest.of(projectDir, 'bundle.py') }
 
     input:
-    tuple val(arm), path(models, stageAs: 'checkpoints/*'), path(folds), val(settings)
+    tuple val(arm), path(models, stageAs: 'checkpoints/*'), path(folds), path(recipes), val(settings)
 
     output:
     tuple val(arm), path("${arm}"), emit: bundle
@@ -22,6 +22,7 @@ process BUNDLE {
         --settings settings.json \\
         --arm ${arm} \\
         --cohort ${folds} \\
+        --recipes ${recipes} \\
         --out ${arm} \\
         --checkpoints checkpoints/*
     versions.py --process ${task.process} torch safetensors

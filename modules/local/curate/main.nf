@@ -11,6 +11,7 @@ process CURATE {
 
     output:
     tuple val(arm), path("${arm}__kept.csv"), path("${arm}__excluded.csv"), emit: lists
+    tuple val(arm), path("${arm}__recipes.json"), emit: recipes
     path 'versions.yml', emit: versions
 
     script:
@@ -25,7 +26,8 @@ process CURATE {
         ${exclude ? "--exclude ${exclude}" : ''} \\
         --settings settings.json \\
         --out-kept ${arm}__kept.csv \\
-        --out-excluded ${arm}__excluded.csv
+        --out-excluded ${arm}__excluded.csv \\
+        --out-recipes ${arm}__recipes.json
     versions.py --process ${task.process}
     """
 
@@ -34,7 +36,7 @@ process CURATE {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    curate.py --qc qc --arm ${arm} ${exclude ? "--exclude ${exclude}" : ''} --settings settings.json --out-kept ${arm}__kept.csv --out-excluded ${arm}__excluded.csv
+    curate.py --qc qc --arm ${arm} ${exclude ? "--exclude ${exclude}" : ''} --settings settings.json --out-kept ${arm}__kept.csv --out-excluded ${arm}__excluded.csv --out-recipes ${arm}__recipes.json
     touch versions.yml
     """
 }

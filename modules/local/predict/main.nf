@@ -17,6 +17,7 @@ process PREDICT {
     output:
     tuple val(meta), val(patients), path("${meta.place}/*.mha"), path("${meta.place}/uncertainty/*.mha"), emit: sct, optional: true // absent where no image could be used; the summary says why
     tuple val(meta), path("${meta.place}/dicom/*", type: 'dir'), emit: dicom, optional: true
+    tuple val(meta), path("${meta.place}/pages/*.html"), emit: pages, optional: true // new patients: to look at, with the verdict
     tuple val(meta), path("${meta.place}/masks/*.mha"), emit: masks, optional: true // made where none was given
     tuple val(meta), path("${name}.json"), emit: summary
     path 'versions.yml', emit: versions
@@ -49,7 +50,8 @@ process PREDICT {
         --outdir ${meta.place} \\
         ${meta.checkpoint ? "--checkpoint ${meta.checkpoint}" : ''} \\
         ${dicom ? "--dicom ${meta.place}/dicom" : ''} \\
-        --record-failures \
+        --record-failures \\
+        ${meta.pages ? "--page ${meta.place}/pages" : ''} \\
         --summary ${name}.json
     mkdir -p ${meta.place}/uncertainty
     for patient in ${patients*.patient.join(' ')}; do

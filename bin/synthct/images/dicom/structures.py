@@ -4,6 +4,7 @@ A voxel is inside where its centre is inside an odd number of a plane's contours
 its own, or reached through a keyhole, is a hole. Slices between two contour planes take the nearer one.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,20 +33,65 @@ def mask_of(path, grid: Grid, roi: str | None = None) -> Volume:
     one. Raises `InputError` that names the regions there are, for a region without closed contours, and for one that
     lies outside the grid.
     """
+    inside = _draw(_opened(path), path, grid, roi)
+    if not inside.any():
+        raise InputError(f"mask {path}: the region lies outside the image, another frame of reference?")
+    return Volume(inside.astype(np.uint8), grid)
+
+
+def drawn(path, grid: Grid) -> Iterator[tuple[str, Volume]]:
+    """Every region of an RTSTRUCT or SEG with something on `grid`, by name, as uint8 masks; the outline is none."""
+    data = _opened(path)
+    outline = {name for _, name, kind in regions(data) if kind == "EXTERNAL" or name.upper() in OUTLINE}
+    for name in regions_in(path):
+        if name not in outline:
+            inside = _draw(data, path, grid, name)
+            if inside.any():
+                yield name, Volume(inside.astype(np.uint8), grid)
+
+
+def target_of(path, grid: Grid, roi: str | None = None) -> tuple[str, Volume]:
+    """The region to treat: `roi`, else the only one of type PTV, called PTV..., or there at all; its name and mask."""
+    named = regions_in(path)
+    if roi is None:
+        types = {name: kind for _, name, kind in regions(_opened(path))}
+        rules = (lambda name: types.get(name) == "PTV", lambda name: name.upper().startswith("PTV"), lambda name: True)
+        found = next((fits for rule in rules if (fits := [name for name in named if rule(name)])), [])
+        if len(found) != 1:
+            raise InputError(
+                f"target {path}: which region is to be treated? name it with --target-roi; the regions are "
+                f"{', '.join(named) or 'none'}"
+            )
+        roi = found[0]
+    return roi, mask_of(path, grid, roi)
+
+
+def regions_in(path) -> list[str]:
+    """Names of the regions of an RTSTRUCT that have a closed contour, or of a SEG's segments.
+
+    Raises `InputError` for any other file.
+    """
+    data = _opened(path)
+    if "Segmentation Storage" in class_name(data):
+        return [text(item, "SegmentLabel").strip() for item in value(data, "SegmentSequence", [])]
+    closed = _closed(data)
+    return [name for number, name, _ in regions(data) if closed.get(number)]
+
+
+def _opened(path):
     try:
         data = read_header(Path(path), pixels=True)
     except ValueError as fault:
         raise InputError(f"mask {path}: {fault}, expected an RTSTRUCT or SEG") from None
     kind = class_name(data)
-    if kind == "RT Structure Set Storage":
-        inside = _of_contours(data, path, grid, roi)
-    elif "Segmentation Storage" in kind:
-        inside = _of_segment(data, path, grid, roi)
-    else:
+    if kind != "RT Structure Set Storage" and "Segmentation Storage" not in kind:
         raise InputError(f"mask {path}: {kind}, expected an RTSTRUCT or a SEG")
-    if not inside.any():
-        raise InputError(f"mask {path}: the region lies outside the image, another frame of reference?")
-    return Volume(inside.astype(np.uint8), grid)
+    return data
+
+
+def _draw(data, path, grid: Grid, roi: str | None) -> np.ndarray:
+    of_kind = _of_segment if "Segmentation Storage" in class_name(data) else _of_contours
+    return of_kind(data, path, grid, roi)
 
 
 def regions(data) -> list[tuple[int, str, str]]:
@@ -60,9 +106,9 @@ def regions(data) -> list[tuple[int, str, str]]:
     ]
 
 
-def _of_contours(data, path, grid: Grid, roi: str | None) -> np.ndarray:
-    known = regions(data)
-    closed = {
+def _closed(data) -> dict[int, list]:
+    """The closed contours of each region, by its number."""
+    return {
         value(item, "ReferencedROINumber"): [
             contour
             for contour in value(item, "ContourSequence", [])
@@ -70,6 +116,10 @@ def _of_contours(data, path, grid: Grid, roi: str | None) -> np.ndarray:
         ]
         for item in value(data, "ROIContourSequence", [])
     }
+
+
+def _of_contours(data, path, grid: Grid, roi: str | None) -> np.ndarray:
+    known, closed = regions(data), _closed(data)
     number, name = _meant([(n, name, kind, bool(closed.get(n))) for n, name, kind in known], path, roi)
     polygons = []
     for contour in closed[number]:

@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from synthct.report.figures.style import HALF, SOFT, canvas, png, styled
-from synthct.study.arms import arm_name, arm_order, colour, marker
+from synthct.study import compared
+from synthct.study.arms import arm_name, arm_order, colour, marker, recipes_of
 from synthct.study.rows import BY_KEY
 
 NARROW = 10  # characters beside which four panels still fit
@@ -23,7 +24,8 @@ def matrix_shades(cells: list[dict], key: str = "mae") -> bytes:
     shade = values if metric.lower_is_better else -values
     low, high = (np.nanmin(shade), np.nanmax(shade)) if np.isfinite(shade).any() else (0, 1)
     width = (high - low) or 1.0
-    figure, axes = canvas(HALF, 1.1 + 0.8 * len(trained))
+    below = max((len(compared.tag(recipes_of(arm))) for arm in tested), default=0)
+    figure, axes = canvas(HALF, 1.1 + 0.8 * len(trained) + 0.14 * below)
     axis = axes[0, 0]
     axis.imshow(shade, cmap="Blues", vmin=low - 0.1 * width, vmax=high + 0.8 * width, aspect="auto")
     for cell in cells:
@@ -31,8 +33,8 @@ def matrix_shades(cells: list[dict], key: str = "mae") -> bytes:
         mean, spread = cell.get(f"{key}_pooled", math.nan), cell.get(f"{key}_sd", math.nan)
         axis.text(column, row - 0.1, f"{mean:.{metric.decimals}f}", ha="center", va="center", fontsize=13)
         axis.text(column, row + 0.25, f"± {spread:.{metric.decimals}f}", ha="center", va="center", fontsize=8)
-    axis.set_xticks(range(len(tested)), [arm_name(arm).replace(" ", "\n") for arm in tested])
-    axis.set_yticks(range(len(trained)), [arm_name(arm).replace(" ", "\n") for arm in trained])
+    axis.set_xticks(range(len(tested)), list(map(_tagged, tested)), fontsize=8)
+    axis.set_yticks(range(len(trained)), list(map(_tagged, trained)), fontsize=8)
     axis.set_xlabel("test images registered with")
     axis.set_ylabel("trained on")
     name = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
@@ -74,6 +76,11 @@ def matrix_patients(rows: list[dict], key: str = "mae") -> bytes:
     figure.supxlabel("test images registered with", fontsize=9)
     figure.suptitle("model trained on", fontsize=9, x=0.02, ha="left")
     return png(figure)
+
+
+def _tagged(arm: str) -> str:
+    """An arm's name, and below it what its registration compared, where that was features."""
+    return "\n".join([arm_name(arm).replace(" ", "\n"), *compared.tag(recipes_of(arm))])
 
 
 def _narrow(arm: str) -> str:
