@@ -68,7 +68,9 @@ from synthct.prediction.objects import Wanted
 @click.option("--checkpoint", type=click.Choice(presets.CHECKPOINTS), help="[default: the bundle's setting]")
 @click.option("--device", type=click.Choice(CHOICES), default="auto", help="where the networks run")
 @click.option("--batch", type=click.IntRange(0), help="slices at once; 0 chooses by the device")
-def main(model, sheet, outdir, record_failures, summary, modality, settings, overrides, checkpoint, device, batch, **asked):
+def main(
+    model, sheet, outdir, record_failures, summary, modality, settings, overrides, checkpoint, device, batch, **asked
+):
     bundle = read_bundle(model, modality)
     chosen = _settings(bundle, settings, overrides)
     chosen["checkpoint"] = checkpoint or presets.checkpoints(chosen["checkpoint"])[0]

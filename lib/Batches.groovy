@@ -29,7 +29,8 @@ class Batches {
 
     /** The end of a run of which more of `count` images could not be used than section `curation` of the settings allows. */
     static void limit(Map<String, String> failed, int count, Map curation) {
-        int allowed = curation.strict ? 0 : Math.max(1, (curation.max_excluded * count) as int)
+        def share = curation.strict ? 0 : curation.max_excluded
+        int allowed = share ? Math.min(Math.max(1, (share * count) as int), count - 1) : 0 // one may go, not all
         if (failed.size() > allowed) {
             String rule = curation.strict ? '--strict allows none' : "--max_excluded ${curation.max_excluded} allows ${allowed}"
             String told = failed.take(5).collect { patient, why -> "${patient}: ${why}" }.join('; ')

@@ -100,7 +100,7 @@ def test_excluded_patients_are_left_out_of_the_folds(run_tool, tmp_path):
 
 
 def test_a_pair_that_could_not_be_registered_is_never_kept(curate, tmp_path):
-    """Left out with its reason, whatever the mode; a fault where --strict or a share says so, a list's names excepted."""
+    """Left out with its reason, whatever the mode; a fault under --strict, a list's names excepted."""
     records = {"A": good(0), "B": {"method": "impact", "failed": "the images do not overlap"}}
     strict = ("--set", "curation.strict=true")
     bad_input(curate(records, *strict)[0], "1 of 2 patients could not be registered", "B: the images do not overlap")

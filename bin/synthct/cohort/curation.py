@@ -134,10 +134,15 @@ def too_many(lost: dict[str, str], of: int, settings: dict, what: str) -> str:
     >>> too_many({"A": "truncated"}, 4, {"strict": False, "max_excluded": 0.2}, "could not be read")
     ''
     """
-    allowed = 0 if settings["strict"] else max(1, int(settings["max_excluded"] * of))
+    share = 0 if settings["strict"] else settings["max_excluded"]
+    allowed = min(max(1, int(share * of)), of - 1) if share else 0  # one may go, not all
     if len(lost) <= allowed:
         return ""
-    rule = "--strict allows none" if settings["strict"] else f"--max_excluded {settings['max_excluded']:g} allows {allowed}"
+    rule = (
+        "--strict allows none"
+        if settings["strict"]
+        else f"--max_excluded {settings['max_excluded']:g} allows {allowed}"
+    )
     told = [f"{patient}: {why}" for patient, why in list(lost.items())[:5]] + ["…"] * (len(lost) > 5)
     return (
         f"{len(lost)} of {of} patients {what}, {rule}; mend the input or name them in an exclusion list (--exclude): "
