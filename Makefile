@@ -1,7 +1,7 @@
 # make demo    sets up what is missing, runs the whole study small on the real patients in assets/demo
 # make test    sets up what is missing, runs every test that needs no cluster, no Docker and no GPU
 # make check   lint, types and the fast tests, before every commit
-# The other targets: setup bench lint types images test-docker test-k8s lock audit docs clean
+# The other targets: setup bench lint types images test-docker test-k8s bench-gpu lock audit docs clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -31,7 +31,7 @@ demo: setup
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 # --- check
-.PHONY: check test test-docker test-k8s lint types bench
+.PHONY: check test test-modules test-docker test-k8s lint types bench
 # rooms whose tests run in seconds
 FAST := tests/core tests/cases tests/cohort tests/study tests/images/test_labels.py tests/networks/test_unetpp.py tests/evaluation/test_metrics.py
 
@@ -40,6 +40,12 @@ check: lint types
 
 test: setup lint
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile tests/engine/test_pipeline.py tests
+
+# each module alone, by the nf-test beside it; without nf-test its stub, on the same inputs
+test-modules: setup
+	@if command -v nf-test >/dev/null; then PATH="$(CURDIR):$$PATH" nf-test test modules/local; else \
+		echo "make: nf-test is not on PATH: each module's stub runs, and what the nf-tests assert of it is not checked"; \
+		.venv/bin/python -m pytest tests/engine/test_modules.py; fi
 
 test-docker: setup
 	tests/docker/run
@@ -59,6 +65,11 @@ bench: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/training.py
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/inference.py compute konfai $(if $(KONFAI),--konfai $(KONFAI))
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/metrics.py --size 100 256 256 --repeat 1
+
+# Nine minutes on a GPU machine that has Python and a package index, or WHEELS=<a directory of wheels>; no Nextflow
+.PHONY: bench-gpu
+bench-gpu:
+	$(PYTHON) benchmarks/bench-gpu $(if $(WHEELS),--wheels $(WHEELS))
 
 # --- build
 .PHONY: images lock audit docs clean

@@ -42,11 +42,8 @@ models.network.extractor = "TS730"
 models.network.layers = "01"
 models.network.subset = 32
 
-[registration.elastix]
-rigid_stage = true             # these pairs are not aligned as SynthRAD2025's are; IMPACT starts rigidly too
-
-[registration.elastix.rigid]
-iterations = [100, 100, 50, 20]
+[registration.sampled]
+grid_mm = 10.0                 # the paper's
 
 [training]
 max_steps = {steps}

@@ -73,6 +73,7 @@ def images_only(options):
     """Every patient against the record of the others, as it is and spoilt, by image and mask alone."""
     modality, base = options.images_only, options.sheet.parent
     rules = presets.resolve("paper", modality)["preprocessing"]
+    rules |= {"spacing": [options.spacing] * 3} if options.spacing else {}
     rows = list(csv.DictReader(options.sheet.open()))
 
     def seen(image, mask, region):
@@ -119,6 +120,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
     parser.add_argument("--images-only", choices=presets.MODALITIES)
+    parser.add_argument("--spacing", type=float, help="mm of the working grid [default: the preset's], for speed")
     parser.add_argument("--sheet", required=True, type=Path)
     parser.add_argument("--folds", type=Path)
     parser.add_argument("--out", required=True, type=Path)

@@ -21,8 +21,8 @@ from synthct.core.tables import write_table
 @click.option("--preset", default="paper", help="settings: a preset's name or a TOML file")
 @click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset")
 @click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset")
-@click.option("--out-kept", required=True, type=OUT, help="CSV: patient,reason,score,verdict,measure")
-@click.option("--out-excluded", required=True, type=OUT, help="CSV: patient,reason,score,verdict,measure")
+@click.option("--out-kept", required=True, type=OUT, help="CSV: arm,patient,reason,score,verdict,measure")
+@click.option("--out-excluded", required=True, type=OUT, help="CSV: arm,patient,reason,score,verdict,measure")
 @click.option("--out-recipes", type=OUT, help="JSON: what the records say was compared, with the weights' SHA-256")
 def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept, out_excluded, out_recipes):
     section = presets.section("curation", settings=settings, preset=preset, modality=modality, overrides=overrides)
@@ -32,7 +32,8 @@ def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept
         click.echo(f"curate.py: warning: exclusion list {line}", err=True)
     rows = curation.curate(records, section, listed, cleared)
     for path, kept in ((out_kept, True), (out_excluded, False)):
-        write_table(path, (row for row in rows if row["kept"] == kept), curation.COLUMNS)
+        chosen = ({"arm": arm or "", **row} for row in rows if row["kept"] == kept)
+        write_table(path, chosen, ("arm", *curation.COLUMNS))
     if out_recipes:
         write_json(out_recipes, plain({"recipes": curation.recipes_of(records.values())}))
 

@@ -16,6 +16,7 @@ from synthct.core import settings as presets
 from synthct.core.cli import FILE, OUT, VOLUME, cpu_threads, tool
 from synthct.core.errors import InputError, PairError
 from synthct.core.files import plain, write_json
+from synthct.core.records import KIND
 from synthct.dose.case import about, compare, plan_case
 from synthct.dose.density import read_table
 from synthct.dose.outputs import write_doses, write_slices
@@ -66,6 +67,7 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings_fil
     section = _with_tables(presets.for_region(section, region), tables)
     names = [
         {
+            KIND: "dose",
             "patient": asked["patient"],
             "region": region,
             "trained_on": asked["trained"][i] if asked["trained"] else "",
@@ -99,7 +101,7 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings_fil
         if asked["doses"]:
             write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
         if slices:
-            write_slices(slices[number], case, doses)
+            write_slices(slices[number], case, doses, name)
         write_json(out, plain({**name, **planned, **record}))
 
 

@@ -9,7 +9,7 @@ from synthct.core import settings as presets
 from synthct.core.cli import FILE, OUT, VOLUME, tool
 from synthct.core.errors import InputError
 from synthct.core.files import plain, write_json
-from synthct.core.records import write_arrays
+from synthct.core.records import KIND, write_arrays
 from synthct.evaluation import baselines as trivial
 from synthct.evaluation.metrics.image import HU_RANGE
 from synthct.evaluation.pair import evaluate, evaluate_labels, read_labels, read_pair, region_of, slices_of
@@ -89,12 +89,12 @@ def main(
         baselines=trivial.read(baselines) if baselines else None,
     )
     if slices:
-        write_arrays(slices, about, slices_of(pair))
+        write_arrays(slices, {KIND: "slices", **about}, slices_of(pair))
     if sct_seg:
         scores |= evaluate_labels(*read_labels(pair, sct_seg, ct_seg), pair.grid.spacing[::-1], region)
     for note in pair.notes:
         click.echo(f"evaluate.py: note: {note}", err=True)
-    write_json(out, plain({**about, **resampled, **scores, "notes": pair.notes}))
+    write_json(out, plain({KIND: "metrics", **about, **resampled, **scores, "notes": pair.notes}))
 
 
 def _hu_range(settings: str | None) -> tuple[float, float]:

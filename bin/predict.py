@@ -17,6 +17,7 @@ from synthct.core.cli import FILE, OUT, VOLUME, cpu_threads, tool
 from synthct.core.device import CHOICES, device_of
 from synthct.core.errors import InputError
 from synthct.core.files import plain, write_json
+from synthct.core.records import KIND
 from synthct.images.dicom.choice import Choice
 from synthct.prediction import patients
 from synthct.prediction.bundle import Bundle, read_bundle
@@ -83,7 +84,10 @@ def main(model, sheet, outdir, summary, modality, settings, overrides, checkpoin
     reports = patients.predict_all(bundle, listed, chosen, where, faults)
     if summary:
         model = {key: bundle.about[key] for key in ("preset", "modality", "arm", "digest")}
-        write_json(summary, plain({"model": model, "inference": chosen, "device": str(where), "patients": reports}))
+        write_json(
+            summary,
+            plain({KIND: "prediction", "model": model, "inference": chosen, "device": str(where), "patients": reports}),
+        )
     if faults:
         for patient, fault in faults.items():
             click.echo(f"predict.py: error: {patient}: {' '.join(fault.split())}", err=True)

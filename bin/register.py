@@ -14,6 +14,7 @@ from synthct.core.cli import FILE, OUT, VOLUME, cpu_threads, tool
 from synthct.core.device import CHOICES, device_of, set_threads
 from synthct.core.errors import InputError, PairError, PatientError
 from synthct.core.files import atomic, plain, write_json
+from synthct.core.records import KIND
 from synthct.images.contours import FILLED, filled
 from synthct.images.grid import Volume, resample
 from synthct.images.volume import is_drawn, read_mask, read_volume, write_volume
@@ -78,7 +79,7 @@ def main(
     section = presets.section("registration", settings=settings, preset=preset, modality=modality, overrides=overrides)
     pairwise.ready(section, method, region)
     about = {"method": method, "modality": modality, "region": region}
-    named = {"patient": patient} if patient else {}
+    identity = {"patient": patient or "", **about}
     try:
         still, moved = read_volume(fixed, "fixed image"), read_volume(moving, "moving image")
         mask = _mask_on(fixed_mask, still) if fixed_mask else None
@@ -98,7 +99,7 @@ def main(
         if not record_failure:
             raise
         click.echo(f"register.py: not registered: {fault}", err=True)
-        write_json(qc, {**named, **about, "failed": str(fault)})
+        write_json(qc, {KIND: "registration", **identity, "failed": str(fault)})
         return
     write_volume(result.image, out_image)
     write_volume(result.displacement, out_displacement)
@@ -112,9 +113,9 @@ def main(
         with atomic(out_transform) as temporary:
             sitk.WriteTransform(result.transform, str(temporary))
     if preview:
-        write_preview(preview, still, result.before, result.image, result.mask.array)
+        write_preview(preview, still, result.before, result.image, result.mask.array, about=identity)
     if qc:
-        write_json(qc, plain({**named, **result.quality}))
+        write_json(qc, plain({KIND: "registration", **identity, **result.quality}))
 
 
 def _mask_on(path: str, image: Volume) -> Volume:

@@ -78,6 +78,8 @@ def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tm
     assert (tmp_path / "the other" / "models" / "elastix" / "bundle.json").exists()
     patients = {path.name for path in (tmp_path / "the other" / "evaluation" / "patients").iterdir()}
     assert len(patients) == 2 and (tmp_path / "the other" / "evaluation" / "patients.csv").exists()
+    regrouped = stub(nextflow, root, tmp_path, *changed, "--region_groups", "AB")
+    assert {"FOLDS", "FINETUNE", "BUNDLE"} <= regrouped["Submitted"] and "TRAIN" in regrouped["Cached"]
     trained = stub(nextflow, root, tmp_path, *changed, "--seed", "7")
     assert {"FOLDS", "TRAIN"} <= trained["Submitted"]
 

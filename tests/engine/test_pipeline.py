@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import copy_checkout
+from published import missing
 
 # the three simulated-CBCT pairs, as short as a study can be
 SHORT = "training.max_steps=8;training.validate_every=4;training.warmup=0;finetuning.max_steps=2;inference.flips=none"
@@ -95,11 +96,8 @@ def test_the_demo_leaves_what_is_promised(demo, root):
     results = demo[0] / "results"
     sheet = table(root / "assets" / "demo" / "samplesheet_mr.csv")
     held_out = {row["patient"] for row in sheet if row["split"] == "test"}
+    assert not missing(results, root / "assets" / "demo" / "samplesheet_mr.csv", ("elastix", "mi"))
     for arm in ("elastix", "mi"):
-        for row in sheet:
-            place = results / "registration" / arm / row["patient"]
-            names = {"image.mha", "ct.mha", "mask.mha", "displacement.mha", "qc.json", "preview.npz"}
-            assert names <= {path.name for path in place.iterdir()}, place
         bundle = json.loads((results / "models" / arm / "bundle.json").read_text())
         assert bundle["modality"] == "mr" and {"AB-TH", "EX"} <= {name.replace("+", "-") for name in bundle["groups"]}
         for patient in held_out:

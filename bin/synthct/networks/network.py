@@ -9,6 +9,15 @@ from synthct.core.errors import InputError
 ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
+class Head(nn.Sequential):
+    """The last convolution and tanh, in float32 also under autocast: near -1 (air), bf16 has steps of 4 to 8 HU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As a Sequential's."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
 def build(settings: dict, channels: int) -> nn.Module:
     """A U-Net++ with a tanh head, weights not yet drawn (see `initialise`).
 
@@ -31,6 +40,7 @@ def build(settings: dict, channels: int) -> nn.Module:
         classes=1,
         activation="tanh",
     )
+    model.segmentation_head = Head(*model.segmentation_head)
     for stage in range(len(decoder), 5):  # a shallower encoder has these too, though nothing passes through them
         setattr(model.encoder, f"layer{stage}", nn.Identity())
     return model

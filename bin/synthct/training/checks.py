@@ -33,7 +33,7 @@ def check_settings(chosen: dict, device: str):
             raise InputError(f"training.{key} {chosen[key]}: expected {number} or more")
     if not chosen["copies"] and not chosen["originals"]:
         raise InputError("training.copies 0 without training.originals: an epoch would hold nothing")
-    if chosen["compile"] and device_of(device).type == "cuda" and not _compiler():
+    if chosen["compile"] and device_of(device).type == "cuda" and not compiler():
         raise InputError(
             "training.compile: no C compiler on this machine (gcc, clang, or CC), which torch.compile needs"
         )
@@ -59,5 +59,6 @@ def _synchronised(chosen: dict, place: Place) -> bool:
     return chosen["sync_batchnorm"] and place.device.type == "cuda"
 
 
-def _compiler() -> str | None:
+def compiler() -> str | None:
+    """The C compiler that torch.compile would use, where there is one."""
     return next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang", "cc"))), None)

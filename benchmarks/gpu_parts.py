@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""The parts of benchmarks/gpu.py: each a generator of rows {part, what, value, wanted, held}.
+
+Run as a program it is one process of the part `processes`, started by torchrun.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / path) for path in ("bin", "benchmarks", "tests") if str(ROOT / path) not in sys.path]
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from inference import volume  # noqa: E402
+from models import SMALL, lively  # noqa: E402
+from registration_phantom import error, pair, section  # noqa: E402
+from torch import distributed  # noqa: E402
+from training import write_cases  # noqa: E402
+
+from synthct.cases.store import find_cases  # noqa: E402
+from synthct.core import settings as presets  # noqa: E402
+from synthct.images.volume import read_volume  # noqa: E402
+from synthct.networks import network  # noqa: E402
+from synthct.prediction import inference  # noqa: E402
+from synthct.registration import pairwise  # noqa: E402
+from synthct.registration.dense.bspline import ControlGrid  # noqa: E402
+from synthct.training.checks import compiler  # noqa: E402
+from synthct.training.journal import peak_memory, utilisation  # noqa: E402
+from synthct.training.launch import Place  # noqa: E402
+from synthct.training.loop import Run, Trainer  # noqa: E402
+from synthct.training.sampling import loader  # noqa: E402
+
+LOSSES = 50
+TINY = SMALL | {"decoder_channels": [16, 8, 8]}
+
+
+@dataclass(frozen=True)
+class Size:
+    """The paper's sizes (`full`) or the smallest that run through, and the device: "cuda" or "cpu"."""
+
+    full: bool
+    device: str
+
+    @property
+    def other(self) -> str:
+        """What the CPU is compared with, in words."""
+        return "GPU" if self.device == "cuda" else "CPU again"
+
+
+def row(part: str, what: str, value: str, wanted: str = "", held: bool | None = None) -> dict:
+    return {"part": part, "what": what, "value": value, "wanted": wanted, "held": None if held is None else bool(held)}
+
+
+def registration(size: Size, _scratch: Path):
+    """A CT of the demo (small form: a made-up body), moved by a known spline, found again on both."""
+    if size.full:
+        moving, mask = (read_volume(ROOT / f"assets/demo/cbct/SIM_HN_034/{name}.mha") for name in ("ct", "mask"))
+        control = ControlGrid.covering(moving.grid, 45.0)
+        moves = np.random.default_rng(5).uniform(-14, 14, (3, *control.size))
+        truth = control.to_sitk(torch.tensor(moves, dtype=torch.float32), moving.grid)
+        fixed = pairwise.warp(moving, truth, moving.grid, outside=-1024)
+        rules = presets.resolve("paper", "cbct")["registration"]
+    else:
+        fixed, moving, mask, truth = pair()
+        rules = section("cbct")
+    before = error(pairwise.sitk.Transform(), truth, mask)
+    for arm in ("mi", "mind") if size.full else ("mind",):
+        found = {}
+        for device in (size.device, "cpu"):
+            start = time.monotonic()
+            made = pairwise.register(
+                fixed, moving, mask, rules, method=arm, modality="cbct", moving_is="ct", device=device
+            )
+            found[device] = (error(made.transform, truth, mask), made.quality["seconds"], time.monotonic() - start)
+        (mine, inner, whole), (cpu, cpu_inner, _) = found[size.device], found["cpu"]
+        yield row("registration", f"{arm}: error against the truth, {size.other} / CPU / before (mm)",
+                  f"{mine:.3f} / {cpu:.3f} / {before:.3f}", "within 0.1 mm", abs(mine - cpu) < 0.1)  # fmt: skip
+        fast = whole <= 10 if size.full else None
+        yield row("registration", f"{arm}: seconds a case, {size.other} (search alone; CPU's search)",
+                  f"{whole:.1f} ({inner:.1f}; {cpu_inner:.1f})", "at most 10" if size.full else "", fast)  # fmt: skip
+
+
+def small_settings(full: bool, preset: str = "paper", **changes) -> dict:
+    """The training section at a size that a CPU takes fifty steps of in seconds; `full` with the paper's network."""
+    small = {"patch": [64, 64], "batch": 4, "workers": 0, "learning_rate": 1e-4}
+    small |= {} if full else {"patch": [32, 32], "network": TINY}
+    return presets.resolve(preset, "mr")["training"] | small | changes
+
+
+def trainer(cases: Path, settings: dict, place: Place) -> Trainer:
+    """A trainer on all of `cases` with L1 alone; nothing is validated or written."""
+    settings = settings | {"perceptual": settings["perceptual"] | {"encoder": "none"}}
+    model = network.build(settings["network"], settings["channels"])
+    network.initialise(model, settings["network"], torch.Generator().manual_seed(1))
+    return Trainer(
+        Run(model=model, encoders={}, training=list(find_cases([cases]).values()), validation=[], settings=settings,
+            about={}, out=cases, place=place, state=None)
+    )  # fmt: skip
+
+
+def losses(cases: Path, settings: dict, place: Place, steps: int) -> tuple[list[float], Trainer]:
+    """The loss of each of the first steps, over all processes, and the trainer after them."""
+    ours = trainer(cases, settings, place)
+    parallel = ours._parallel()
+    found = []
+    for batch in loader(ours.batches, 0, steps, 0, False):
+        before = ours.sums.clone()
+        ours._step(parallel, *batch)
+        found.append(float(place.total((ours.sums - before)[0]) / place.world))
+    return found, ours
+
+
+def cases_in(scratch: Path, size: Size) -> Path:
+    place = scratch / "cases"
+    if not place.exists():
+        write_cases(place, 4 if size.full else 2, (40, 400, 400) if size.full else (6, 72, 72))
+    return place
+
+
+def compared(mine: list[float], other: list[float]) -> tuple[str, float, float]:
+    """Relative difference of two series: in words, the first step's, and the mean's over all steps."""
+    one, two = np.array(mine), np.array(other)
+    first, mean = abs(one[0] / two[0] - 1), abs(one.mean() / two.mean() - 1)
+    return f"{first:.1e}, {mean:.1e} ({one[0]:.4f} to {one[-1]:.4f})", first, mean
+
+
+def training(size: Size, scratch: Path):
+    """Float32 on both: the first step's loss agrees to rounding, which then grows as in any training."""
+    steps = LOSSES if size.full else 4
+    cases = cases_in(scratch, size)
+    cpu, _ = losses(cases, small_settings(size.full), Place(torch.device("cpu")), steps)
+    for name, changes in (("float32", {}), ("preset fast", None)):
+        settings = small_settings(size.full, "fast") if changes is None else small_settings(size.full, **changes)
+        mine, _ = losses(cases, settings, Place(torch.device(size.device)), steps)
+        text, first, mean = compared(mine, cpu)
+        near = (1e-4, 0.02) if changes is not None else (0.02, 0.05)
+        yield row("training", f"{steps} losses, {name} on {size.other} against float32 on CPU: first, mean",
+                  text, f"{near[0]:g}, {near[1]:g}", first < near[0] and mean < near[1])  # fmt: skip
+
+
+def determinism(size: Size, scratch: Path):
+    """Weights after some steps of two runs, bit for bit."""
+    cases, steps = cases_in(scratch, size), 10 if size.full else 3
+    for name in ("paper", "fast"):
+        settings = small_settings(size.full, name, deterministic=True)
+        runs = [losses(cases, settings, Place(torch.device(size.device)), steps)[1].model for _ in range(2)]
+        pairs = zip(runs[0].state_dict().values(), runs[1].state_dict().values(), strict=True)
+        same = all(torch.equal(one, other) for one, other in pairs)
+        yield row("determinism", f"two runs of {steps} steps, preset {name}: the same bits", str(same), "True", same)
+
+
+def processes(size: Size, scratch: Path):
+    """Two processes share a batch: their weights agree, and where BatchNorm is shared the losses are one process's."""
+    cases, steps = cases_in(scratch, size), 10 if size.full else 3
+    alone, _ = losses(cases, small_settings(size.full), Place(torch.device(size.device)), steps)
+    several = size.device == "cuda" and torch.cuda.device_count() > 1
+    for backend in ("gloo", "nccl") if several else ("gloo",):
+        told = {
+            "full": size.full,
+            "cases": str(cases),
+            "steps": steps,
+            "device": size.device,
+            "backend": backend,
+            "out": str(scratch),
+        }
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+        environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        done = subprocess.run([*command, __file__, json.dumps(told)], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            print(done.stderr[-3000:], file=sys.stderr)
+            yield row("processes", f"two processes, {backend}", f"ended with {done.returncode}", "0", False)
+            continue
+        ranks = [json.loads((scratch / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+        same = ranks[0]["weights"] == ranks[1]["weights"]
+        where = "two devices" if backend == "nccl" else "one device"
+        yield row("processes", f"two processes on {where}, {backend}: equal weights", str(same), "True", same)
+        text, first, mean = compared(ranks[0]["losses"], alone)
+        shared = size.device == "cuda"  # on the CPU each process normalises its own half
+        yield row("processes", f"{steps} losses, two processes, {backend}, against one: first, mean", text,
+                  "0.001, 0.02" if shared else "", (first < 1e-3 and mean < 0.02) if shared else None)  # fmt: skip
+
+
+def _rank(told: dict):
+    """One of the processes of `processes`."""
+    distributed.init_process_group(told["backend"])
+    rank = distributed.get_rank()
+    device = torch.device(told["device"], rank if told["backend"] == "nccl" else 0)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    found, ours = losses(Path(told["cases"]), small_settings(told["full"]), Place(device, rank, 2), told["steps"])
+    weights = [float(value.double().sum()) for value in ours.model.parameters()]
+    Path(told["out"], f"rank{rank}.json").write_text(json.dumps({"losses": found, "weights": weights}))
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def prediction(size: Size, _scratch: Path):
+    """One volume through the same networks on both, then a case as large as they come."""
+    paper = presets.resolve("paper", "mr")
+    rules, channels = paper["preprocessing"], paper["training"]["channels"]
+    views = inference.parse_views("none,x,y")
+    about = {"modality": "mr", "rules": rules, "channels": channels, "views": views}
+
+    def made(device: str, shape, networks):
+        image, mask = volume(shape)
+        return inference.predict(image, mask, [one.to(device).eval() for one in networks], **about)
+
+    kind = paper["training"]["network"] | {"init": "kaiming"} if size.full else SMALL
+    networks = [lively(kind, channels, seed) for seed in range(2 if size.full else 1)]
+    shape = (8, 256, 256) if size.full else (3, 64, 64)
+    cpu, mine = (made(device, shape, networks).sct.array.astype(int) for device in ("cpu", size.device))
+    apart = int(np.abs(cpu - mine).max())
+    what = f"sCT, {size.other} against CPU, float32, largest difference (HU)"
+    yield row("prediction", what, str(apart), "1", apart <= 1)
+    if size.full:
+        networks = [lively(kind, channels, seed) for seed in range(5)]
+        made(size.device, (4, 512, 512), networks)  # the first passes choose their kernels
+        start = time.monotonic()
+        made(size.device, (100, 512, 512), networks)
+        text = f"{time.monotonic() - start:.1f}, {peak_memory(torch.device(size.device)):.1f} GiB"
+        yield row("prediction", "100×512×512, five networks, three views: seconds a case, memory", text)
+
+
+def speed(size: Size, scratch: Path):
+    """Steps of the trainer, batches from its loader, L1 alone; after as many steps as the device needs to settle."""
+    device = torch.device(size.device)
+    cases = cases_in(scratch, size)
+    shape = {} if size.full else {"patch": [32, 32], "batch": 2, "network": TINY}
+    threads = {"workers": min(8, os.cpu_count() or 1) if size.full else 0}
+    ways = [("paper", {}), *([("paper, tf32", {"tf32": True})] if size.full else []), ("fast", None)]
+    if size.full and compiler():
+        ways.append(("fast, compile", {"compile": True}))
+    warm, count, seconds = (8, 200, 20) if size.full else (1, 2, 5)
+    base = None
+    for name, changes in ways:
+        preset = "fast" if name.startswith("fast") else "paper"
+        settings = presets.resolve(preset, "mr")["training"] | shape | threads | (changes or {})
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        ours = trainer(cases, settings, Place(device))
+        parallel, busy, steps, start = ours._parallel(), [], 0, 0.0
+        batches = loader(ours.batches, 0, warm + count, settings["workers"], device.type == "cuda")
+        for number, batch in enumerate(batches):
+            ours._step(parallel, *batch)
+            if number < warm:
+                _finish(device)
+                start = time.monotonic()
+                continue
+            steps += 1
+            busy.append(utilisation(device) if steps % 5 == 0 else None)
+            if time.monotonic() - start > seconds:
+                break
+        _finish(device)
+        rate = steps * settings["batch"] / (time.monotonic() - start)
+        base = base or rate
+        used = [one for one in busy if one is not None]
+        more = f", {sum(used) / len(used):.0f} % busy" if used else ""
+        more += f", {peak_memory(device):.1f} GiB" if device.type == "cuda" else ""
+        size_of = f"{settings['batch']}×{settings['channels']}×{settings['patch'][0]}²"
+        yield row("speed", f"{name}: patches a second, {size_of}", f"{rate:.1f} ({rate / base:.2f} of paper){more}")
+        del ours, parallel
+    settings = presets.resolve("paper", "mr")["training"] | shape | threads
+    reader = trainer(cases, settings, Place(torch.device("cpu")))
+    start, read = time.monotonic(), 0
+    for _ in loader(reader.batches, 0, count, threads["workers"], False):
+        read += 1
+        if time.monotonic() - start > 10:
+            break
+    rate = read * settings["batch"] / (time.monotonic() - start)
+    yield row("speed", f"the loader alone, {threads['workers']} processes: patches a second", f"{rate:.0f}")
+
+
+def _finish(device: torch.device):
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+PARTS = {
+    "registration": registration,
+    "training": training,
+    "determinism": determinism,
+    "processes": processes,
+    "prediction": prediction,
+    "speed": speed,
+}
+
+if __name__ == "__main__":
+    _rank(json.loads(sys.argv[1]))
