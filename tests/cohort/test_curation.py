@@ -11,7 +11,6 @@ LIMITS = {  # measure: a value just inside and one just beyond what conf/presets
     "folding_fraction": (0.0009, 0.0011, "folded"),
     "body_dice_after": (0.91, 0.89, "bodies overlap"),
     "displacement_mm": ({"p95": 29.0}, {"p95": 31.0}, "displacements"),
-    "bone_dice_after": (0.51, 0.49, "bones overlap"),
     "mind_distance_after": (0.189, 0.191, "MIND distance"),
     "mind_distance_worst_after": (0.399, 0.401, "worst region"),
     "jacobian": ({"p1": 0.45, "p99": 1.1}, {"p1": 0.35, "p99": 1.1}, "volumes change"),
