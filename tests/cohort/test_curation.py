@@ -121,13 +121,24 @@ def test_excluded_patients_are_left_out_of_the_folds(run_tool, tmp_path):
 
 
 def test_a_pair_that_could_not_be_registered_is_never_kept(curate, tmp_path):
-    """Left out with its reason by auto or a list, a fault without; the others' limits are not touched."""
+    """Left out with its reason, whatever the mode; a fault under --strict, a list's names excepted."""
     records = {"A": good(0), "B": {"method": "impact", "failed": "the images do not overlap"}}
-    bad_input(curate(records)[0], "1 pair could not be registered", "B: the images do not overlap", "--curate auto")
+    strict = ("--set", "curation.strict=true")
+    bad_input(curate(records, *strict)[0], "1 of 2 patients could not be registered", "B: the images do not overlap")
     assert not (tmp_path / "kept.csv").exists()
-    assert curate(records, *AUTO)[1] == {"A": "", "B": "registration failed: the images do not overlap"}
+    for mode in ((), AUTO):
+        assert curate(records, *mode)[1] == {"A": "", "B": "registration failed: the images do not overlap"}
     (tmp_path / "list.txt").write_text("B\n")
-    assert curate(records, "--exclude", tmp_path / "list.txt")[1] == {"A": "", "B": "on the exclusion list"}
+    assert curate(records, "--exclude", tmp_path / "list.txt", *strict)[1] == {"A": "", "B": "on the exclusion list"}
+
+
+def test_more_than_a_share_of_failed_pairs_stops(curate):
+    """Of ten patients two may go, by the preset's fifth; a third stops the study with one line that names them."""
+    records = {f"P{i}": good(i) for i in range(10)}
+    lost = {f"P{i}": {"method": "impact", "failed": "truncated"} for i in range(3)}
+    assert sum(map(bool, curate(records | dict(list(lost.items())[:2]))[1].values())) == 2
+    bad_input(curate(records | lost)[0], "3 of 10 patients", "--max_excluded 0.2 allows 2", "P2: truncated")
+    assert sum(map(bool, curate(records | lost, "--set", "curation.max_excluded=0.3")[1].values())) == 3
 
 
 def test_a_record_that_is_none(curate, tmp_path):

@@ -4,8 +4,8 @@ The score is the largest of several measures, each divided by its limit: above 1
 that says so is the reason. Every limit is a number of the preset, none is taken from the cohort: what is said of a
 pair does not change with who else is in it.
 
-A pair whose registration failed ("failed" in its record) cannot be kept: it is left out where the mode is "auto" or a
-list names it, and is a fault otherwise.
+A pair whose registration failed ("failed" in its record) cannot be kept: it is left out with its reason. More of them
+than `max_excluded` allows, or with `strict` a single one that no list names, are a fault of the cohort.
 """
 
 import csv
@@ -142,17 +142,13 @@ def curate(
     section ``curation`` of a preset, `excluded` and `cleared` what `read_verdicts` found. `measure` says what the score
     is of, also where the pair is kept.
 
-    Raises `InputError` for pairs whose registration failed, unless they are `excluded` or the mode is "auto".
+    Raises `InputError` where more pairs failed to register than the settings allow, those `excluded` not counted.
     """
     excluded, cleared = excluded or {}, set(cleared)
     failed = {patient: record["failed"] for patient, record in records.items() if "failed" in record}
-    stopping = {} if settings["mode"] == "auto" else {k: v for k, v in failed.items() if k not in excluded}
-    if stopping:
-        raise InputError(
-            f"{len(stopping)} pair{'s' * (len(stopping) > 1)} could not be registered; mend the input, name them in an "
-            "exclusion list (--exclude), or leave them out with --curate auto: "
-            + "; ".join(f"{patient}: {why}" for patient, why in stopping.items())
-        )
+    lost = {patient: why for patient, why in failed.items() if patient not in excluded}
+    if fault := too_many(lost, len(records), settings, "could not be registered"):
+        raise InputError(fault)
     scores = {patient: _measures(record, settings["limits"]) for patient, record in records.items()}
     for patient, record in records.items():
         if unknown := sorted(name for name, value in _numbers(record) if not math.isfinite(value)):
@@ -172,6 +168,28 @@ def curate(
         told = {"reason": reason, "score": round(score, 3), "verdict": verdict, "measure": why}
         rows.append({"patient": patient, "kept": not reason, **told})
     return sorted(rows, key=lambda row: (-row["score"], row["patient"]))
+
+
+def too_many(lost: dict[str, str], of: int, settings: dict, what: str) -> str:
+    """One line where more patients are `lost` ({patient: reason}) of so many than ``curation`` allows, else "".
+
+    >>> too_many({"A": "truncated"}, 4, {"strict": False, "max_excluded": 0.2}, "could not be read")
+    ''
+    """
+    share = 0 if settings["strict"] else settings["max_excluded"]
+    allowed = min(max(1, int(share * of)), of - 1) if share else 0  # one may go, not all
+    if len(lost) <= allowed:
+        return ""
+    rule = (
+        "--strict allows none"
+        if settings["strict"]
+        else f"--max_excluded {settings['max_excluded']:g} allows {allowed}"
+    )
+    told = [f"{patient}: {why}" for patient, why in list(lost.items())[:5]] + ["…"] * (len(lost) > 5)
+    return (
+        f"{len(lost)} of {of} patients {what}, {rule}; mend the input or name them in an exclusion list (--exclude): "
+        + "; ".join(told)
+    )
 
 
 def _numbers(record: dict) -> list[tuple[str, float]]:
