@@ -31,7 +31,7 @@ demo: setup
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 # --- check
-.PHONY: check test test-docker test-k8s lint types bench
+.PHONY: check test test-modules test-docker test-k8s lint types bench
 # rooms whose tests run in seconds
 FAST := tests/core tests/cases tests/cohort tests/study tests/images/test_labels.py tests/networks/test_unetpp.py tests/evaluation/test_metrics.py
 
@@ -40,6 +40,12 @@ check: lint types
 
 test: setup lint
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile tests/engine/test_pipeline.py tests
+
+# each module alone, by the nf-test beside it; without nf-test its stub, on the same inputs
+test-modules: setup
+	@if command -v nf-test >/dev/null; then PATH="$(CURDIR):$$PATH" nf-test test modules/local; else \
+		echo "make: nf-test is not on PATH: each module's stub runs, and what the nf-tests assert of it is not checked"; \
+		.venv/bin/python -m pytest tests/engine/test_modules.py; fi
 
 test-docker: setup
 	tests/docker/run

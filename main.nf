@@ -21,12 +21,12 @@ workflow {
     }
 
     // every fault of the parameters and of the sheet at once, before any task
-    def sheet = InputCheck.run(params, projectDir)
+    def sheet = StudyCheck.run(params, projectDir)
     def faults = sheet.faults +
-        InputCheck.places('launch directory': workflow.launchDir, 'work directory': workflow.workDir) +
+        Schema.places('launch directory': workflow.launchDir, 'work directory': workflow.workDir) +
         ClusterCheck.faults(params, workflow.profile, ClusterCheck.tasks(workflow.workDir), Checkpoints.directory(), projectDir.toString())
     if (faults) {
-        error(InputCheck.text(faults))
+        error(StudyCheck.text(faults))
     }
 
     // DICOM series and contours are opened first, all of them, where they lie on a file system
@@ -60,12 +60,13 @@ workflow {
     }
     // [patient, what is to be treated, organs]; [] where the sheet has none
     drawn = channel.fromList(sheet.rows).map { row -> [row.patient, row.target ?: [], row.structures ?: []] }
-    VERDICT(made.predicted, made.known, made.cts, made.settings_file, made.records, drawn)
+    VERDICT(made.predicted, made.known, made.cts, made.settings_file, made.records, made.versions, drawn)
 
     workflow.onComplete = {
         def verdict = file("${params.outdir}/evaluation/verdict.txt")
         if (workflow.success && workflow.stats.ignoredCount) {
-            println("synthct: ${workflow.stats.ignoredCount} trainings failed (the notes above name them), and what needs them is missing from ${params.outdir}; mend the cause and run the same command with -resume")
+            def missing = "what needs them is missing from ${params.outdir}; mend the cause and run the same command with -resume"
+            println("synthct: ${workflow.stats.ignoredCount} trainings failed (the notes above name them), and ${missing}")
         }
         else if (workflow.success) {
             println(!workflow.stubRun && verdict.exists() ? "\n${verdict.text}" : '')

@@ -5,6 +5,7 @@ import contextlib
 
 import click
 
+from synthct.cohort import curation
 from synthct.cohort import folds as cohort
 from synthct.core import arms
 from synthct.core import settings as resolver
@@ -23,6 +24,7 @@ from synthct.study.needs import needed, require
 @click.option("--modality", required=True, type=click.Choice(resolver.MODALITIES))
 @click.option("--set", "overrides", multiple=True, help='section.key=value; several times, or separated by ";"')
 @click.option("--list", "lists", multiple=True, type=FILE, help="validation names of a fold; once for each fold")
+@click.option("--exclude", multiple=True, type=FILE, help="list of patients not to be trained on; several times")
 @click.option("--registration", help="comma list of the arms that will be run: each must be known")
 @click.option("--segment", is_flag=True, help="TotalSegmentator will label what is scored")
 @click.option("--weights", help="--weights of the study  [default: where tools on this machine look]")
@@ -30,6 +32,7 @@ from synthct.study.needs import needed, require
 @click.option("--networks/--no-networks", default=True, help="also check that the networks' weights are there")
 @click.option("--plan/--no-plan", default=True, help="also check that test and folds can be drawn from the sheet")
 @click.option("--out", required=True, type=OUT, help="the resolved settings (JSON)")
+@click.option("--cohort-out", type=OUT, help="what the draw looks at, by patient (CSV)")
 def main(
     sheet,
     preset,
@@ -38,6 +41,7 @@ def main(
     modality,
     overrides,
     lists,
+    exclude,
     registration,
     segment,
     weights,
@@ -45,6 +49,7 @@ def main(
     networks,
     plan,
     out,
+    cohort_out,
 ):
     wanted = [item for given in overrides for item in given.split(";") if item.strip()]
     if bundle:
@@ -60,6 +65,10 @@ def main(
     if plan:
         with _kept(faults):
             cohort.plan(patients, given=[read_names(path, "fold list") for path in lists] or None, **settings["folds"])
+    for path in exclude:
+        with _kept(faults):
+            names = [patient.name for patient in patients]
+            curation.check_exclusions(path, names, registration.split(",") if registration else [])
     if networks:
         with _kept(faults):
             steps = settings if registration or bundle else {"modality": modality}  # evaluation has no other network
@@ -70,6 +79,8 @@ def main(
     if faults:
         raise InputError("; and ".join(faults))
     write_json(out, settings)
+    if cohort_out:
+        cohort.write_sheet(cohort_out, patients)
 
 
 @contextlib.contextmanager

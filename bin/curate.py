@@ -19,8 +19,8 @@ from synthct.core.tables import write_table
 @click.option("--preset", default="paper", help="settings: a preset's name or a TOML file")
 @click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset")
 @click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset")
-@click.option("--out-kept", required=True, type=OUT, help="CSV: patient,reason,score")
-@click.option("--out-excluded", required=True, type=OUT, help="CSV: patient,reason,score")
+@click.option("--out-kept", required=True, type=OUT, help="CSV: arm,patient,reason,score")
+@click.option("--out-excluded", required=True, type=OUT, help="CSV: arm,patient,reason,score")
 @click.option("--out-recipes", type=OUT, help="JSON: what the records say was compared, with the weights' SHA-256")
 def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept, out_excluded, out_recipes):
     section = presets.section("curation", settings=settings, preset=preset, modality=modality, overrides=overrides)
@@ -30,7 +30,8 @@ def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept
         click.echo(f"curate.py: warning: exclusion list {line}", err=True)
     rows = curation.curate(records, section, listed)
     for path, kept in ((out_kept, True), (out_excluded, False)):
-        write_table(path, (row for row in rows if row["kept"] == kept), ("patient", "reason", "score"))
+        chosen = ({"arm": arm or "", **row} for row in rows if row["kept"] == kept)
+        write_table(path, chosen, ("arm", "patient", "reason", "score"))
     if out_recipes:
         write_json(out_recipes, plain({"recipes": curation.recipes_of(records.values())}))
 

@@ -5,131 +5,48 @@ The sCT (int16 HU) and its uncertainty (float32 HU, standard deviation over view
 grid, whatever its spacing and orientation; outside the mask the sCT is -1024 and the uncertainty 0.
 """
 
-import os
 import sys
 from pathlib import Path
 
 import click
-import torch
 
-from synthct.core import settings as presets
-from synthct.core.cli import FILE, OUT, VOLUME, cpu_threads, tool
-from synthct.core.device import CHOICES, device_of
+from synthct.core.cli import tool
+from synthct.core.device import repeatable
 from synthct.core.errors import InputError
 from synthct.core.files import plain, write_json
-from synthct.images.dicom.choice import Choice
+from synthct.core.records import KIND
 from synthct.prediction import patients
-from synthct.prediction.bundle import Bundle, read_bundle
-from synthct.prediction.objects import Wanted
+from synthct.prediction.bundle import read_bundle
+from synthct.prediction.options import patient_of, predict_options, settings_of
 
 
 @tool("predict.py", help=__doc__)
-@click.option("--model", required=True, type=VOLUME, help="model bundle directory")
-@click.option("--image", type=VOLUME, help="MR or CBCT: MHA, NIfTI, NRRD or a DICOM series directory")
-@click.option(
-    "--mask", type=VOLUME, help="body mask on the image's grid, RTSTRUCT or SEG  [default: made from the image]"
-)
-@click.option("--roi", help="the region of an RTSTRUCT or SEG that is the mask  [default: the patient's outline]")
-@click.option("--region", help="body region, such as AB  [default: the bundle's, with a warning]")
-@click.option("--out", type=OUT, help="sCT to write, int16 HU")
-@click.option("--uncertainty", type=OUT, help="standard deviation of the ensemble to write, float32 HU")
-@click.option("--mask-out", type=OUT, help="the mask that was used, to write")
-@click.option("--page", type=OUT, help="HTML page to look at the patient  [with --list: directory for PATIENT.html]")
-@click.option("--ct", type=VOLUME, help="a CT, whose difference to the sCT the page shows")
-@click.option("--series", help="which series of a DICOM directory: its UID or number (see bin/dicom.py list)")
-@click.option("--select", multiple=True, help="which image of a DICOM series: TAG=VALUE, such as EchoTime=2.46")
-@click.option("--straighten", is_flag=True, help="resample a DICOM series of a tilted gantry onto a straight stack")
-@click.option("--dicom", type=OUT, help="directory for the sCT as a DICOM CT series  [with --list: DIR/PATIENT]")
-@click.option("--dicom-uncertainty", type=OUT, help="with --dicom: directory for the uncertainty as a DICOM series")
-@click.option("--dicom-structures", type=OUT, help="with --dicom: RTSTRUCT file for the body [with --list: directory]")
-@click.option("--dicom-from", type=VOLUME, help="DICOM directory that says whose the objects are, for other formats")
-@click.option(
-    "--axial", type=float, help="with --dicom: axial slices at this distance, mm  [default: the image's grid]"
-)
-@click.option("--send", help="with --dicom: HOST:PORT:AET of a DICOM server that is sent what was written")
-@click.option("--list", "sheet", type=FILE, help="CSV with columns patient, image, mask, region: many patients at once")
-@click.option(
-    "--outdir",
-    type=OUT,
-    help="with --list: <patient>.mha, <patient>_uncertainty.mha, patients.json, and "
-    "masks/<patient>.mha where one was made",
-)
-@click.option("--summary", type=OUT, help="JSON summary to write  [with --list: OUTDIR/patients.json]")
-@click.option(
-    "--modality", type=click.Choice(presets.MODALITIES), help="the images' modality, checked against the bundle"
-)
-@click.option("--settings", type=FILE, help="resolved settings (JSON) whose inference section replaces the bundle's")
-@click.option("--set", "overrides", multiple=True, help="inference.key=value, such as inference.flips=none")
-@click.option("--checkpoint", type=click.Choice(presets.CHECKPOINTS), help="[default: the bundle's setting]")
-@click.option("--device", type=click.Choice(CHOICES), default="auto", help="where the networks run")
-@click.option("--batch", type=click.IntRange(0), help="slices at once; 0 chooses by the device")
+@predict_options
 def main(model, sheet, outdir, summary, modality, settings, overrides, checkpoint, device, batch, **asked):
     bundle = read_bundle(model, modality)
-    chosen = _settings(bundle, settings, overrides)
-    chosen["checkpoint"] = checkpoint or presets.checkpoints(chosen["checkpoint"])[0]
-    if batch is not None:
-        chosen["batch"] = batch
+    chosen = settings_of(bundle, settings, overrides, checkpoint, batch)
     if sheet:
         if not outdir or asked["image"] or asked["out"]:
             raise InputError("--list goes with --outdir, and without --image and --out")
-        listed = patients.listed(sheet, outdir, _patient(asked, "", outdir))
+        listed = patients.listed(sheet, outdir, patient_of(asked, "", outdir))
         summary = summary or str(Path(outdir, "patients.json"))
     else:
         if not asked["image"] or not asked["out"]:
             raise InputError("give --image and --out, or --list and --outdir")
-        listed = [_patient(asked, asked["image"], asked["out"])]
+        listed = [patient_of(asked, asked["image"], asked["out"])]
     faults = {} if sheet else None
-    where = _device(device)
+    where = repeatable(device)
     reports = patients.predict_all(bundle, listed, chosen, where, faults)
     if summary:
         model = {key: bundle.about[key] for key in ("preset", "modality", "arm", "digest")}
-        write_json(summary, plain({"model": model, "inference": chosen, "device": str(where), "patients": reports}))
+        write_json(
+            summary,
+            plain({KIND: "prediction", "model": model, "inference": chosen, "device": str(where), "patients": reports}),
+        )
     if faults:
         for patient, fault in faults.items():
             click.echo(f"predict.py: error: {patient}: {' '.join(fault.split())}", err=True)
         sys.exit(2)
-
-
-def _patient(asked: dict, image: str, out: str) -> patients.Patient:
-    """What the options ask for; with a list, for all of its patients."""
-    more = [key for key in ("dicom_uncertainty", "dicom_structures", "axial", "send") if asked[key] is not None]
-    if more and not asked["dicom"]:
-        raise InputError(f"--{more[0].replace('_', '-')} goes with --dicom")
-    paths = {key: Path(asked[key]) if asked[key] else None for key in ("uncertainty", "mask_out", "page")}
-    wanted = asked["dicom"] and Wanted(
-        Path(asked["dicom"]),
-        asked["dicom_uncertainty"] and Path(asked["dicom_uncertainty"]),
-        asked["dicom_structures"] and Path(asked["dicom_structures"]),
-        asked["axial"],
-        asked["send"],
-    )
-    return patients.Patient(
-        name=Path(out).name.split(".")[0],
-        image=image,
-        out=Path(out),
-        choice=Choice(asked["series"], asked["select"], asked["straighten"]),
-        dicom=wanted or None,
-        **{key: asked[key] for key in ("mask", "roi", "region", "ct", "dicom_from")},
-        **paths,
-    )
-
-
-def _settings(bundle: Bundle, settings: str | None, overrides: tuple[str, ...]) -> dict:
-    """The bundle's inference settings, those of a settings file over them, `--set` over both."""
-    tree = {"inference": {"graph": "eager"} | bundle.about["inference"]}  # bundles from before the choice lack it
-    if settings:
-        given = presets.load(settings)
-        tree["inference"] |= given.get("inference", given)
-    return presets.overridden(tree, overrides)["inference"]
-
-
-def _device(name: str) -> torch.device:
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait leave the cores to other tasks
-    torch.set_num_threads(cpu_threads())
-    torch.backends.cudnn.deterministic = True  # the same bits twice, at a small cost in speed
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    return device_of(name)
 
 
 if __name__ == "__main__":

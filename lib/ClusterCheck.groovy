@@ -19,7 +19,8 @@ class ClusterCheck {
                 faults << 'parameter --aws_bucket: missing, -profile awsbatch needs s3://BUCKET/PREFIX for the work directory'
             }
             if (params.mode == 'train' && !Checkpoints.isUri(checkpoints)) {
-                faults << "checkpoint directory: found '${checkpoints}', expected a URI that every task can reach: give --outdir or --checkpoint_dir as s3://…".toString()
+                String expected = 'a URI that every task can reach: give --outdir or --checkpoint_dir as s3://…'
+                faults << "checkpoint directory: found '${checkpoints}', expected ${expected}".toString()
             }
         }
         if ('k8s' in chosen) {

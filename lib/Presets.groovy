@@ -62,6 +62,16 @@ class Presets {
         return JsonOutput.toJson(chosen)
     }
 
+    /** What the draw of the folds and the list of the trainings need: of the fine-tuning the groups alone. */
+    static String plan(Map settings) {
+        return JsonOutput.toJson(settings.subMap(['preset', 'modality', 'folds']) + [finetuning: [groups: settings.finetuning.groups]])
+    }
+
+    /** A JSON file's content on one line. */
+    static String line(Path file) {
+        return JsonOutput.toJson(new JsonSlurperClassic().parseText(file.text))
+    }
+
     /** What the registration of one arm needs: of the other arms and engines nothing, so that a new one re-runs none. */
     static String arm(Map settings, String name) {
         return JsonOutput.toJson([modality: settings.modality, registration: registration(settings, name)])

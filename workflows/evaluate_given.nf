@@ -9,15 +9,16 @@ workflow EVALUATE_GIVEN {
     main:
     CHECK(
         file(params.input), Presets.files(projectDir), Presets.name(params), Presets.own(params),
-        [], [], params.modality, Presets.overrides(params), '', Weights.asked(params), false
+        [], [], [], params.modality, Presets.overrides(params), '', Weights.asked(params), false
     )
     predicted = patients.map { meta, image, ct, mask, sct ->
-        [[patient: meta.patient, region: meta.region, trained: 'given', tested: 'given'], sct, [], image, ct, mask, []]
+        [[patient: meta.patient, region: meta.region, trained: 'given', tested: 'given'], [sct], [image, ct] + (mask ? [mask] : []), []]
     }
     cts = patients.map { _meta, _image, ct, _mask, _sct -> ct }
     known = channel.empty()
     settings_file = CHECK.out.settings
-    records = CHECK.out.versions.map { file -> ['versions', file] }
+    records = channel.empty()
+    versions = CHECK.out.versions
 
     emit:
     predicted
@@ -25,4 +26,5 @@ workflow EVALUATE_GIVEN {
     cts
     settings_file
     records
+    versions
 }

@@ -14,7 +14,7 @@ workflow PREDICT_NEW {
     arm = Bundles.name(bundle)
     CHECK(
         sheet, Presets.files(projectDir), Presets.name(params), Presets.own(params),
-        bundle.resolve('bundle.json'), [], modality, Presets.overrides(params), '', Weights.asked(params), false
+        bundle.resolve('bundle.json'), [], [], modality, Presets.overrides(params), '', Weights.asked(params), false
     )
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
@@ -44,15 +44,13 @@ workflow PREDICT_NEW {
         .filter { row -> row[1] }
         .map { _patient, meta, image, ct, mask, sct, uncertainty, own ->
             def about = [patient: meta.patient, region: meta.region, trained: arm, tested: 'given', resample: true]
-            [about, sct, uncertainty, image, ct, mask ?: own ?: [], []]
+            [about, [sct, uncertainty], [image, ct, mask ?: own].findAll(), []]
         }
     cts = with_ct.map { _meta, _image, ct, _mask, _sct -> ct }
     known = channel.empty()
     settings_file = CHECK.out.settings
-    records = channel.empty().mix(
-        PREDICT.out.summary.map { _meta, json -> ['predictions', json] },
-        CHECK.out.versions.mix(PREDICT.out.versions.first()).map { file -> ['versions', file] }
-    )
+    records = PREDICT.out.summary.map { _meta, json -> json }
+    versions = CHECK.out.versions.mix(PREDICT.out.versions.first())
 
     emit:
     predicted
@@ -60,4 +58,5 @@ workflow PREDICT_NEW {
     cts
     settings_file
     records
+    versions
 }

@@ -24,7 +24,7 @@ workflow STUDY {
 
     CHECK(
         sheet, Presets.files(projectDir), Presets.name(params), Presets.own(params),
-        [], lists, params.modality, Presets.overrides(params), params.registration, Weights.asked(params), true
+        [], lists, Exclusions.files(params), params.modality, Presets.overrides(params), params.registration, Weights.asked(params), true
     )
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
@@ -76,41 +76,40 @@ workflow STUDY {
     // ---- folds: one draw for all arms, the exclusions taken out of each arm's own lists
     FOLDS(
         CURATE.out.lists.map { arm, _kept, excluded -> [arm, excluded] },
-        patients.map { meta, _image, _ct, _mask, _sct -> meta }.toList().map { metas -> Cohort.csv(metas) },
+        CHECK.out.cohort,
         lists,
-        settings.map { chosen -> Presets.json(chosen, 'folds') }
+        settings.map { chosen -> Presets.plan(chosen) }
     )
-    training = cases.join(FOLDS.out.plan) // [arm, case directories, folds.json]
+    // the plan goes to trainings by its content: one drawn again, and the same, is no reason to train again
+    plans = FOLDS.out.plan.map { arm, plan -> [arm, Presets.line(plan)] }
+    runs = FOLDS.out.runs.splitCsv(header: true).map { arm, run -> [arm, run.fold as int, run] } // run: fold, group, regions
+    training = cases.join(plans) // [arm, case directories, plan]
 
     // ---- train: the global model of each fold, then the region groups from its best checkpoint
     if (Checkpoints.mount()) {
         file(Checkpoints.mount(), glob: false).mkdirs() // containers mount it, so it must be there, and this user's
     }
     TRAIN(
-        training.flatMap { arm, dirs, plan ->
-            Plan.folds(plan).collect { fold -> [[arm: arm, fold: fold], dirs, plan] }
-        },
+        training
+            .combine(runs.filter { _arm, _fold, run -> run.group == 'global' }, by: 0)
+            .map { arm, dirs, plan, fold, _run -> [[arm: arm, fold: fold], dirs, plan] },
         settings.map { chosen -> Presets.json(chosen, 'training') },
         weights
     )
     FINETUNE(
         TRAIN.out.model
-            .map { meta, model -> [meta.arm, meta, model] }
+            .map { meta, model -> [meta.arm, meta.fold, meta, model] }
+            .combine(runs.filter { _arm, _fold, run -> run.group != 'global' }, by: [0, 1])
             .combine(training, by: 0)
-            .combine(settings)
-            .flatMap { _arm, meta, model, dirs, plan, chosen ->
-                Plan.groups(plan, meta.fold, chosen.finetuning.groups).collect { group, regions ->
-                    [meta + [group: group, regions: regions], model, dirs, plan]
-                }
+            .map { _arm, _fold, meta, model, run, dirs, plan ->
+                [meta + [group: run.group, regions: run.regions.tokenize('+')], model, dirs, plan]
             },
         settings.map { chosen -> Presets.json(chosen, 'training', 'finetuning') },
         weights
     )
 
-    // ---- bundle: all models of an arm, complete when every fold and group of its plan is
-    expected = training.combine(settings).map { arm, _dirs, plan, chosen ->
-        [arm, groupKey(arm, Plan.models(plan, chosen.finetuning.groups))]
-    }
+    // ---- bundle: all models of an arm, complete when every one of its runs is
+    expected = FOLDS.out.runs.map { arm, table -> [arm, groupKey(arm, table.splitCsv(header: true).size())] }
     BUNDLE(
         TRAIN.out.model.mix(FINETUNE.out.model)
             .map { meta, model -> [meta.arm, model] }
@@ -123,29 +122,25 @@ workflow STUDY {
             .combine(settings)
             .map { arm, models, plan, recipes, chosen -> [arm, models, plan, recipes, Presets.bundle(chosen, arm)] }
     )
-    BASELINES(training)
+    BASELINES(cases.join(FOLDS.out.plan))
 
     // ---- test: every bundle on every arm's held-out pairs
-    TEST(BUNDLE.out.bundle, BASELINES.out.baselines, FOLDS.out.plan, patients, REGISTER.out.pair, settings)
+    TEST(BUNDLE.out.bundle, BASELINES.out.baselines, FOLDS.out.lists, patients, REGISTER.out.pair, settings)
 
     // ---- for the verdict
     predicted = TEST.out.scored
     known = TEST.out.known
     cts = TEST.out.cts
     settings_file = CHECK.out.settings
-    records = channel.empty().mix(
-        FOLDS.out.plan.map { _arm, plan -> ['folds', plan] },
-        CURATE.out.lists.map { _arm, _kept, excluded -> ['excluded', excluded] },
-        REGISTER.out.qc.map { _meta, qc -> ['qc', qc] },
-        REGISTER.out.preview.map { _meta, preview -> ['previews', preview] },
-        TRAIN.out.log.mix(FINETUNE.out.log).map { _meta, log -> ['logs', log] },
-        TEST.out.summaries.map { summary -> ['predictions', summary] },
-        CHECK.out.versions
-            .mix(REGISTER.out.versions.first(), CURATE.out.versions.first(), PREPROCESS.out.versions.first(), FOLDS.out.versions.first())
-            .mix(TRAIN.out.versions.first(), FINETUNE.out.versions.first(), BUNDLE.out.versions.first(), BASELINES.out.versions.first())
-            .mix(TEST.out.versions)
-            .map { file -> ['versions', file] }
+    records = FOLDS.out.plan.map { _arm, plan -> plan }.mix(
+        CURATE.out.lists.map { _arm, _kept, excluded -> excluded },
+        REGISTER.out.qc.mix(REGISTER.out.preview, TRAIN.out.record, FINETUNE.out.record).map { _meta, record -> record },
+        TEST.out.summaries
     )
+    versions = CHECK.out.versions
+        .mix(REGISTER.out.versions.first(), CURATE.out.versions.first(), PREPROCESS.out.versions.first(), FOLDS.out.versions.first())
+        .mix(TRAIN.out.versions.first(), FINETUNE.out.versions.first(), BUNDLE.out.versions.first(), BASELINES.out.versions.first())
+        .mix(TEST.out.versions)
 
     emit:
     predicted
@@ -153,4 +148,5 @@ workflow STUDY {
     cts
     settings_file
     records
+    versions
 }

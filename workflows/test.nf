@@ -6,14 +6,14 @@ workflow TEST {
     take:
     bundles   // [arm, bundle directory]
     baselines // [arm, baselines.json]
-    plans     // [arm, folds.json]
+    lists     // [arm, directory of the plan's plain lists of names]
     patients  // [meta, image, ct, mask, sct] as in the sheet
     pairs     // [meta(arm, direction), image, ct, mask] after registration
     settings  // value: the resolved settings
 
     main:
-    // the held-out names are the same in every plan; the pairs of each arm that belong to them
-    held = plans.first().flatMap { _arm, plan -> Plan.test(plan) }
+    // the held-out names are the same for every arm; the pairs of each arm that belong to them
+    held = lists.first().flatMap { _arm, names -> names.resolve('test.txt').readLines() }
     tested = pairs
         .map { meta, image, ct, mask -> [meta.patient, meta, image, ct, mask] }
         .combine(held, by: 0)
@@ -61,10 +61,10 @@ workflow TEST {
     scored = predicted
         .combine(truth, by: [0, 1])
         .map { _kind, _patient, made, sct, uncertainty, meta, image, ct, mask ->
-            [made.trained, made + [patient: meta.patient, region: meta.region, tested: meta.arm], sct, uncertainty, image, ct, mask]
+            [made.trained, made + [patient: meta.patient, region: meta.region, tested: meta.arm], [sct, uncertainty], [image, ct, mask]]
         }
         .combine(baselines, by: 0)
-        .map { _trained, meta, sct, uncertainty, image, ct, mask, baseline -> [meta, sct, uncertainty, image, ct, mask, baseline] }
+        .map { _trained, meta, prediction, pair, baseline -> [meta, prediction, pair, baseline] }
     cts = tested.map { _meta, _image, ct, _mask -> ct }
     summaries = PREDICT.out.summary.filter { meta, _json -> !meta.second }.map { _meta, json -> json }
     // of each bundle: what it said of the held-out patients' own images, by which new ones will be judged

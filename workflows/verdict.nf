@@ -8,41 +8,29 @@ include { DOSE     } from '../modules/local/dose'
 include { TRUST    } from '../modules/local/bundle/trust'
 include { REPORT   } from '../modules/local/report'
 
-/** The files of one kind among [kind, file]. */
-def of_kind(records, kind) {
-    return records.filter { name, _file -> name == kind }.map { _kind, file -> file }
-}
-
-/** All files of a channel as one list, by name, so that a resumed run sees the same; [] where there is none. */
-def sorted(files) {
-    return files.collect(sort: { file -> file.name }).ifEmpty([])
-}
-
 workflow VERDICT {
     take:
-    predicted // [meta(patient, region, trained, tested, checkpoint, second), sct, uncertainty, image, ct, mask, baselines]; all but sct, ct may be []
+    predicted // [meta(patient, region, trained, tested, checkpoint, second), [sct, uncertainty], [image, ct, mask], baselines]
     known // [arm, bundle, summaries of its predictions]: of a study, whose bundles learn from its test
     cts // [ct]: those in `predicted`, which are known earlier, so that absent weights are found before a training
     settings_file // settings.json, a value
-    records // [kind, file]: what the report shows besides, by the names of its inputs
+    records // files that say themselves what and whose they are
+    versions // versions.yml of the steps
     drawn // [patient, target, structures]: what is to be treated and spared, or []
 
     main:
     weights = params.weights ? file(params.weights) : []
-    volumes = params.segment ? cts.mix(predicted.map { row -> row[1] }).unique() : channel.empty()
+    volumes = params.segment ? cts.mix(predicted.map { _meta, prediction, _pair, _baselines -> prediction[0] }).unique() : channel.empty()
     SEGMENT(volumes.map { volume -> [volume.toUriString(), volume] }, weights)
 
-    plain = predicted.map { row -> row + [[], []] }
     labelled = predicted
-        .map { row -> [row[1].toUriString(), row] }
+        .map { row -> [row[1][0].toUriString(), row] }
         .combine(SEGMENT.out.labels, by: 0)
-        .map { _key, row, labels -> [row[4].toUriString(), row, labels] }
+        .map { _key, row, labels -> [row[2][1].toUriString(), row, labels] }
         .combine(SEGMENT.out.labels, by: 0)
-        .map { _key, row, of_sct, of_ct -> row + [of_sct, of_ct] }
-    EVALUATE(
-        params.segment ? labelled : plain,
-        settings_file.map { file -> Presets.json(Presets.read(file), 'evaluation') }
-    )
+        .map { _key, row, of_sct, of_ct -> row + [[of_sct, of_ct]] }
+    rows = params.segment ? labelled : predicted.map { row -> row + [[]] } // [..., [labels of the sCT, of the CT]]
+    EVALUATE(rows, settings_file.map { file -> Presets.json(Presets.read(file), 'evaluation') })
 
     // ---- trust: the errors of each arm's own test join what predict said of the same patients
     own = EVALUATE.out.metrics
@@ -53,34 +41,29 @@ workflow VERDICT {
     TRUST(known.join(own))
 
     // ---- dose: all models' sCTs of a patient and pair meet one plan; organs are the sheet's, else TotalSegmentator's
-    rows = (params.segment ? labelled : plain).filter { row -> params.dose && !row[0].second }
-    pairs = rows
-        .map { row -> [[patient: row[0].patient, region: row[0].region, tested: row[0].tested], row] }
+    plans = rows
+        .filter { row -> params.dose && !row[0].second }
+        .map { meta, prediction, pair, _baselines, labels ->
+            [[patient: meta.patient, region: meta.region, tested: meta.tested], [meta, prediction[0], pair.drop(1), labels.drop(1)]]
+        }
         .groupTuple()
         .map { key, members ->
-            def ordered = members.sort { row -> row[0].trained }
-            def meta = key + [trained: ordered.collect { row -> row[0].trained }, checkpoint: ordered[0][0].checkpoint ?: '']
-            [key.patient, meta, ordered.collect { row -> row[1] }, ordered[0][4], ordered[0][5], ordered[0][8]]
+            def ordered = members.sort { one -> one[0].trained }
+            def meta = key + [trained: ordered.collect { one -> one[0].trained }, checkpoint: ordered[0][0].checkpoint ?: '']
+            [key.patient, meta, ordered.collect { one -> one[1] }, ordered[0][2], ordered[0][3]]
         }
         .combine(drawn, by: 0)
-        .map { _patient, meta, scts, ct, mask, labels, target, structures -> [meta, scts, ct, mask, target, structures ?: labels] }
-    DOSE(pairs, params.dose ?: '', settings_file.map { file -> Presets.json(Presets.read(file), 'dose') })
+        .map { _patient, meta, scts, planned, labels, target, structures -> [meta, scts, planned, target, structures ?: labels] }
+    DOSE(plans, params.dose ?: '', settings_file.map { file -> Presets.json(Presets.read(file), 'dose') })
 
-    versions = of_kind(records, 'versions')
+    // sorted, so that a resumed run sees the same; files of one name by the task that made them
+    shown = records
+        .mix(EVALUATE.out.metrics.mix(EVALUATE.out.slices.filter { meta, _npz -> !meta.second }).map { _meta, file -> file })
+        .mix(DOSE.out.records.mix(DOSE.out.slices).flatMap { _meta, files -> [files].flatten() })
+        .collect(sort: { file -> "${file.name} ${file.toUriString()}".toString() })
+        .ifEmpty([])
+    steps = versions
         .mix(TRUST.out.versions.first(), SEGMENT.out.versions.first(), DOSE.out.versions.first(), EVALUATE.out.versions.first())
         .collectFile(name: 'versions.yml', sort: { file -> file.text })
-    REPORT(
-        file(params.input),
-        settings_file,
-        sorted(of_kind(records, 'folds')),
-        sorted(of_kind(records, 'excluded')),
-        sorted(of_kind(records, 'qc')),
-        sorted(of_kind(records, 'previews')),
-        sorted(of_kind(records, 'logs')),
-        sorted(EVALUATE.out.metrics.map { _meta, json -> json }),
-        sorted(EVALUATE.out.slices.filter { meta, _npz -> !meta.second }.map { _meta, npz -> npz }),
-        sorted(of_kind(records, 'predictions')),
-        sorted(DOSE.out.records.mix(DOSE.out.slices).flatMap { _meta, files -> [files].flatten() }),
-        versions
-    )
+    REPORT(file(params.input), settings_file, shown, steps)
 }

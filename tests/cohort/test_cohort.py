@@ -110,10 +110,16 @@ def test_fold_lists_given_and_written(run_tool, tmp_path):
         out,
         "--lists-out",
         tmp_path / "lists",
+        "--set",
+        "finetuning.groups=AB,HN",
+        "--runs-out",
+        tmp_path / "runs.csv",
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "lists" / "fold_0_validation.txt").read_text().split() == ["p0", "p3"]
     assert (tmp_path / "lists" / "test.txt").read_text().split() == ["p8", "p9"]
+    runs = (tmp_path / "runs.csv").read_text().splitlines()
+    assert runs == ["fold,group,regions", "0,global,", "0,AB,AB", "1,global,", "1,AB,AB"], "nobody of HN to train on"
     (tmp_path / "0.txt").write_text("p0\np9\n")
     out.unlink()
     bad_input(

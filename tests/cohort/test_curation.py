@@ -36,7 +36,7 @@ def curate(tmp_path, run_tool):
         for patient, record in records.items():
             place = tmp_path / "qc" / f"impact__{patient}.json"
             place.parent.mkdir(exist_ok=True)
-            place.write_text(json.dumps(record))
+            place.write_text(json.dumps({"patient": patient, **record}))
         kept, excluded = tmp_path / "kept.csv", tmp_path / "excluded.csv"
         process = run_tool("curate.py", "--qc", tmp_path / "qc", "--out-kept", kept, "--out-excluded", excluded, *more)
         reasons = {}

@@ -78,6 +78,8 @@ def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tm
     assert (tmp_path / "the other" / "models" / "elastix" / "bundle.json").exists()
     patients = {path.name for path in (tmp_path / "the other" / "evaluation" / "patients").iterdir()}
     assert len(patients) == 2 and (tmp_path / "the other" / "evaluation" / "patients.csv").exists()
+    regrouped = stub(nextflow, root, tmp_path, *changed, "--region_groups", "AB")
+    assert {"FOLDS", "FINETUNE", "BUNDLE"} <= regrouped["Submitted"] and "TRAIN" in regrouped["Cached"]
     trained = stub(nextflow, root, tmp_path, *changed, "--seed", "7")
     assert {"FOLDS", "TRAIN"} <= trained["Submitted"]
 
@@ -109,7 +111,7 @@ def test_ones_own_preset_where_only_staged_files_are(nextflow, root, tmp_path):
     said = json.loads((tmp_path / "out" / "pipeline_info" / "settings.json").read_text())
     assert said["inference"]["flips"] == "none" and said["training"]["perceptual"]["weights"] == weights
     staged = {path.name for path in (tmp_path / "work").glob("*/*/presets/*.toml")}
-    assert staged == {"paper.toml", "released.toml", "test.toml"}
+    assert staged == {path.name for path in (root / "conf" / "presets").glob("*.toml")}
     own.write_text('inherit = "test"\n[inference]\nflops = "none"\n')
     done = nextflow(tmp_path, "run", root / "main.nf", "-profile", "test,stub", "-stub-run", "--preset", own)
     assert done.returncode != 0 and "unknown key inference.flops" in done.stdout

@@ -78,8 +78,6 @@ def test_unknown_and_wrong_parameters(nextflow, root, sheet, tmp_path):
         "impact,impact",
         "--folds",
         "1",
-        "--holdout",
-        "9",
         "--set",
         "training.batch",
     )
@@ -88,7 +86,6 @@ def test_unknown_and_wrong_parameters(nextflow, root, sheet, tmp_path):
         "--regstration: unknown, did you mean 'registration'?",
         "--registration: found 'impact,impact'",
         "--folds: found '1'",
-        "--holdout: found '9', expected less than the sheet's 2 patients",
         "--set: found 'training.batch'",
         "unknown column 'centre', did you mean 'center'?",
     ):
@@ -142,41 +139,53 @@ def test_half_an_image_is_refused(nextflow, root, sheet, tmp_path):
     assert "column image: found 'a.mhd'" in said and "column ct: found 'a.nhdr'" in said
 
 
-def test_lists_of_names_must_name_the_sheets_patients(nextflow, root, sheet, tmp_path):
+def test_lists_of_names_are_there_and_of_the_studys_arms(nextflow, root, sheet, tmp_path):
     arguments = ("--input", sheet(*(row(f"P{n}") for n in range(5))), "--modality", "mr", "--preset", "test")
-    (tmp_path / "excluded.txt").write_text("# not these\nP1, blurred\nP9 # moved\n")
+    (tmp_path / "table.csv").touch()
     (tmp_path / "empty").mkdir()
-    said = refuse(
-        nextflow, root, tmp_path, *arguments, "--exclude", tmp_path / "excluded.txt", "--fold_lists", tmp_path / "empty"
-    )
-    assert "--exclude, excluded.txt: found 'P9', expected patients of the samplesheet" in said
-    assert "expected a directory with one .txt a fold" in said
-    (tmp_path / "table.csv").write_text("patient,arm,reason\nP1,impact,\nP8,elastx,moved\n")
     lists = f"elastix={tmp_path}/table.csv,mind={tmp_path}/none.txt"
-    said = refuse(nextflow, root, tmp_path, *arguments, "--registration", "elastix,impact", "--exclude", lists)
+    arguments += ("--registration", "elastix,impact", "--exclude", lists)
+    said = refuse(nextflow, root, tmp_path, *arguments, "--fold_lists", tmp_path / "empty")
     for text in (
-        "table.csv: found 'P8', expected patients",
-        "table.csv: found 'elastx', expected arms of --registration, elastix, impact",
+        "expected a directory with one .txt a fold",
         "found a list for 'mind', expected one of the arms",
         "none.txt', expected a file of names that exists",
     ):
         assert text in said, said
-    (tmp_path / "empty" / "fold_0.txt").write_text("P0\nQ1\n")
-    said = refuse(nextflow, root, tmp_path, *arguments, "--fold_lists", tmp_path / "empty")
-    assert "--fold_lists, fold_0.txt: found 'Q1'" in said and "'P0'" not in said
-    said = refuse(nextflow, root, tmp_path, *arguments, "--fold_lists", tmp_path / "excluded.txt")
+    said = refuse(nextflow, root, tmp_path, *arguments, "--fold_lists", tmp_path / "table.csv")
     assert "expected a directory with one .txt a fold" in said
 
 
 def test_check_draws_with_the_lists_and_a_holdout_is_somebody(run_tool, root, sheet, tmp_path):
-    """What CHECK, the first task, refuses: lists that overlap, and a fraction that rounds to nobody."""
+    """What CHECK, the first task, refuses: lists that overlap or name nobody, a test of everybody or of nobody."""
     common = ["check.py", "--sheet", sheet(*(row(f"P{n}") for n in range(4))), "--modality", "mr", "--preset", "test"]
-    common += ["--set", "folds.holdout=0", "--out", tmp_path / "settings.json"]
+    common += ["--no-networks", "--set", "folds.holdout=0", "--out", tmp_path / "settings.json"]
     (tmp_path / "a.txt").write_text("P0\nP1\n")
     (tmp_path / "b.txt").write_text("P1\nP2\n")
-    assert run_tool(*common, "--list", tmp_path / "a.txt").returncode == 0
+    (tmp_path / "c.txt").write_text("P1\nQ2\n")
+    assert run_tool(*common, "--list", tmp_path / "a.txt", "--cohort-out", tmp_path / "cohort.csv").returncode == 0
+    assert (tmp_path / "cohort.csv").read_text().splitlines()[:2] == ["patient,region,center,split", "P0,AB,A,train"]
     bad_input(run_tool(*common, "--list", tmp_path / "a.txt", "--list", tmp_path / "b.txt"), "'P1' stands in two")
+    bad_input(run_tool(*common, "--list", tmp_path / "c.txt"), "'Q2' is not among the sheet's training patients")
     bad_input(run_tool(*common, "--set", "folds.holdout=0.1"), "holdout 0.1: of 4 patients that is nobody")
+    bad_input(run_tool(*common, "--set", "folds.holdout=9"), "holdout 9: the sheet has 4 patients")
+
+
+def test_check_knows_every_name_of_the_exclusion_lists(run_tool, root, sheet, tmp_path):
+    common = ["check.py", "--sheet", sheet(*(row(f"P{n}") for n in range(4))), "--modality", "mr", "--preset", "test"]
+    common += ["--no-networks", "--registration", "elastix,impact", "--out", tmp_path / "settings.json"]
+    plain, table = tmp_path / "excluded.txt", tmp_path / "table.csv"
+    plain.write_text("# not these\nP1, blurred\nP9 # moved\n")
+    table.write_text("patient,arm,reason\nP1,impact,\nP8,elastx,moved\n")
+    done = run_tool(*common, "--exclude", plain, "--exclude", table)
+    for text in (
+        "--exclude, excluded.txt: found 'P9', expected patients of the samplesheet",
+        "--exclude, table.csv: found 'P8', expected patients of the samplesheet",
+    ):
+        bad_input(done, text)
+    table.write_text("patient,arm,reason\nP1,impact,\nP2,elastx,moved\n")
+    expected = "table.csv: found 'elastx', expected arms of --registration, elastix, impact"
+    bad_input(run_tool(*common, "--exclude", table), expected)
 
 
 def test_absent_weights_stop_a_study_before_anything_is_registered(nextflow, root, tmp_path):

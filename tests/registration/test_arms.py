@@ -64,7 +64,12 @@ def test_the_check_before_any_task_knows_the_arms(own, run_tool, tmp_path):
     kept = json.loads((tmp_path / "s.json").read_text())["registration"]["arms"]["mine"]
     assert (kept["label"], kept["direction"]) == ("both at once", "image_to_ct")
     done = run_tool("check.py", *common, "--registration", "elastix,mime", "--out", tmp_path / "t.json")
-    bad_input(done, "registration 'mime'", "impact, elastix, mi, mind, mine, none, truth", "[registration.arms.NAME]")
+    bad_input(
+        done,
+        "registration 'mime'",
+        "impact, elastix, impact_dense, mi, mind, mine, none, truth",
+        "[registration.arms.NAME]",
+    )
     assert not (tmp_path / "t.json").exists()
 
 

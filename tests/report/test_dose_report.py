@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from synthct.core.records import write_arrays
 from synthct.report.inputs import read_inputs
 from synthct.report.page import write_report
 from synthct.study.doses import agreement, dose_rows
@@ -33,7 +34,7 @@ def study(tmp_path_factory):
                 }
                 error = 50 + 7 * number + 10 * (trained == "elastix")
                 name = f"{trained}__{tested}__{patient}"
-                metrics = {**names, "mae": error, "psnr": 30 - number, "ms_ssim": 0.9}
+                metrics = {"record": "metrics", **names, "mae": error, "psnr": 30 - number, "ms_ssim": 0.9}
                 (place / "metrics" / f"{name}.json").write_text(json.dumps(metrics))
                 scores = {
                     "mae_dose": error / 5000,
@@ -42,6 +43,7 @@ def study(tmp_path_factory):
                     "dvh": {"dose_gy": [0, 1, 2, 2.4], "target": {"ct": [1, 1, 0.9, 0], "sct": [1, 1, 0.8, 0]}},
                 }
                 record = {
+                    "record": "dose",
                     **names,
                     "prescription_gy": 2.0,
                     "target": {"name": "standard ellipsoid"},
@@ -51,10 +53,17 @@ def study(tmp_path_factory):
                 (place / "dose" / f"{name}.json").write_text(json.dumps(record))
                 dose = np.where(disc, 1.0, 0.1).astype(np.float32)
                 slices = {f"{kind}_{image}": dose for kind in ("photon", "proton") for image in ("ct", "sct")}
-                np.savez(place / "dose" / f"{name}.npz", hu=np.zeros((20, 24), np.int16), target=disc, **slices)
-    failed = {"patient": "P7", "trained_on": "impact", "tested_on": "impact", "failed": "target: which is air"}
+                arrays = {"hu": np.zeros((20, 24), np.int16), "target": disc, **slices}
+                write_arrays(place / "dose" / f"{name}.npz", {**names, "record": "dose slices"}, arrays)
+    failed = {
+        "record": "dose",
+        "patient": "P7",
+        "trained_on": "impact",
+        "tested_on": "impact",
+        "failed": "target: which is air",
+    }
     (place / "dose" / "impact__impact__P7.json").write_text(json.dumps(failed))
-    inputs = read_inputs(metrics=place / "metrics", dose=place / "dose")
+    inputs = read_inputs([place / "metrics", place / "dose"])
     write_report(inputs, place / "report", place / "evaluation")
     return place, inputs
 
@@ -99,6 +108,6 @@ def test_agreement_is_by_rank_and_turns_gamma_round(study):
 
 def test_a_report_without_dose_has_no_such_section(study, tmp_path):
     place, _ = study
-    write_report(read_inputs(metrics=place / "metrics"), tmp_path / "report", tmp_path / "evaluation")
+    write_report(read_inputs([place / "metrics"]), tmp_path / "report", tmp_path / "evaluation")
     assert 'id="dose"' not in (tmp_path / "report" / "report.html").read_text()
     assert not (tmp_path / "evaluation" / "dose.csv").exists()

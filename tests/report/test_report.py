@@ -12,6 +12,7 @@ from conftest import bad_input
 
 from synthct.core.errors import InputError
 from synthct.core.files import plain, write_json
+from synthct.core.records import write_arrays
 from synthct.core.settings import resolve
 from synthct.report.blocks import Figure, Section
 from synthct.report.inputs import read_inputs
@@ -36,6 +37,7 @@ def metrics(patient, trained, tested, seed):
     random = np.random.default_rng(seed)
     mae = 50 + 12 * (trained != tested) + 5 * random.random()
     return {
+        "record": "metrics",
         "patient": patient,
         "region": REGIONS.get(patient, "AB"),
         "trained_on": trained,
@@ -83,29 +85,29 @@ def planes(seed, shape=(60, 72)):
 def study(tmp_path_factory):
     """The files of a small study, as the steps would have left them; returns the options of report.py."""
     root = tmp_path_factory.mktemp("study")
-    folder = {name: root / name for name in ("metrics", "slices", "qc", "previews", "logs", "excluded", "folds")}
-    for path in folder.values():
-        path.mkdir()
+    records = root / "records"
+    (records / "deep").mkdir(parents=True)
     for seed, (patient, trained, tested) in enumerate((p, a, b) for p in REGIONS for a in ARMS for b in ARMS):
-        name = f"{trained}__{tested}__{patient}"
-        write_json(folder["metrics"] / f"{name}.json", plain(metrics(patient, trained, tested, seed)))
-        np.savez_compressed(folder["slices"] / f"{name}.npz", **planes(seed))
+        about = {"record": "slices", "patient": patient, "trained_on": trained, "tested_on": tested}
+        write_json(records / f"{seed}.json", plain(metrics(patient, trained, tested, seed)))
+        write_arrays(records / "deep" / f"{seed}.npz", about, planes(seed))
     for seed, arm in enumerate(ARMS):
         random = np.random.default_rng(seed)
         for patient in ("P1", "P3"):
             stack = random.integers(0, 500, (3, 40, 50)).astype(np.int16)
-            np.savez_compressed(
-                folder["previews"] / f"{arm}__{patient}.npz",
-                fixed=stack,
-                before=stack,
-                after=stack,
-                distance_before=stack,
-                distance_after=stack // 2,
-                mask=np.pad(np.ones((3, 20, 30), np.uint8), ((0, 0), (10, 10), (10, 10))),
+            stacks = dict.fromkeys(("fixed", "before", "after", "distance_before"), stack)
+            mask = np.pad(np.ones((3, 20, 30), np.uint8), ((0, 0), (10, 10), (10, 10)))
+            identity = {"method": arm, "patient": patient}
+            write_arrays(
+                records / f"{arm}_{patient}.npz",
+                {"record": "preview", **identity},
+                {**stacks, "distance_after": stack // 2, "mask": mask},
             )
             write_json(
-                folder["qc"] / f"{arm}__{patient}.json",
+                records / f"{arm}_{patient}.json",
                 {
+                    "record": "registration",
+                    **identity,
                     "recipe": RECIPE if arm == "impact" else None,
                     "mutual_information_before": 0.3,
                     "mutual_information_after": 0.5,
@@ -117,12 +119,15 @@ def study(tmp_path_factory):
             )
         for fold in (0, 1):
             for group in ("global", "AB-TH"):
-                lines = [f"{step},{1 / step},{'' if step % 2 else 90 - step}" for step in range(1, 9)]
-                (folder["logs"] / f"{arm}__fold{fold}__{group}.csv").write_text(
-                    "step,loss,validation_mae_hu\n" + "\n".join(lines)
-                )
-        (folder["excluded"] / f"{arm}__excluded.csv").write_text(f'patient,reason\nP9,"too far {HOSTILE}"\n')
-        write_json(folder["folds"] / f"{arm}__folds.json", {"test": list(REGIONS), "folds": [], "excluded": {}})
+                log = [
+                    {"step": str(step), "loss": str(1 / step), "validation_mae_hu": "" if step % 2 else str(90 - step)}
+                    for step in range(1, 9)
+                ]
+                identity = {"record": "training", "arm": arm, "fold": str(fold), "group": group}
+                write_json(records / f"{arm}_{fold}_{group}.json", {**identity, "log": log})
+        (records / f"{arm}.csv").write_text(f'arm,patient,reason,score\n{arm},P9,"too far {HOSTILE}",1.5\n')
+        plan = {"record": "folds", "arm": arm, "test": list(REGIONS), "folds": [], "excluded": {}}
+        write_json(records / f"{arm}_folds.json", plan)
     (root / "sheet.csv").write_text(
         "patient,region,center,image,ct,mask\n"
         + "".join(f"{name},{region},{HOSTILE},i,c,m\n" for name, region in REGIONS.items())
@@ -138,8 +143,7 @@ def study(tmp_path_factory):
     )
     (root / "versions.yml").write_text('"STUDY:TRAIN":\n    torch: 2.12.0\n')
     return {
-        **folder,
-        "folds": (folder["folds"],),
+        "records": [records],
         "cohort": root / "sheet.csv",
         "settings": root / "settings.json",
         "versions": root / "versions.yml",
@@ -150,7 +154,9 @@ def study(tmp_path_factory):
 def report(study, tmp_path_factory, run_tool):
     """The report's directory, made by the tool."""
     out = tmp_path_factory.mktemp("report") / "report"
-    options = [part for name, value in study.items() for part in (f"--{name}", value[0] if name == "folds" else value)]
+    options = [
+        part for name, value in study.items() for part in (f"--{name}", *(value if name == "records" else [value]))
+    ]
     process = run_tool("report.py", *options, "--outdir", out, "--evaluation-out", out / "csv")
     assert process.returncode == 0, process.stderr
     return out
@@ -256,9 +262,13 @@ def test_predictions_without_ct(tmp_path):
     folder = tmp_path / "predictions"
     folder.mkdir()
     write_json(
-        folder / "a.json", {"patients": [{"patient": "N1", "mean_uncertainty_hu": 12.5, "warnings": ["no mask"]}]}
+        folder / "a.json",
+        {
+            "record": "prediction",
+            "patients": [{"patient": "N1", "mean_uncertainty_hu": 12.5, "warnings": ["no mask"]}],
+        },
     )
-    write_report(read_inputs(predictions=folder), tmp_path / "out")
+    write_report(read_inputs([folder]), tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
     assert "1 synthetic CTs were made" in text and "N1" in text and "12.5" in text and "no mask" in text
 
@@ -271,8 +281,8 @@ def test_predictions_say_whether_to_trust_them(tmp_path):
         {"patient": name, "mean_uncertainty_hu": 10, "trust": {"verdict": verdict, "reasons": reasons}}
         for name, (verdict, reasons) in said.items()
     ]
-    write_json(folder / "a.json", {"patients": patients})
-    write_report(read_inputs(predictions=folder), tmp_path / "out")
+    write_json(folder / "a.json", {"record": "prediction", "patients": patients})
+    write_report(read_inputs([folder]), tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
     assert "1 should not be used, 1 should be looked at before use and 1 resemble" in text
     rows = text.split("<tbody>")[1]
@@ -287,7 +297,7 @@ def test_scores_of_someone_elses_sct(tmp_path):
     folder.mkdir()
     for patient in ("A", "B"):
         write_json(folder / f"{patient}.json", plain(metrics(patient, "given", "given", 1) | {"baselines": {}}))
-    write_report(read_inputs(metrics=folder), tmp_path / "out")
+    write_report(read_inputs([folder]), tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
     assert "The synthetic CT reaches a mean absolute error of" in text
     assert 'id="matrix"' not in text and "given pairs" not in text
@@ -299,7 +309,7 @@ def test_large_cohort_stays_small(tmp_path):
     for number in range(300):
         for arm in ARMS[:2]:
             write_json(folder / f"{arm}__{arm}__Q{number:04}.json", plain(metrics(f"Q{number:04}", arm, arm, number)))
-    write_report(read_inputs(metrics=folder), tmp_path / "out")
+    write_report(read_inputs([folder]), tmp_path / "out")
     assert (tmp_path / "out" / "report.html").stat().st_size < 3_000_000
     assert len(read_csv(tmp_path / "out" / "evaluation" / "patients.csv")) == 600
 
@@ -314,16 +324,21 @@ def test_pictures_beyond_the_limit_are_left_out_and_counted():
 def test_pickled_slices_are_refused(tmp_path, study):
     folder = tmp_path / "slices"
     folder.mkdir()
-    np.savez(folder / "impact__impact__P1.npz", axial_ct=np.array([{"a": 1}], dtype=object))
+    about = json.dumps({"record": "slices", "patient": "P1", "trained_on": "impact", "tested_on": "impact"})
+    np.savez(folder / "any.npz", about=about, axial_ct=np.array([{"a": 1}], dtype=object))
+    write_json(folder / "any.json", plain(metrics("P1", "impact", "impact", 0)))
     with pytest.raises(InputError, match="cannot be read"):
-        write_report(read_inputs(metrics=study["metrics"], slices=folder), tmp_path / "out")
+        write_report(read_inputs([folder]), tmp_path / "out")
+    np.savez(folder / "any.npz", about=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_inputs([folder])
 
 
 def test_broken_metrics_file_is_one_line(tmp_path, run_tool):
     folder = tmp_path / "metrics"
     folder.mkdir()
     (folder / "a.json").write_text("{")
-    bad_input(run_tool("report.py", "--metrics", folder, "--outdir", tmp_path / "out"), "metrics", "a.json")
+    bad_input(run_tool("report.py", "--records", folder, "--outdir", tmp_path / "out"), "record", "a.json")
     assert not (tmp_path / "out" / "report.html").exists()
 
 
@@ -357,19 +372,22 @@ def test_in_a_browser(report, width):
 
 def test_names_are_not_data(tmp_path):
     """A bundle called impact__v2 and a patient called P__1 keep their pictures: identity is inside the records."""
-    for kind in ("metrics", "slices", "qc", "previews", "logs", "folds"):
-        (tmp_path / kind).mkdir()
-    write_json(tmp_path / "metrics" / "any.json", plain(metrics("P__1", "impact__v2", "given", 0)))
-    np.savez_compressed(tmp_path / "slices" / "any.npz", **planes(0))
-    write_json(tmp_path / "qc" / "other.json", {"method": "my__arm", "patient": "P__1", "folding_fraction": 0.0})
-    np.savez_compressed(tmp_path / "previews" / "other.npz", fixed=np.zeros((3, 2, 2)))
-    (tmp_path / "logs" / "my__arm__fold0__global.csv").write_text("step,loss\n1,2\n")
-    write_json(tmp_path / "folds" / "my__arm__folds.json", {"test": ["P__1"]})
-    kinds = {kind: tmp_path / kind for kind in ("metrics", "slices", "qc", "previews", "logs", "folds")}
-    found = read_inputs(**kinds)
-    assert set(found.slices) == {("impact__v2", "given", "P__1")}
+    write_json(tmp_path / "1.json", plain(metrics("P__1", "impact__v2", "given", 0)))
+    about = {"record": "slices", "patient": "P__1", "trained_on": "impact__v2", "tested_on": "given"}
+    write_arrays(tmp_path / "1.npz", about, planes(0))
+    pair = {"method": "my__arm", "patient": "P__1"}
+    write_json(tmp_path / "a__b.json", {"record": "registration", **pair, "folding_fraction": 0.0})
+    write_arrays(tmp_path / "c__d.npz", {"record": "preview", **pair}, {"fixed": np.zeros((3, 2, 2))})
+    run = {"arm": "my__arm", "fold": "0", "group": "global"}
+    write_json(tmp_path / "e__f.json", {"record": "training", **run, "log": [{"step": "1", "loss": "2"}]})
+    write_json(tmp_path / "g.json", {"record": "folds", "arm": "my__arm", "test": ["P__1"]})
+    (tmp_path / "h__excluded.csv").write_text("arm,patient,reason\nmy__arm,P__2,blurred\n")
+    write_json(tmp_path / "other.json", {"preset": "paper"})  # no record, as a run's results hold as well
+    found = read_inputs([tmp_path])
+    assert set(found.slices) == {("impact__v2", "given", "P__1")} and len(found.rows) == 1
     assert set(found.previews) == {("my__arm", "P__1")} and found.qc[0]["patient"] == "P__1"
-    assert set(found.logs) == {("my__arm", "fold0", "global")} and set(found.folds) == {"my__arm"}
+    assert set(found.logs) == {("my__arm", "0", "global")} and set(found.folds) == {"my__arm"}
+    assert found.excluded == [{"arm": "my__arm", "patient": "P__2", "reason": "blurred"}]
 
 
 @pytest.mark.parametrize(("asked", "chosen"), [("best,final", "best"), ("final,best", "final"), ("final", "final")])
@@ -380,5 +398,5 @@ def test_the_first_checkpoint_asked_for_stands_for_the_study(tmp_path, asked, ch
         row = {**metrics("P1", "mi", "mi", 0), "checkpoint": name}
         write_json(folder / f"{name}.json", plain(row))
     write_json(tmp_path / "settings.json", {"inference": {"checkpoint": asked}})
-    found = read_inputs(metrics=folder, settings=tmp_path / "settings.json")
+    found = read_inputs([folder], settings=tmp_path / "settings.json")
     assert {row["checkpoint"] for row in of_chosen_checkpoint(found.rows)} == {chosen}

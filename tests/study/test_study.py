@@ -1,11 +1,12 @@
 """Aggregation, the matrix, selection, paired tests and the sentences made of them."""
 
 import math
+from pathlib import Path
 
 import pytest
 from scipy import stats
 
-from synthct.core.files import plain, write_json
+from synthct.core.files import plain
 from synthct.evaluation.similarity import min_max
 from synthct.study import rows as study
 from synthct.study.comparison import comparisons, holm, paired
@@ -76,13 +77,14 @@ def test_values_that_are_no_number_are_counted_and_named_and_never_reach_a_mean(
     assert entry(study.matrix(rows), trained_on="impact")["n"] == 3
 
 
-def test_hd95_zeros_that_mean_nothing_was_found_are_not_averaged(tmp_path):
+def test_hd95_zeros_that_mean_nothing_was_found_are_not_averaged():
     score = {"mae": 1, "psnr": "inf", "ms_ssim": "nan", "patient": "A", "dice": 0.0, "hd95": 0.0}
-    write_json(tmp_path / "missing.json", plain(score | {"n_classes_scored": 3, "n_classes_missing": 3}))
-    write_json(tmp_path / "unscored.json", plain(score | {"n_classes_scored": 0, "n_classes_missing": 0}))
-    write_json(tmp_path / "perfect.json", plain(score | {"dice": 1.0, "n_classes_scored": 3, "n_classes_missing": 0}))
-    (tmp_path / "other.json").write_text('{"something": "else"}')
-    rows = study.read_rows(tmp_path)
+    records = (
+        score | {"n_classes_scored": 3, "n_classes_missing": 3},
+        score | {"n_classes_scored": 0, "n_classes_missing": 0},
+        score | {"dice": 1.0, "n_classes_scored": 3, "n_classes_missing": 0},
+    )
+    rows = study.rows_of((Path("a.json"), plain(record)) for record in records)
     assert len(rows) == 3
     assert sorted((str(r["dice"]), str(r["hd95"])) for r in rows) == [("0.0", "nan"), ("1.0", "0.0"), ("nan", "nan")]
     assert rows[0]["psnr"] == math.inf and math.isnan(rows[0]["ms_ssim"])

@@ -95,6 +95,9 @@ def test_what_a_run_leaves(trained, data):
     assert about["regions"] == ["AB", "TH"]
     assert about["settings"]["training"]["patch"] == [32, 32]
     assert json.loads((out / "settings.json").read_text())["settings"] == about["settings"]
+    record = json.loads((out / "training.json").read_text())
+    assert [record[key] for key in ("record", "arm", "fold", "group")] == ["training", about["arm"], "0", "global"]
+    assert [(row["step"], row["loss"]) for row in record["log"]] == [(row["step"], row["loss"]) for row in log(out)]
 
 
 def test_the_logged_mae_is_that_of_the_best_checkpoint(trained, data):

@@ -11,7 +11,7 @@ list names it, and is a fault otherwise.
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,7 @@ def read_records(paths) -> dict[str, dict]:
             raise InputError(f"{path}: no quality record in it (expected <patient>/qc.json or <patient>.json)")
         for file in found:
             record = read_object(file, "quality record")
-            called = file.resolve().parent.name if file.name == "qc.json" else file.stem
-            patient = record.get("patient") or called.removeprefix(f"{record.get('method')}__")
+            patient = record.get("patient") or (file.resolve().parent.name if file.name == "qc.json" else file.stem)
             if patient in records:
                 raise InputError(f"{file}: a second quality record for patient {patient}")
             records[patient] = record
@@ -57,17 +56,36 @@ def read_exclusions(path, arm: str | None = None) -> dict[str, str]:
     Either one name a line, where text after the first comma or a # is a remark, or a CSV with a header of which one
     column is "patient" and others may be "arm" (empty: every arm) and "reason".
     """
+    return {
+        row["patient"]: row.get("reason", "") for row in _listed(path) if arm is None or row.get("arm", "") in ("", arm)
+    }
+
+
+def check_exclusions(path, patients: Collection[str], arms: Collection[str]):
+    """Raise `InputError` where an exclusion list names a patient or an arm that the study does not have."""
+    for column, known, expected in (
+        ("patient", patients, "patients of the samplesheet"),
+        ("arm", arms, f"arms of --registration, {', '.join(arms)}"),
+    ):
+        unknown = list(dict.fromkeys(name for row in _listed(path) if (name := row.get(column)) and name not in known))
+        if unknown:
+            first = ", ".join(f"'{name}'" for name in unknown[:3])
+            more = f" and {len(unknown) - 3} more" * (len(unknown) > 3)
+            raise InputError(f"parameter --exclude, {Path(path).name}: found {first}{more}, expected {expected}")
+
+
+def _listed(path) -> list[dict[str, str]]:
+    """The rows of an exclusion list that name a patient, by column; of a plain list patients alone."""
     lines = read_text(path, "exclusion list").splitlines()
     lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     header = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
     if "patient" not in header:
-        return {name: "" for line in lines if (name := line.split("#")[0].split(",")[0].strip())}
-    found = {}
-    for cells in csv.reader(lines[1:], skipinitialspace=True):
-        row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
-        if row.get("patient") and (arm is None or row.get("arm", "") in ("", arm)):
-            found[row["patient"]] = row.get("reason", "")
-    return found
+        return [{"patient": name} for line in lines if (name := line.split("#")[0].split(",")[0].strip())]
+    rows = [
+        dict(zip(header, (cell.strip() for cell in cells), strict=False))
+        for cells in csv.reader(lines[1:], skipinitialspace=True)
+    ]
+    return [row for row in rows if row.get("patient")]
 
 
 def read_reasons(path) -> dict[str, str]:

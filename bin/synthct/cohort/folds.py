@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthct.core.errors import InputError
-from synthct.core.tables import read_table
+from synthct.core.tables import read_table, write_table
 
 PATIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -37,6 +37,13 @@ def read_sheet(path) -> list[Patient]:
     if not patients:
         raise InputError(f"sheet {path}: no patients")
     return patients
+
+
+def write_sheet(path, patients: list[Patient]):
+    """Write what the draw looks at, and no more, by patient: paths and the order of rows do not matter."""
+    columns = ("patient", "region", "center", "split")
+    rows = (dict(zip(columns, (p.name, p.region, p.center, p.split), strict=True)) for p in patients)
+    write_table(path, sorted(rows, key=lambda row: row["patient"]), columns)
 
 
 def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
@@ -136,6 +143,24 @@ def plan(
         "centers": {p.name: p.center for p in patients},
         "excluded": {name: reason for name, reason in sorted(excluded.items()) if name not in set(test)},
     }
+
+
+def runs(plan: dict, groups: dict[str, list[str]]) -> list[dict]:
+    """The trainings of a plan, as rows {fold, group, regions}: of each fold the global model ("global", no regions),
+    and each of `groups` (see `groups_of`) that has a patient to train on in this fold.
+
+    >>> plan = {"folds": [{"train": ["P1"]}], "regions": {"P1": "AB", "P2": "HN"}}
+    >>> [row["group"] for row in runs(plan, groups_of("AB+TH,HN"))]
+    ['global', 'AB-TH']
+    """
+    rows = []
+    for number, fold in enumerate(plan["folds"]):
+        trained = {plan["regions"][name] for name in fold["train"]}
+        rows.append({"fold": number, "group": "global", "regions": ""})
+        for group, regions in groups.items():
+            if trained & set(regions):
+                rows.append({"fold": number, "group": group, "regions": "+".join(regions)})
+    return rows
 
 
 def groups_of(text: str) -> dict[str, list[str]]:

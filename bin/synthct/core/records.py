@@ -1,17 +1,22 @@
-"""Files that one step writes and others read: folds.json, and pictures that say whose they are.
-
-Such a picture is an .npz of arrays with an identity (arm, patient, …) inside, whatever its name.
+"""Records that say what and whose they are, whatever their files are called: a JSON object, or pictures as an .npz of
+arrays with such an object inside. Its "record" is the kind (`KINDS`); arm, patient, fold, checkpoint name the rest.
 """
 
 import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
 from synthct.core.errors import InputError
 from synthct.core.files import atomic
-from synthct.core.tables import read_object
+from synthct.core.tables import files_in, read_json, read_object
 
-ABOUT = "about"  # the entry that holds the identity, as JSON
+KIND = "record"  # the key that says what a record is of
+KINDS = ("registration", "folds", "training", "prediction", "metrics", "dose")
+PICTURES = ("preview", "slices", "dose slices")
+ABOUT = "about"  # the entry of an .npz that holds the identity, as JSON
 
 
 def read_folds(path) -> list[tuple[list[str], list[str]]]:
@@ -27,3 +32,24 @@ def write_arrays(path, about: dict, arrays: dict[str, np.ndarray]):
     """Write `arrays` and what they are of (`about`, plain values) atomically as one compressed .npz."""
     with atomic(path) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **{ABOUT: np.array(json.dumps(about))}, **arrays)
+
+
+def gather(places: Iterable) -> Iterator[tuple[Path, dict]]:
+    """(file, record) of every record among files and, at any depth, directories, in order of the files' paths: of a
+    JSON file the object, of an .npz what its pictures are of. Files that hold no record are passed over.
+
+    Raises `InputError` for a file that cannot be read.
+    """
+    for place in map(Path, places):
+        for path in [place] if place.is_file() else [*files_in(place, ".json"), *files_in(place, ".npz")]:
+            found = _about(path) if path.suffix == ".npz" else read_json(path, "record")
+            if isinstance(found, dict) and found.get(KIND) in (PICTURES if path.suffix == ".npz" else KINDS):
+                yield path, found
+
+
+def _about(path: Path) -> dict:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return json.loads(str(stored[ABOUT])) if ABOUT in stored.files else {}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as fault:
+        raise InputError(f"pictures {path}: cannot be read ({fault})") from None

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from synthct.core.files import atomic
+from synthct.core.records import KIND, write_arrays
 from synthct.dose.case import Case
 from synthct.dose.plan import Dose
 from synthct.dose.rtdose import write_rtdose
@@ -29,9 +29,10 @@ def write_doses(case: Case, doses: dict[str, Dose], directory, ct, name: str, fi
             write_rtdose(array, case.grid, f"{place}.dcm", header=header, seed=[series, label], description=description)
 
 
-def write_slices(path, case: Case, doses: dict[str, Dose]) -> None:
-    """npz for the report: the axial slice through the target's centre; "hu" (int16), "target" and "body" (bool), and
-    for each kind of beam "<kind>_ct" and "<kind>_sct" (float32, part of the prescription); first row is anterior.
+def write_slices(path, case: Case, doses: dict[str, Dose], name: dict) -> None:
+    """npz for the report, with whose it is (`name`): the axial slice through the target's centre; "hu" (int16),
+    "target" and "body" (bool), and for each kind of beam "<kind>_ct" and "<kind>_sct" (float32, part of the
+    prescription); first row is anterior.
     """
     level = int(round(float(np.argwhere(case.target)[:, 0].mean())))
     prescription = case.settings["prescription_gy"]
@@ -44,8 +45,7 @@ def write_slices(path, case: Case, doses: dict[str, Dose]) -> None:
     for kind, dose in doses.items():
         arrays[f"{kind}_ct"] = (case.doses[kind].total[level] / prescription).astype(np.float32)
         arrays[f"{kind}_sct"] = (dose.total[level] / prescription).astype(np.float32)
-    with atomic(path) as temporary, open(temporary, "wb") as stream:
-        np.savez_compressed(stream, **arrays)
+    write_arrays(path, {**name, KIND: "dose slices"}, arrays)
 
 
 def _header(path: Path):

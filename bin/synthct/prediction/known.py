@@ -48,7 +48,7 @@ def learn(bundle: Bundle, summaries: list[Path], metrics: list[Path]) -> dict:
     for path in metrics:
         scored = read_object(path, "metrics")
         if scored.get("trained_on") == scored.get("tested_on") == arm:
-            errors.setdefault(scored.get("patient"), {})[scored.get("checkpoint")] = scored.get("mae")
+            errors.setdefault(str(scored.get("patient")), {})[scored.get("checkpoint")] = scored.get("mae")
     for path in summaries:
         summary = read_object(path, "summary of predictions")
         if (summary.get("model") or {}).get("digest") != bundle.digest:

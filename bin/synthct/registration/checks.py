@@ -1,10 +1,14 @@
 """What must hold before two images can be registered; each fault is one line that says what was found."""
 
+from collections.abc import Callable
+
 import numpy as np
 import SimpleITK as sitk
 
 from synthct.core.errors import PairError
-from synthct.images.grid import Volume
+from synthct.images.contours import FILLED, filled
+from synthct.images.grid import Volume, resample
+from synthct.images.volume import is_drawn, read_mask
 from synthct.registration.transform import support
 
 SMALLEST_SIDE = 10  # voxels: fewer cannot carry descriptors and a control grid
@@ -72,3 +76,15 @@ def _box(volume: Volume) -> str:
     ends = [np.array(grid.origin) + grid.matrix @ ((np.array(grid.size) - 1) * part) for part in (0, 1)]
     low, high = np.minimum(*ends), np.maximum(*ends)
     return " ".join(f"{axis} {a:.0f}..{b:.0f}" for axis, a, b in zip("xyz", low, high, strict=True)) + " mm"
+
+
+def mask_on(path: str, image: Volume, warn: Callable[[str], None]) -> Volume:
+    """The mask of a file on the image's grid, resampled (nearest) where that is another; `warn` hears of contours."""
+    mask = read_mask(path, image.grid if is_drawn(path) else None, what="fixed mask")
+    mask, was_contour = filled(mask)
+    if was_contour:
+        warn(f"fixed mask {path} {FILLED}")
+    mask = resample(mask, image.grid, order=0)
+    if not mask.array.any():
+        raise PairError(f"fixed mask {path}: nothing of it lies inside the fixed image")
+    return mask

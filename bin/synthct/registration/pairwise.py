@@ -139,7 +139,7 @@ def ready(section: dict, method: str, region: str | None = None) -> tuple[recipe
     recipe = recipes.recipe(section, method, region)
     if recipe.engine in ("dense", "sampled"):
         freeform.check_levels(recipe.settings, recipe.engine)
-    return recipe, extractors.files(recipe.settings) if recipe.engine == "sampled" else []
+    return recipe, extractors.files(recipe.settings)
 
 
 def _called(path: Path) -> str:

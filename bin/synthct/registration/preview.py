@@ -3,7 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.core.files import atomic
+from synthct.core.records import KIND, write_arrays
 from synthct.images.grid import Volume
 from synthct.images.orientation import orientation_of, to_lps
 from synthct.registration.quality import distance_map
@@ -11,13 +11,13 @@ from synthct.registration.quality import distance_map
 LARGEST = 256  # pixels
 
 
-def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.ndarray):
+def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.ndarray, about: dict | None = None):
     """Write an .npz with int16 arrays ``fixed``, ``before``, ``after``, uint8 ``mask``, and ``distance_before`` and
     ``distance_after``, the local MIND distance to the fixed image in thousandths (int16), each (3, h, w).
 
     The planes (axial, coronal, sagittal) pass through the mask's middle, have square pixels, head up, and are padded
     to a common h × w of at most 256 pixels, whatever order the file keeps its axes in. Values that are not whole
-    numbers, or too large ones, are stretched to 0…1000, before and after alike.
+    numbers, or too large ones, are stretched to 0…1000, before and after alike. `about` says whose they are.
     """
     mask = orientation_of(fixed.grid).turn(mask)
     apart = [distance_map(fixed, volume) for volume in (before, after)]
@@ -53,8 +53,7 @@ def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.n
         low, scale = _stretch([stacks[name] for name in names])
         for name in names:
             stacks[name] = np.rint(np.clip((stacks[name] - low) * scale, -32768, 32767)).astype(np.int16)
-    with atomic(path) as temporary, open(temporary, "wb") as handle:
-        np.savez_compressed(handle, allow_pickle=False, **stacks)
+    write_arrays(path, {**(about or {}), KIND: "preview"}, stacks)
 
 
 def _stretch(stacks: list[np.ndarray]) -> tuple[float, float]:

@@ -38,7 +38,7 @@ def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
     arm = arms.required(section, name)
     settings = merged(section.get(arm["engine"], {}), arm["settings"])
     if "models" in settings:
-        template = {key: value for key, value in section["sampled"]["models"]["network"].items() if key != "weight"}
+        template = {key: value for key, value in section[arm["engine"]]["models"]["network"].items() if key != "weight"}
         settings["models"] = {key: {**template, **model} for key, model in settings["models"].items()}
         for key, model in settings["models"].items():
             if "weight" not in model:
@@ -48,7 +48,7 @@ def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
 
 
 def models_of(recipe: Recipe) -> dict[str, dict]:
-    """The tables of ``models`` that count, by name: those with a weight (engine sampled)."""
+    """The tables of ``models`` that count, by name: those with a weight (engines sampled and dense)."""
     return {name: model for name, model in recipe.settings.get("models", {}).items() if model["weight"] > 0}
 
 
@@ -65,11 +65,11 @@ def terms(recipe: Recipe) -> list[dict]:
             {"compares": f"MIND R{mind['radius']}D{mind['dilation']}", "weight": mind["weight"]},
             {"compares": "mutual information", "weight": mi["weight"]},
         ]
+    for model in models_of(recipe).values():
+        layers = [k for k, bit in enumerate(model["layers"], 1) if bit == "1"]
+        about = {"layers": layers, "distance": model["distance"], "mode": settings.get("mode", "static")}
+        found.append({"compares": model["extractor"], "weight": model["weight"], **about})
     if recipe.engine == "sampled":
-        for model in models_of(recipe).values():
-            layers = [k for k, bit in enumerate(model["layers"], 1) if bit == "1"]
-            about = {"layers": layers, "distance": model["distance"], "mode": settings["mode"]}
-            found.append({"compares": model["extractor"], "weight": model["weight"], **about})
         found.append({"compares": "mutual information", "weight": settings["mutual"]["weight"]})
     return [term for term in found if term["weight"] > 0]
 

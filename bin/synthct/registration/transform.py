@@ -3,6 +3,8 @@
 import numpy as np
 import SimpleITK as sitk
 
+from synthct.core.errors import InputError
+from synthct.core.files import atomic
 from synthct.images.grid import Grid, Volume, blank, to_sitk
 from synthct.registration.dense.pyramid import content
 
@@ -54,3 +56,11 @@ def _kind_for(array: np.ndarray, outside: float) -> np.dtype:
     if not np.issubdtype(kind, np.integer) or np.iinfo(kind).min <= outside <= np.iinfo(kind).max:
         return kind
     return np.dtype(np.int16 if array.max() <= np.iinfo(np.int16).max else np.int32)
+
+
+def write_transform(transform: sitk.Transform, path: str):
+    """Write a transform for SimpleITK atomically; `InputError` for a name that is neither .h5 nor .tfm."""
+    if not str(path).endswith((".h5", ".tfm")):
+        raise InputError(f"--out-transform {path}: expected .h5 or .tfm")
+    with atomic(path) as temporary:
+        sitk.WriteTransform(transform, str(temporary))

@@ -1,13 +1,14 @@
 """Everything a report is made of, read from the files that the steps left; whatever is missing stays empty."""
 
-import csv
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synthct.core.errors import InputError
-from synthct.study.doses import read_records
-from synthct.study.rows import ranked, read_rows
+from synthct.core.records import KIND, KINDS, PICTURES, gather
+from synthct.core.tables import files_in, read_cells, read_object, read_table, read_text
+from synthct.study.doses import dose_records
+from synthct.study.rows import ranked, rows_of
+
+EXCLUDED = ("arm", "patient", "reason")
 
 
 @dataclass
@@ -34,112 +35,59 @@ class Inputs:
         return {name for plan in self.folds.values() for name in plan.get("test", ())}
 
 
-def read_inputs(
-    *,
-    metrics=None,
-    slices=None,
-    qc=None,
-    previews=None,
-    logs=None,
-    cohort=None,
-    folds=(),
-    settings=None,
-    excluded=None,
-    predictions=None,
-    dose=None,
-    versions=None,
-) -> Inputs:
-    """Read directories and files; each may be None. Raises `InputError` for a file that is there but cannot be read."""
-    told = _json(settings) if settings else {}
-    records = {path.stem: _record(path) for path in _files(qc, "json")}
-    scored = {path.stem: _json(path) for path in _files(metrics, "json")} if slices else {}
-    planned = {path.stem: _json(path) for path in _files(dose, "json")}
+def read_inputs(records=(), *, cohort=None, settings=None, versions=None) -> Inputs:
+    """Read the records of all steps from files and directories (a run's whole results will do), and the three files
+    that are none; each may be None. What a record is, and of whom, stands inside it; file names say nothing.
+
+    Raises `InputError` for a file that is there but cannot be read.
+    """
+    told = read_object(settings, "settings") if settings else {}
+    found: dict[str, list[tuple[Path, dict]]] = {kind: [] for kind in (*KINDS, *PICTURES)}
+    for path, record in gather(records):
+        found[record[KIND]].append((path, record))
     return Inputs(
-        rows=ranked(read_rows(metrics), told) if metrics else [],
-        slices={_cell(scored.get(path.stem, {}), path): path for path in _files(slices, "npz")},
-        qc=list(records.values()),
-        previews={_pair(records.get(path.stem) or _record(path)): path for path in _files(previews, "npz")},
-        logs={_run(path): _table(path) for path in _files(logs, "csv")},
-        cohort=_table(cohort) if cohort else [],
-        folds=_folds(folds),
+        rows=ranked(rows_of(found["metrics"]), told),
+        slices={_cell(path, about): path for path, about in found["slices"]},
+        qc=sorted((_registered(*one) for one in found["registration"]), key=_pair),
+        previews={_pair(_registered(*one)): one[0] for one in found["preview"]},
+        logs={_run(record): record["log"] for _, record in found["training"]},
+        cohort=[dict(row) for row in read_table(cohort, "sheet")] if cohort else [],
+        folds={str(plan.get("arm", "")): plan for _, plan in found["folds"]},
         settings=told,
-        excluded=_excluded(excluded),
-        predictions=[record for path in _files(predictions, "json") for record in _records(path)],
-        doses=read_records(dose) if dose else [],
-        dose_slices={_cell(planned.get(path.stem, {}), path): path for path in _files(dose, "npz")},
+        excluded=_excluded(records),
+        predictions=[record for _, record in found["prediction"]],
+        doses=dose_records(record for _, record in found["dose"]),
+        dose_slices={_cell(path, about): path for path, about in found["dose slices"]},
         versions=_versions(versions),
     )
 
 
-def _files(directory, suffix: str) -> list[Path]:
-    return sorted(Path(directory).rglob(f"*.{suffix}")) if directory else []
+def _cell(path: Path, about: dict) -> tuple[str, str, str]:
+    """(trained, tested, patient) of slices; a patient without a name is called as the file."""
+    trained, tested = (str(about.get(key) or "") for key in ("trained_on", "tested_on"))
+    return trained, tested, str(about.get("patient") or path.stem)
 
 
-def _cell(record: dict, path: Path) -> tuple[str, str, str]:
-    """(trained, tested, patient) of slices, as the metrics file of the same name says; without one a patient's name."""
-    trained, tested = (str(record.get(key) or "") for key in ("trained_on", "tested_on"))
-    return trained, tested, str(record.get("patient") or path.stem)
-
-
-def _record(path: Path) -> dict:
-    """A quality record with "method" and "patient"; where it does not say them, METHOD__PATIENT is its name."""
-    record = _json(path) if path.suffix == ".json" else {}
-    method, _, patient = path.stem.partition("__") if "__" in path.stem else ("", "", path.stem)
-    return {**record, "method": record.get("method") or method, "patient": record.get("patient") or patient}
+def _registered(path: Path, record: dict) -> dict:
+    return {**record, "method": str(record.get("method") or ""), "patient": str(record.get("patient") or path.stem)}
 
 
 def _pair(record: dict) -> tuple[str, str]:
     return record["method"], record["patient"]
 
 
-def _run(path: Path) -> tuple[str, str, str]:
-    """(arm, fold, group) of a training's log, ARM__FOLD__GROUP.csv; an arm's name may hold "__" as well."""
-    arm, fold, group = (["", "", *path.stem.rsplit("__", 2)])[-3:]
-    return arm, fold, group
+def _run(record: dict) -> tuple[str, str, str]:
+    return str(record["arm"]), str(record["fold"]), str(record["group"])
 
 
-def _arm(path: Path) -> str:
-    """The arm of ARM__folds.json or ARM__excluded.csv; "" where the name holds none."""
-    return path.stem.rpartition("__")[0]
-
-
-def _json(path) -> dict:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise InputError(f"{path}: cannot be read as JSON ({fault})") from None
-
-
-def _records(path) -> list[dict]:
-    content = _json(path)
-    return [record for record in (content if isinstance(content, list) else [content]) if isinstance(record, dict)]
-
-
-def _table(path) -> list[dict]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as fault:
-        raise InputError(f"{path}: cannot be read as CSV ({fault})") from None
-    return [
-        {(key or "").strip(): (value or "").strip() for key, value in row.items() if isinstance(value, str | None)}
-        for row in rows
-    ]
-
-
-def _folds(paths) -> dict[str, dict]:
-    found = {}
-    for given in [paths] if isinstance(paths, str | Path) else paths:
-        for path in _files(given, "json") if Path(given).is_dir() else [Path(given)]:
-            found[_arm(path)] = _json(path)
-    return found
-
-
-def _excluded(directory) -> list[dict]:
+def _excluded(places) -> list[dict]:
+    """The rows of every table with the columns arm, patient and reason (curate.py's)."""
     found = []
-    for path in _files(directory, "csv"):
-        for row in _table(path):
-            found.append({"arm": _arm(path), "patient": row.get("patient", ""), "reason": row.get("reason", "")})
+    for place in map(Path, places):
+        for path in [place] * (place.suffix == ".csv") if place.is_file() else files_in(place, ".csv"):
+            _, header = next(read_cells(path, "table"), (0, []))
+            if set(EXCLUDED) <= set(header):
+                found += [{key: row[key] for key in EXCLUDED} for row in read_table(path, "table")]
     return found
 
 
@@ -147,7 +95,7 @@ def _versions(path) -> list[tuple[str, str, str]]:
     if not path:
         return []
     found, step = set(), ""
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in read_text(path, "versions").splitlines():
         name, _, value = line.partition(": ") if ": " in line else line.partition(":")
         if line and not line[0].isspace():
             step = line.strip().rstrip(":").strip("\"'")

@@ -1,10 +1,10 @@
 """A study's dose records (JSON of dose.py) as rows like those of the image metrics, and whether the two agree."""
 
 import math
+from collections.abc import Iterable
 
 from scipy.stats import spearmanr
 
-from synthct.core.tables import files_in, read_object
 from synthct.study.rows import Metric, number
 
 KINDS = ("photon", "proton")
@@ -21,13 +21,10 @@ NAMES = ("patient", "region", "trained_on", "tested_on", "checkpoint")
 FEWEST = 4  # patients for a rank correlation
 
 
-def read_records(directory) -> list[dict]:
-    """All records of dose.py under `directory`, in order of patient and arms; those that say why one failed too."""
-    records = []
-    for path in files_in(directory, ".json"):
-        record = read_object(path, "dose record")
-        records.append(record | {key: str(record.get(key) or "") for key in NAMES})
-    return sorted(records, key=lambda record: tuple(record[key] for key in ("patient", "tested_on", "trained_on")))
+def dose_records(records: Iterable[dict]) -> list[dict]:
+    """The records of dose.py in order of patient and arms; those that say why one failed too."""
+    named = [{**record, **{key: str(record.get(key) or "") for key in NAMES}} for record in records]
+    return sorted(named, key=lambda record: tuple(record[key] for key in ("patient", "tested_on", "trained_on")))
 
 
 def dose_rows(records: list[dict]) -> list[dict]:

@@ -50,7 +50,7 @@ def of_arm(section: dict, arm: str, regions: Iterable[str] = ()) -> list[Need]:
     wanted: list[str | None] = list(regions) or [None, *sorted(_regions(section))]
     for region in wanted:
         found = recipe(section, arm, region)
-        if found.engine == "sampled":
+        if "weights" in found.settings:
             needs += of_models(models_of(found).values(), found.settings["weights"], f"registration {arm}")
     return list(dict.fromkeys(needs))
 

@@ -7,13 +7,13 @@ or tests.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from synthct.core.errors import InputError
-from synthct.core.tables import read_json
 from synthct.evaluation.similarity import similarity
 from synthct.study.arms import arm_order
 
@@ -42,20 +42,16 @@ AGGREGATED = "aggregated"  # every region weighs the same, as in the paper's tab
 POOLED = "pooled"  # every patient weighs the same, as on the leaderboard
 
 
-def read_rows(directory) -> list[dict]:
-    """All metrics files (JSON of evaluate.py) under `directory`, in a fixed order; strings "nan" and "inf" become
-    floats.
+def rows_of(records: Iterable[tuple[Path, dict]]) -> list[dict]:
+    """evaluate.py's records, each with its file, as rows in a fixed order; strings "nan" and "inf" become floats.
 
     An HD95 for which no class was found in the sCT's map is the leaderboard's 0.0; here it becomes NaN, so that it is
     counted and named instead of improving a mean; so do Dice and HD95 when the CT's map holds no scored class.
     """
     rows = []
-    for path in sorted(Path(directory).rglob("*.json")):
+    for path, record in records:
         try:
-            row = read_json(path, "metrics")
-            if not isinstance(row, dict) or "mae" not in row:
-                continue
-            row = {**row, **{metric.key: number(row.get(metric.key)) for metric in METRICS}}
+            row = {**record, **{metric.key: number(record.get(metric.key)) for metric in METRICS}}
         except (TypeError, ValueError) as fault:
             raise InputError(f"metrics {path}: not a metrics file ({fault})") from None
         row["patient"] = str(row.get("patient") or path.stem)

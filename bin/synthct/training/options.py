@@ -8,6 +8,9 @@ import torch
 
 from synthct.core.cli import FILE, OUT, cpu_threads, options
 from synthct.core.device import CHOICES
+from synthct.core.files import write_json
+from synthct.core.records import KIND
+from synthct.core.tables import read_table
 from synthct.training.launch import leave
 from synthct.training.loop import Terminated, Trainer
 from synthct.training.setup import Request
@@ -48,11 +51,16 @@ def set_threads():
 
 
 def carry_out(request: Request):
-    """Train to the end; exit 143 when SIGTERM came and the state is saved."""
+    """Train to the end and leave training.json, the log with whose it is; exit 143 when SIGTERM came and the state is
+    saved."""
     set_threads()
     run = run_of(request, say)
     try:
         Trainer(run).train()
+        if run.place.first:
+            group = run.about["group"].replace("+", "-")  # as the pipeline names it
+            identity = {KIND: "training", "arm": run.about["arm"], "fold": run.about["fold"], "group": group}
+            write_json(run.out / "training.json", {**identity, "log": read_table(run.out / "log.csv", "log")})
     except Terminated:
         sys.exit(TERMINATED)
     finally:

@@ -13,6 +13,7 @@ process CHECK {
     path own, stageAs: 'own/*'
     path bundle, stageAs: 'bundle/*' // bundle.json of predict mode, or []
     path lists, stageAs: 'lists/*'
+    path exclusions, stageAs: 'exclusions/?/*'
     val modality
     val overrides
     val arms // of --registration, or ''
@@ -21,13 +22,14 @@ process CHECK {
 
     output:
     path 'settings.json', emit: settings
+    path 'cohort.csv', emit: cohort // what the draw of the folds looks at
     path 'versions.yml', emit: versions
 
     script:
     def given = [
         preset ? "--preset ${own ?: preset}" : '', bundle ? "--bundle ${bundle}" : '', plan ? '--plan' : '--no-plan', arms ? "--registration ${arms}" : '',
         segment ? '--segment' : '', weights ? "--weights '${weights}' --weights-files names.txt" : '',
-    ] + [lists].flatten().collect { "--list ${it}" }
+    ] + [lists].flatten().collect { "--list ${it}" } + [exclusions].flatten().collect { "--exclude ${it}" }
     """
     # code ${task.ext.code}
     ${weights ? "cat > names.txt <<'NAMES'\n${names}\nNAMES" : ''}
@@ -37,7 +39,8 @@ process CHECK {
         --modality ${modality} \\
         --set '${overrides}' \\
         ${given.join(' ')} \\
-        --out settings.json
+        --out settings.json \\
+        --cohort-out cohort.csv
     versions.py --process ${task.process}
     """
 
@@ -45,9 +48,10 @@ process CHECK {
     def given = [
         preset ? "--preset ${own ?: preset}" : '', bundle ? "--bundle ${bundle}" : '', plan ? '--plan' : '--no-plan', arms ? "--registration ${arms}" : '',
         segment ? '--segment' : '',
-    ] + [lists].flatten().collect { "--list ${it}" }
+    ] + [lists].flatten().collect { "--list ${it}" } + [exclusions].flatten().collect { "--exclude ${it}" }
     """
-    check.py --sheet ${sheet} --presets presets --modality ${modality} --set '${overrides}' --no-networks ${given.join(' ')} --out settings.json
+    check.py --sheet ${sheet} --presets presets --modality ${modality} --set '${overrides}' --no-networks ${given.join(' ')} \\
+        --out settings.json --cohort-out cohort.csv
     touch versions.yml
     """
 }

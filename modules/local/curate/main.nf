@@ -36,7 +36,8 @@ process CURATE {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    curate.py --qc qc --arm ${arm} ${exclude ? "--exclude ${exclude}" : ''} --settings settings.json --out-kept ${arm}__kept.csv --out-excluded ${arm}__excluded.csv --out-recipes ${arm}__recipes.json
+    curate.py --qc qc --arm ${arm} ${exclude ? "--exclude ${exclude}" : ''} --settings settings.json \\
+        --out-kept ${arm}__kept.csv --out-excluded ${arm}__excluded.csv --out-recipes ${arm}__recipes.json
     touch versions.yml
     """
 }

@@ -6,7 +6,8 @@ process DOSE {
     ext code: { CodeDigest.of(projectDir, 'dose.py') }
 
     input:
-    tuple val(meta), path(scts, stageAs: 'sct/?/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*'), path(target, stageAs: 'target/*'), path(structures, stageAs: 'structures/*')
+    // pair: CT, mask (which may be absent)
+    tuple val(meta), path(scts, stageAs: 'sct/?/*'), path(pair, stageAs: 'pair/?/*'), path(target, stageAs: 'target/*'), path(organs, stageAs: 'organs/*')
     val beams
     val settings
 
@@ -17,6 +18,7 @@ process DOSE {
     path 'versions.yml', emit: versions
 
     script:
+    def (ct, mask) = [pair].flatten()
     // meta.trained in the order of the sCTs
     def each = [meta.trained, [scts].flatten()].transpose().collect { trained, sct ->
         def name = "records/${[trained, meta.tested, meta.patient].join('__')}"
@@ -32,7 +34,7 @@ process DOSE {
         --ct ${ct} \\
         ${mask ? "--mask ${mask}" : ''} \\
         ${target ? "--target ${target}" : ''} \\
-        ${structures ? "--structures ${structures}" : ''} \\
+        ${organs ? "--structures ${organs}" : ''} \\
         --beams ${beams} \\
         --settings settings.json \\
         --patient ${meta.patient} \\
@@ -47,6 +49,6 @@ process DOSE {
     stub:
     """
     mkdir -p records ${meta.tested}/${meta.patient}
-    touch ${meta.trained.collect { trained -> "records/${trained}__${meta.tested}__${meta.patient}" }.collect { name -> "${name}.json ${name}.npz" }.join(' ')} versions.yml
+    touch versions.yml ${meta.trained.collect { trained -> "records/${trained}__${meta.tested}__${meta.patient}.{json,npz}" }.join(' ')}
     """
 }

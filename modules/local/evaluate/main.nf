@@ -6,7 +6,8 @@ process EVALUATE {
     ext code: { CodeDigest.of(projectDir, 'evaluate.py') }
 
     input:
-    tuple val(meta), path(sct, stageAs: 'sct/*'), path(uncertainty, stageAs: 'uncertainty/*'), path(image, stageAs: 'image/*'), path(ct, stageAs: 'ct/*'), path(mask, stageAs: 'mask/*'), path(baselines), path(sct_labels, stageAs: 'sct_labels/*'), path(ct_labels, stageAs: 'ct_labels/*')
+    // prediction: sCT, uncertainty; pair: image, CT, mask; labels: of the sCT, of the CT. What is last may be absent.
+    tuple val(meta), path(prediction, stageAs: 'prediction/?/*'), path(pair, stageAs: 'pair/?/*'), path(baselines), path(labels, stageAs: 'labels/?/*')
     val settings
 
     output:
@@ -15,6 +16,9 @@ process EVALUATE {
     path 'versions.yml', emit: versions
 
     script:
+    def (sct, uncertainty) = [prediction].flatten()
+    def (image, ct, mask) = [pair].flatten()
+    def (sct_labels, ct_labels) = [labels].flatten()
     name = ([meta.trained, meta.tested, meta.patient] + (meta.second ? [meta.checkpoint] : [])).join('__')
     """
     # code ${task.ext.code}
@@ -27,7 +31,7 @@ process EVALUATE {
         --ct ${ct} \\
         ${meta.resample ? '--resample-ct' : ''} \\
         ${mask ? "--mask ${mask}" : ''} \\
-        ${image ? "--image ${image}" : ''} \\
+        --image ${image} \\
         ${uncertainty ? "--uncertainty ${uncertainty}" : ''} \\
         ${baselines ? "--baselines ${baselines}" : ''} \\
         ${sct_labels ? "--sct-seg ${sct_labels} --ct-seg ${ct_labels}" : ''} \\

@@ -10,13 +10,14 @@ process FINETUNE {
         mount: { Checkpoints.mount() } // what a container must show besides the task's files
 
     input:
-    tuple val(meta), path(init), path(cases, stageAs: 'cases/*'), path(folds)
+    tuple val(meta), path(init), path(cases, stageAs: 'cases/*'), val(plan) // folds.json on one line
     val settings
     path weights // of the perceptual loss's encoders, a directory, or []
 
     output:
     tuple val(meta), path("${name}"), emit: model
     tuple val(meta), path("${name}.csv"), emit: log
+    tuple val(meta), path("${name}.json"), emit: record
     path 'versions.yml', emit: versions
 
     script:
@@ -28,17 +29,21 @@ process FINETUNE {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
+    cat > folds.json <<'JSON'
+    ${plan}
+    JSON
     finetune.py ${task.ext.args} \\
         --init ${init}/best.safetensors \\
         --regions ${meta.regions.join(',')} \\
         --cases cases \\
-        --folds ${folds} \\
+        --folds folds.json \\
         --fold ${meta.fold} \\
         --arm ${meta.arm} \\
         --settings settings.json \\
         --checkpoint-dir '${Checkpoints.directory()}/${name}' \\
         --out ${name}
     cp ${name}/log.csv ${name}.csv
+    cp ${name}/training.json ${name}.json
     versions.py --process ${task.process} torch segmentation-models-pytorch numpy
     """
 
@@ -46,6 +51,6 @@ process FINETUNE {
     name = "${meta.arm}__fold${meta.fold}__${meta.group}"
     """
     mkdir ${name}
-    touch ${name}/{best,final}.safetensors ${name}.csv versions.yml
+    touch ${name}/{best,final}.safetensors ${name}.{csv,json} versions.yml
     """
 }

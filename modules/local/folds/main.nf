@@ -1,4 +1,5 @@
-// The held-out test and the folds of an arm. The draw is the same for all arms; the exclusions are the arm's own.
+// The held-out test and the folds of an arm, and the trainings to make of them. The draw is the same for all arms; the
+// exclusions are the arm's own.
 process FOLDS {
     tag "${arm}"
     label 'process_single'
@@ -8,30 +9,30 @@ process FOLDS {
 
     input:
     tuple val(arm), path(excluded)
-    val cohort // CSV: patient, region, center, split
+    path cohort // CSV: patient, region, center, split
     path lists, stageAs: 'lists/*'
     val settings
 
     output:
     tuple val(arm), path("${arm}__folds.json"), emit: plan
+    tuple val(arm), path("${arm}__runs.csv"), emit: runs
     tuple val(arm), path("${arm}__lists"), emit: lists
     path 'versions.yml', emit: versions
 
     script:
-    def given = lists ? [lists].flatten().collect { "--list ${it}" }.join(' ') : ''
+    def given = [lists].flatten().collect { "--list ${it}" }.join(' ')
     """
     # code ${task.ext.code}
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    cat > cohort.csv <<'CSV'
-    ${cohort.replace('\n', '\n    ')}
-    CSV
     folds.py ${task.ext.args} \\
-        --sheet cohort.csv \\
+        --sheet ${cohort} \\
         --excluded ${excluded} ${given} \\
+        --arm ${arm} \\
         --settings settings.json \\
         --out ${arm}__folds.json \\
+        --runs-out ${arm}__runs.csv \\
         --lists-out ${arm}__lists
     versions.py --process ${task.process}
     """
@@ -41,10 +42,8 @@ process FOLDS {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    cat > cohort.csv <<'CSV'
-    ${cohort.replace('\n', '\n    ')}
-    CSV
-    folds.py --sheet cohort.csv --settings settings.json --out ${arm}__folds.json --lists-out ${arm}__lists
+    folds.py --sheet ${cohort} --arm ${arm} --settings settings.json \\
+        --out ${arm}__folds.json --runs-out ${arm}__runs.csv --lists-out ${arm}__lists
     touch versions.yml
     """
 }

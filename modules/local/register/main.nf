@@ -12,7 +12,8 @@ process REGISTER {
     path weights // of the networks whose features an arm compares, a directory, or []
 
     output:
-    tuple val(meta), path("${out}/image.mha"), path("${out}/ct.mha"), path("${out}/mask.mha"), emit: pair, optional: true // absent where the pair cannot be registered; qc says why
+    // of a pair that cannot be registered there is only the record, which says why
+    tuple val(meta), path("${out}/image.mha"), path("${out}/ct.mha"), path("${out}/mask.mha"), emit: pair, optional: true
     tuple val(meta), path("${out}/displacement.mha"), path("${out}/transform.*"), emit: transform, optional: true
     tuple val(meta), path("${meta.arm}__${meta.patient}.json"), emit: qc
     tuple val(meta), path("${meta.arm}__${meta.patient}.npz"), emit: preview, optional: true
@@ -56,7 +57,7 @@ process REGISTER {
     """
     mkdir -p ${out}
     touch ${out}/{image,ct,mask,displacement}.mha ${out}/transform.h5
-    echo '{"method": "${meta.arm}"}' > ${meta.arm}__${meta.patient}.json
+    echo '{"record": "registration", "method": "${meta.arm}", "patient": "${meta.patient}"}' > ${meta.arm}__${meta.patient}.json
     touch ${meta.arm}__${meta.patient}.npz versions.yml
     """
 }

@@ -8,15 +8,7 @@ process REPORT {
     input:
     path sheet
     path settings
-    path folds, stageAs: 'folds/*'
-    path excluded, stageAs: 'excluded/*'
-    path qc, stageAs: 'qc/*'
-    path previews, stageAs: 'previews/*'
-    path logs, stageAs: 'logs/*'
-    path metrics, stageAs: 'metrics/*'
-    path slices, stageAs: 'slices/*'
-    path predictions, stageAs: 'predictions/*'
-    path dose, stageAs: 'dose/*'
+    path records, stageAs: 'records/?/*' // of all steps: each says itself what and whose it is
     path versions
 
     output:
@@ -26,19 +18,11 @@ process REPORT {
     script:
     """
     # code ${task.ext.code}
-    mkdir -p folds excluded qc previews logs metrics slices predictions dose
+    mkdir -p records
     report.py ${task.ext.args} \\
+        --records records \\
         --cohort ${sheet} \\
         --settings ${settings} \\
-        --folds folds \\
-        --excluded excluded \\
-        --qc qc \\
-        --previews previews \\
-        --logs logs \\
-        --metrics metrics \\
-        --slices slices \\
-        --predictions predictions \\
-        --dose dose \\
         --versions ${versions} \\
         --outdir report \\
         --evaluation-out evaluation

@@ -1,4 +1,4 @@
-"""Feature extractors of the sampled engine: MIND, TorchScript modules as IMPACT calls them, TotalSegmentator.
+"""Feature extractors of the engines: MIND, TorchScript modules as IMPACT calls them, TotalSegmentator.
 
 An extractor takes raw intensities (n, 1, z, y, x), the whole image's statistics [min, max, mean, sigma] and the 3×3
 direction cosines, and returns the maps (n, c, z, y, x) of its kept layers. It normalises intensities itself.
@@ -20,7 +20,7 @@ OTHERWISE = "or take an arm that needs no network, such as mi or mind"
 
 
 def files(settings: dict) -> list[Path]:
-    """The weights of the networks that `settings` (of the sampled engine) compare, in the order of their models.
+    """The weights of the networks that `settings` (of the engine sampled or dense) compare, in their models' order.
 
     Reads nothing, so that it can be asked first. Raises one `InputError` that names all that are absent.
     """
@@ -31,7 +31,7 @@ def files(settings: dict) -> list[Path]:
 
 
 def extractor(model: dict, given: str = "", device: str = "cpu") -> nn.Module:
-    """The extractor that a table of ``registration.sampled.models`` describes.
+    """The extractor that a table of ``registration.sampled.models`` or ``registration.dense.models`` describes.
 
     `extractor` is "MIND R1D2" (radius, dilation), "TS<number>" (TotalSegmentator data set, e.g. TS730; its trained
     nnU-Net or a TorchScript export of enough layers, in `given` or where `weights.places` says) or a TorchScript file;

@@ -66,7 +66,7 @@ def register(
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     check_levels(settings, engine)
-    extract = sampled.extractors(settings, device) if engine == "sampled" else {}
+    extract = (sampled if engine == "sampled" else terms).extractors(settings, device)
     sides = [
         Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
         Side(moving, settings, moving_is, device, fixed.grid),
@@ -89,7 +89,7 @@ def register(
             compared = sampled.build(settings, level, sides, extract)
         else:
             points = SubLattices(control, fixed, inside, voxel, settings["stride"][level], point_map, generator)
-            compared = terms.build(settings, level, sides)
+            compared = terms.build(settings, level, sides, extract)
         smoothness = Smoothness(control, extents(fixed.grid), coefficients)
         barrier = FoldingBarrier(control, fixed.grid, direction, coefficients)
         coefficients.requires_grad_()

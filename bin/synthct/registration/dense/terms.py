@@ -1,24 +1,91 @@
-"""The dense engine's terms: MIND maps under a mean absolute difference, and mutual information, as a weighted sum."""
+"""The dense engine's terms, a weighted sum: maps of networks, MIND maps, and mutual information, at every voxel."""
 
 import torch
+from torch import nn
 
 from synthct.core.errors import InputError
+from synthct.registration.dense.extractors import extractor
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
+from synthct.registration.dense.similarity import DISTANCES, Distance
 from synthct.registration.dense.warp import sample
 
 
-def build(settings: dict, level: int, sides) -> list:
-    """The level's terms with a positive weight; `sides` are the fixed and the moving image."""
+def extractors(settings: dict, device: str) -> dict[str, nn.Module]:
+    """The networks with a positive weight by the names of their tables in ``models``; `settings` are a dense recipe's.
+
+    Raises `InputError` for settings that do not fit together, and where weights are absent.
+    """
+    models = {name: model for name, model in settings["models"].items() if model["weight"] > 0}
+    for name, model in models.items():
+        if model["distance"] not in DISTANCES:
+            raise InputError(f"models.{name}.distance {model['distance']!r}: expected one of {', '.join(DISTANCES)}")
+        given, kept = len(model["layer_weights"]), model["layers"].count("1")
+        if given != kept:
+            raise InputError(f"models.{name}.layer_weights: {given} for {kept} kept layers")
+    return {name: extractor(model, settings["weights"], device) for name, model in models.items()}
+
+
+def build(settings: dict, level: int, sides, extract: dict[str, nn.Module]) -> list:
+    """The level's terms with a positive weight; `sides` are the fixed and the moving image, `extract` is what
+    `extractors` made."""
     voxel = settings["voxel_mm"][level]
-    result: list = []
+    result: list = [FeatureTerm(settings["models"][name], voxel, sides, network) for name, network in extract.items()]
     if settings["mind"]["weight"] > 0:
         result.append(MindTerm(settings["mind"], voxel, sides))
     if settings["mi"]["weight"] > 0:
         result.append(MutualInformationTerm(settings["mi"], voxel, sides))
     if not result:
-        raise InputError("registration.dense: nothing to compare, the weights of mind and mi are 0")
+        raise InputError("registration.dense: nothing to compare, the weights of models, mind and mi are 0")
     return result
+
+
+class FeatureTerm:
+    """IMPACT's distance of a network's maps of both images, made once a level (no gradient through the network).
+
+    A map's voxel k lies at the level's point k × stride of its layer. The distance is summed over the kept layers.
+    """
+
+    def __init__(self, model: dict, voxel_mm: float, sides, extract: nn.Module):
+        self.weight = model["weight"]
+        steps = tuple(max(voxel_mm, spacing) for spacing in sides[0].grid.spacing[::-1])
+        self._maps, self._scales = [], []
+        for side in sides:
+            image = side.at(steps, 0.0)
+            with torch.no_grad():
+                layers = [layer[0] for layer in extract(image[None, None], side.statistics(), side.direction())]
+            self._maps.append([_standardised(layer) for layer in layers] if model["standardise"] else layers)
+            self._scales.append([_scale(image, layer) for layer in layers])
+            if side is sides[0]:
+                self._points = image.shape
+        self._terms = [(weight, Distance(model["distance"])) for weight in model["layer_weights"]]
+
+    def __call__(self, part, coordinates: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        own = _lattice(part.index, self._points).to(coordinates)
+        total = valid.new_zeros(())
+        for layer, (weight, distance) in enumerate(self._terms):
+            fixed = sample(self._maps[0][layer], (own + 1) * self._scales[0][layer] - 1)
+            moving = sample(self._maps[1][layer], (coordinates + 1) * self._scales[1][layer] - 1)
+            total = total + weight * distance(fixed, moving, valid)
+        return total
+
+
+def _standardised(layer: torch.Tensor) -> torch.Tensor:
+    """Every channel of a map (c, z, y, x) less its mean, over its sigma."""
+    return (layer - layer.mean((1, 2, 3), keepdim=True)) / layer.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
+
+
+def _scale(image: torch.Tensor, layer: torch.Tensor) -> torch.Tensor:
+    """What coordinates of `image` from its first voxel on (0..2 along x, y, z) are multiplied with on `layer`."""
+    sizes = zip(image.shape, layer.shape[1:], strict=True)
+    return image.new_tensor([(n - 1) / max(1, round(n / m) * (m - 1)) for n, m in sizes]).flip(0)
+
+
+def _lattice(index: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Coordinates -1..1 (N, 3) along (x, y, z) of flat indices (N,) into points of `shape` (z, y, x)."""
+    _, height, width = shape
+    places = torch.stack([index % width, index // width % height, index // (width * height)], 1).float()
+    return 2 * places / (places.new_tensor(list(shape)[::-1]) - 1).clamp(min=1) - 1
 
 
 class MindTerm:

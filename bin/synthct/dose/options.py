@@ -1,0 +1,63 @@
+"""The options of dose.py, and what two of them say."""
+
+from pathlib import Path
+
+import click
+
+from synthct.core.cli import FILE, OUT, VOLUME, options
+from synthct.core.errors import InputError
+from synthct.dose.density import read_table
+from synthct.dose.plan import BEAMS
+
+dose_options = options(
+    click.option("--ct", required=True, type=VOLUME, help="CT, HU: the plan is made on it"),
+    click.option(
+        "--sct", "scts", required=True, multiple=True, type=VOLUME, help="synthetic CT, HU; several, one --out each"
+    ),
+    click.option(
+        "--mask",
+        type=VOLUME,
+        help="body mask, inside > 0: what counts as patient in both images  [default: made from the CT]",
+    ),
+    click.option(
+        "--target",
+        type=VOLUME,
+        help="what to treat, inside > 0, or an RTSTRUCT or SEG  [default: the standard ellipsoid]",
+    ),
+    click.option("--target-roi", help="the region of an RTSTRUCT or SEG that is treated  [default: the only PTV]"),
+    click.option(
+        "--structures", type=VOLUME, help="organs: a label map, each value above 0 one, or an RTSTRUCT or SEG"
+    ),
+    click.option("--beams", default="photon,proton", help="kinds of beam, a comma list"),
+    click.option("--region", default="", help="region name, for settings that depend on it"),
+    click.option("--preset", default="paper", help="settings: a preset's name or a TOML file"),
+    click.option("--settings", "settings_file", type=FILE, help="settings: a resolved file, instead of --preset"),
+    click.option("--set", "overrides", multiple=True, help="dose.key=value, over the preset"),
+    click.option("--hu-table", "tables", multiple=True, help="photon=CSV or proton=CSV: your scanner's HU,value table"),
+    click.option("--patient", default="", help="name written into the result"),
+    click.option("--trained-on", "trained", multiple=True, help="registration that made each model, one a --sct"),
+    click.option("--tested-on", default="", help="registration that made this image pair, written into the result"),
+    click.option("--checkpoint", "checkpoints", multiple=True, help="best or final, one a --sct"),
+    click.option("--record-failure", is_flag=True, help="a patient that cannot be planned on is said in --out alone"),
+    click.option("--doses", type=OUT, help="directory for the doses: MHA, and DICOM RT Dose"),
+    click.option("--slices", multiple=True, type=OUT, help="npz of small slices for the report, one a --sct"),
+    click.option("--out", "outs", required=True, multiple=True, type=OUT, help="JSON file to write, one a --sct"),
+)
+
+
+def kinds_of(text: str) -> list[str]:
+    """The kinds of beam that a comma list names."""
+    kinds = [each.strip() for each in text.split(",") if each.strip()]
+    if not kinds or not set(kinds) <= set(BEAMS) or len(set(kinds)) < len(kinds):
+        raise InputError(f"--beams {text!r}: expected {' or '.join(BEAMS)}, or both with a comma")
+    return kinds
+
+
+def with_tables(section: dict, tables) -> dict:
+    """`section` of a preset with the HU tables that --hu-table gives."""
+    for given in tables:
+        kind, _, path = given.partition("=")
+        if kind not in BEAMS or not Path(path).is_file():
+            raise InputError(f"--hu-table {given}: expected photon=FILE or proton=FILE, a CSV that is there")
+        section[kind] = {**section[kind], "hu_table": read_table(path)}
+    return section
