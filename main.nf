@@ -28,6 +28,10 @@ workflow {
     if (faults) {
         error(StudyCheck.text(faults))
     }
+    def busy = OutdirLock.take(params.outdir)
+    if (busy) {
+        error(busy)
+    }
 
     // DICOM series and contours are opened first, all of them, where they lie on a file system
     scans = Scans.of(sheet.rows)

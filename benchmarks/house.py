@@ -133,7 +133,7 @@ def measures(root: Path) -> dict[str, object]:
         if isinstance(node, ast.FunctionDef)
     ]
     longest = max(
-        (len(line), f"{path.parent.name}/{path.name}")
+        (len(line), str(path.relative_to(root)))
         for path in [*python, *engine]
         for line in path.read_text().splitlines()
     )

@@ -13,25 +13,27 @@ from synthct.core.tables import write_table
 @tool("curate.py", help=__doc__)
 @click.option("--qc", required=True, multiple=True, type=click.Path(exists=True), help="quality record or directory")
 @click.argument("more", nargs=-1, type=click.Path(exists=True))
-@click.option("--exclude", type=FILE, help="patients to leave out: one a line, or a CSV with patient, arm, reason")
+@click.option(
+    "--exclude", type=FILE, help="patients to leave out: one a line, or a CSV with patient, arm, reason, verdict"
+)
 @click.option("--arm", help="the arm that the records are of, for a list with a column 'arm'")
 @click.option("--modality", type=click.Choice(presets.MODALITIES), default="mr", help="with --preset")
 @click.option("--preset", default="paper", help="settings: a preset's name or a TOML file")
 @click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset")
 @click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset")
-@click.option("--out-kept", required=True, type=OUT, help="CSV: arm,patient,reason,score")
-@click.option("--out-excluded", required=True, type=OUT, help="CSV: arm,patient,reason,score")
+@click.option("--out-kept", required=True, type=OUT, help="CSV: arm,patient,reason,score,verdict,measure")
+@click.option("--out-excluded", required=True, type=OUT, help="CSV: arm,patient,reason,score,verdict,measure")
 @click.option("--out-recipes", type=OUT, help="JSON: what the records say was compared, with the weights' SHA-256")
 def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept, out_excluded, out_recipes):
     section = presets.section("curation", settings=settings, preset=preset, modality=modality, overrides=overrides)
-    listed = curation.read_exclusions(exclude, arm) if exclude else {}
+    listed, cleared = curation.read_verdicts(exclude, arm) if exclude else ({}, set())
     records = curation.read_records([*qc, *more])
-    if line := curation.unknown_names(exclude, listed, records, "registered pair"):
+    if line := curation.unknown_names(exclude, {*listed, *cleared}, records, "registered pair"):
         click.echo(f"curate.py: warning: exclusion list {line}", err=True)
-    rows = curation.curate(records, section, listed)
+    rows = curation.curate(records, section, listed, cleared)
     for path, kept in ((out_kept, True), (out_excluded, False)):
         chosen = ({"arm": arm or "", **row} for row in rows if row["kept"] == kept)
-        write_table(path, chosen, ("arm", "patient", "reason", "score"))
+        write_table(path, chosen, ("arm", *curation.COLUMNS))
     if out_recipes:
         write_json(out_recipes, plain({"recipes": curation.recipes_of(records.values())}))
 

@@ -22,7 +22,9 @@ from synthct.prediction.options import patient_of, predict_options, settings_of
 
 @tool("predict.py", help=__doc__)
 @predict_options
-def main(model, sheet, outdir, summary, modality, settings, overrides, checkpoint, device, batch, **asked):
+def main(
+    model, sheet, outdir, record_failures, summary, modality, settings, overrides, checkpoint, device, batch, **asked
+):
     bundle = read_bundle(model, modality)
     chosen = settings_of(bundle, settings, overrides, checkpoint, batch)
     if sheet:
@@ -34,16 +36,19 @@ def main(model, sheet, outdir, summary, modality, settings, overrides, checkpoin
         if not asked["image"] or not asked["out"]:
             raise InputError("give --image and --out, or --list and --outdir")
         listed = [patient_of(asked, asked["image"], asked["out"])]
+    if record_failures and not sheet:
+        raise InputError("--record-failures goes with --list")
     faults = {} if sheet else None
     where = repeatable(device)
     reports = patients.predict_all(bundle, listed, chosen, where, faults)
     if summary:
         model = {key: bundle.about[key] for key in ("preset", "modality", "arm", "digest")}
-        write_json(
-            summary,
-            plain({KIND: "prediction", "model": model, "inference": chosen, "device": str(where), "patients": reports}),
-        )
-    if faults:
+        told = {KIND: "prediction", "model": model, "inference": chosen, "device": str(where), "patients": reports}
+        write_json(summary, plain(told | ({"failed": faults} if record_failures else {})))
+    if record_failures:
+        for patient, fault in faults.items():
+            click.echo(f"predict.py: not predicted: {patient}: {' '.join(fault.split())}", err=True)
+    elif faults:
         for patient, fault in faults.items():
             click.echo(f"predict.py: error: {patient}: {' '.join(fault.split())}", err=True)
         sys.exit(2)

@@ -12,6 +12,7 @@ class Presets {
         holdout: 'folds.holdout',
         region_groups: 'finetuning.groups',
         curate: 'curation.mode',
+        max_excluded: 'curation.max_excluded',
         checkpoint: 'inference.checkpoint',
     ]
 
@@ -39,6 +40,9 @@ class Presets {
     /** All overrides as check.py reads them: "section.key=value;section.key=value". */
     static String overrides(Map params) {
         List<String> result = SHORTHAND.findAll { name, key -> params[name] != null }.collect { name, key -> "${key}=${params[name]}".toString() }
+        if (params.strict) {
+            result << 'curation.strict=true'
+        }
         if (params.final) {
             result << 'folds.holdout=0'
         }

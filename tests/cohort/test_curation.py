@@ -11,6 +11,8 @@ LIMITS = {  # measure: a value just inside and one just beyond what conf/presets
     "folding_fraction": (0.0009, 0.0011, "folded"),
     "body_dice_after": (0.91, 0.89, "bodies overlap"),
     "displacement_mm": ({"p95": 29.0}, {"p95": 31.0}, "displacements"),
+    "mind_distance_after": (0.189, 0.191, "MIND distance"),
+    "mind_distance_worst_after": (0.399, 0.401, "worst region"),
     "jacobian": ({"p1": 0.45, "p99": 1.1}, {"p1": 0.35, "p99": 1.1}, "volumes change"),
 }
 
@@ -24,7 +26,9 @@ def good(number: int) -> dict:
         "displacement_mm": {"p95": 8.0},
         "jacobian": {"p1": 0.8, "p99": 1.2},
         "mutual_information_after": 0.5 + 0.01 * np.sin(number),
-        "mind_distance_after": 0.2 + 0.01 * np.cos(number),
+        "mind_distance_after": 0.16 + 0.01 * np.cos(number),
+        "mind_distance_worst_after": 0.22 + 0.01 * np.cos(number),
+        "bone_dice_before": None,
     }
 
 
@@ -58,13 +62,30 @@ def test_a_pair_beyond_a_limit_is_left_out_with_its_reason(curate, measure):
     assert reasons["A"] == "" and said in reasons["B"]
 
 
-def test_a_pair_unlike_its_cohort_is_left_out_from_eight_on(curate):
-    """Similarity says something only beside others'."""
-    cohort = {f"P{n}": good(n) for n in range(6)} | {"ODD": good(0) | {"mutual_information_after": 0.1}}
-    assert set(curate(cohort, *AUTO)[1].values()) == {""}
-    reasons = curate(cohort | {"P7": good(7)}, *AUTO)[1]
-    assert {patient for patient, reason in reasons.items() if reason} == {"ODD"}
-    assert "mutual information 0.10" in reasons["ODD"]
+def test_what_is_said_of_a_pair_does_not_change_with_who_else_is_there(curate, tmp_path):
+    """A limit taken from the cohort let one record more bring a wrong pair back."""
+    cohort = {f"P{n}": good(n) for n in range(10)} | {"WRONG": good(0) | {"mind_distance_after": 0.22}}
+    first, more = curate(cohort, *AUTO)[1], curate(cohort | {"ODD": good(0) | {"mind_distance_after": 0.9}}, *AUTO)[1]
+    assert {patient for patient, reason in first.items() if reason} == {"WRONG"}
+    assert more["WRONG"] == first["WRONG"] == "MIND distance 0.220, limit 0.19"
+
+
+def test_a_humans_verdict_in_curations_own_table_is_obeyed_by_the_next_run(curate, tmp_path):
+    """The worst pair stands first; keep and exclude are obeyed, an empty verdict decides nothing."""
+    records = {name: good(0) for name in "ABC"} | {"D": good(0) | {"mind_distance_after": 0.3}}
+    curate(records | {"E": good(0) | {"mind_distance_after": 0.4}}, *AUTO)
+    with open(tmp_path / "excluded.csv", newline="") as handle:
+        assert [row["patient"] for row in csv.DictReader(handle)] == ["E", "D"]
+    with open(tmp_path / "kept.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert {row["measure"] for row in rows} == {"MIND distance 0.170, limit 0.19"}
+    listed = tmp_path / "list.csv"
+    listed.write_text("patient,reason,verdict\nA,bone off,exclude\nB,,\nD,looked at: right,keep\nE,,\n")
+    _, reasons = curate(records | {"E": good(0) | {"mind_distance_after": 0.4}}, "--exclude", listed, *AUTO)
+    assert {name for name, reason in reasons.items() if reason} == {"A", "E"}
+    assert reasons["A"] == "on the exclusion list: bone off"
+    listed.write_text("patient,verdict\nA,perhaps\n")
+    bad_input(curate(records, "--exclude", listed)[0], "list.csv", "patient A", "verdict 'perhaps'", "keep, exclude")
 
 
 def test_without_auto_only_the_list_leaves_out(curate, tmp_path):
@@ -100,13 +121,24 @@ def test_excluded_patients_are_left_out_of_the_folds(run_tool, tmp_path):
 
 
 def test_a_pair_that_could_not_be_registered_is_never_kept(curate, tmp_path):
-    """Left out with its reason by auto or a list, a fault without; the others' limits are not touched."""
+    """Left out with its reason, whatever the mode; a fault under --strict, a list's names excepted."""
     records = {"A": good(0), "B": {"method": "impact", "failed": "the images do not overlap"}}
-    bad_input(curate(records)[0], "1 pair could not be registered", "B: the images do not overlap", "--curate auto")
+    strict = ("--set", "curation.strict=true")
+    bad_input(curate(records, *strict)[0], "1 of 2 patients could not be registered", "B: the images do not overlap")
     assert not (tmp_path / "kept.csv").exists()
-    assert curate(records, *AUTO)[1] == {"A": "", "B": "registration failed: the images do not overlap"}
+    for mode in ((), AUTO):
+        assert curate(records, *mode)[1] == {"A": "", "B": "registration failed: the images do not overlap"}
     (tmp_path / "list.txt").write_text("B\n")
-    assert curate(records, "--exclude", tmp_path / "list.txt")[1] == {"A": "", "B": "on the exclusion list"}
+    assert curate(records, "--exclude", tmp_path / "list.txt", *strict)[1] == {"A": "", "B": "on the exclusion list"}
+
+
+def test_more_than_a_share_of_failed_pairs_stops(curate):
+    """Of ten patients two may go, by the preset's fifth; a third stops the study with one line that names them."""
+    records = {f"P{i}": good(i) for i in range(10)}
+    lost = {f"P{i}": {"method": "impact", "failed": "truncated"} for i in range(3)}
+    assert sum(map(bool, curate(records | dict(list(lost.items())[:2]))[1].values())) == 2
+    bad_input(curate(records | lost)[0], "3 of 10 patients", "--max_excluded 0.2 allows 2", "P2: truncated")
+    assert sum(map(bool, curate(records | lost, "--set", "curation.max_excluded=0.3")[1].values())) == 3
 
 
 def test_a_record_that_is_none(curate, tmp_path):
@@ -121,10 +153,10 @@ def test_a_record_that_is_none(curate, tmp_path):
 )
 def test_a_record_without_a_number_is_left_out_and_the_others_are_judged_by_the_rest(curate, measure):
     records = {f"P{k}": good(k) for k in range(9)} | {"NAN": good(9) | {measure: float("nan")}}
-    records |= {"FAR": good(10) | {"mutual_information_after": 0.05}}
+    records |= {"FAR": good(10) | {"mind_distance_worst_after": 0.5}}
     _, reasons = curate(records, *AUTO)
     assert {name for name, reason in reasons.items() if reason} == {"NAN", "FAR"}
-    assert reasons["NAN"] == f"no number: {measure}" and "mutual information 0.05" in reasons["FAR"]
+    assert reasons["NAN"] == f"no number: {measure}" and "0.500 in the worst region" in reasons["FAR"]
 
 
 def test_a_list_may_be_one_arms_own(curate, tmp_path):

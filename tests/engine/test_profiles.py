@@ -117,7 +117,7 @@ def runs(tmp_path_factory, nextflow, kubernetes):
         )
         assert done.returncode == 0, f"{profile}: {done.stdout}\n{done.stderr}"
         tasks = []
-        with open(directory / "out dir/pipeline_info/trace.txt") as file:
+        with open(next((directory / "out dir/pipeline_info").glob("trace_*.txt"))) as file:
             for row in csv.DictReader(file, delimiter="\t"):
                 (work,) = (directory / "work").glob(f"{row['hash']}*")
                 name, _, tag = row["name"].partition(" (")

@@ -212,6 +212,11 @@ def test_a_bad_patient_of_a_list_does_not_end_the_others(model, here):
     assert [patient["patient"] for patient in report["patients"]] == ["a", "b"]
     assert sorted(path.name for path in (here / "out").glob("*.mha") if "uncert" not in path.name) == ["a.mha", "b.mha"]
     bad_input(call(*told, "--set", "inference.flips=z"), "inference.flips")
+    recorded = call(*told[:-1], here / "again", "--record-failures")  # as the pipeline asks: no fault of the task's
+    assert recorded.returncode == 0 and len(recorded.stderr.splitlines()) == 3, recorded.stderr
+    summary = json.loads((here / "again" / "patients.json").read_text())
+    assert set(summary["failed"]) == {"bad", "cut", "none"} and summary["patients"][1]["patient"] == "b"
+    assert "constant" in summary["failed"]["bad"] and "short.mha" in summary["failed"]["cut"]
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".nii.gz"])

@@ -16,9 +16,10 @@ from registration_phantom import GRID
 from synthct.core.errors import InputError
 from synthct.images.grid import Grid, Volume, to_sitk
 from synthct.images.volume import write_volume
-from synthct.registration import elastix, pairwise, quality
-from synthct.registration.dense import sampled
+from synthct.registration import elastix, pairwise, quality, recipes
+from synthct.registration.dense import rigid, sampled
 from synthct.registration.dense.bspline import ControlGrid, Lattice, Smoothness
+from synthct.registration.dense.freeform import Side
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.pyramid import extents, positions
@@ -153,6 +154,38 @@ def test_a_rigid_start_finds_a_large_shift(case):
     )
     shifted = sitk.CompositeTransform([sitk.TranslationTransform(3, (16.0, -9.0, 6.0)), truth])
     assert phantom.error(result.transform, shifted, mask) < 2.5
+
+
+def test_a_rigid_start_leaves_a_pair_that_is_in_place(case):
+    """Mutual information alone would move it; MIND, which the search does not use, has to agree."""
+    fixed, moving, mask, _ = case
+    settings = recipes.recipe(phantom.section("cbct"), "mind").settings
+    rules = phantom.section("cbct")["rigid"]
+    sides = [Side(fixed, settings, "image", "cpu"), Side(moving, settings, "ct", "cpu", fixed.grid)]
+    inside = torch.as_tensor(mask.array).float()
+    matrix, offset = rigid.align(sides, inside, rules, "cpu")
+    assert np.array_equal(matrix, np.eye(3)) and not offset.any()
+    level = rigid._Level(*sides, inside, 3.0, "cpu")
+    witness = rigid._Witness(level)
+    assert witness.ratio(np.zeros(6)) == 1
+    assert level.length(np.array([0, 0, 0, 3.0, 4.0, 0])) == pytest.approx(5.0, abs=1e-3)
+    assert witness.ratio(np.array([0, 0, 0, 9.0, 0, 0])) > 1.1
+    away = Grid(moving.grid.size, moving.grid.spacing, tuple(np.array(moving.grid.origin) + (9.0, 0.0, 0.0)))
+    sides[1] = Side(Volume(moving.array, away), settings, "ct", "cpu", fixed.grid)
+    assert rigid._Witness(rigid._Level(*sides, inside, 3.0, "cpu")).ratio(np.array([0, 0, 0, 9.0, 0, 0])) < 0.9
+
+
+def test_the_worst_region_is_recorded_beside_the_mean(case):
+    """A body whose one corner is another's: the mean hardly feels it, the worst cube does."""
+    fixed, _, mask, _ = case
+    inside = mask.array > 0
+    spoilt = fixed.array.copy()
+    z, y, x = (n // 2 for n in spoilt.shape)
+    spoilt[:z, :y, :x] = spoilt[:z, :y, :x][::-1, ::-1, ::-1]
+    found = quality.similarity(fixed, fixed.with_array(spoilt), inside)
+    assert quality.similarity(fixed, fixed, inside)["mind_distance_worst"] == 0
+    assert found["mind_distance_worst"] > 2 * found["mind_distance"]
+    assert quality.bone_overlap(fixed, fixed, inside) in (1, None)
 
 
 def test_the_sampled_engine_runs_static_and_jacobian(case, tmp_path):

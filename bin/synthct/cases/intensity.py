@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from synthct.core.errors import InputError
+from synthct.core.errors import PatientError
 from synthct.images.checks import air_for_padding
 
 CT_RANGE = (-1024.0, 3071.0)  # HU
@@ -48,18 +48,18 @@ def measure(values: np.ndarray, modality: str, rules: dict) -> Normalisation:
     """The rule for one image from its `values` inside the mask (1-D), per the `preprocessing` settings `rules`.
 
     mr: zero mean and unit standard deviation, not clipped. cbct: [minimum, `cbct_percentile`-th percentile] clipped
-    and mapped to [-1, 1]. Raises `InputError` for an image that is constant inside its mask.
+    and mapped to [-1, 1]. Raises `PatientError` for an image that is constant inside its mask.
     """
     values = air_for_padding(np.asarray(values, np.float64), modality)
     outside = float(rules["outside"])
     if modality == "mr":
         mean, deviation = float(values.mean()), float(values.std())
         if not deviation > 0:
-            raise InputError(f"image is constant ({mean:g}) inside its mask, expected tissue contrast")
+            raise PatientError(f"image is constant ({mean:g}) inside its mask, expected tissue contrast")
         return Normalisation(1 / deviation, -mean / deviation, None, outside)
     low, high = float(values.min()), float(np.percentile(values, rules["cbct_percentile"]))
     if not high > low:
-        raise InputError(f"image is constant ({low:g}) inside its mask, expected tissue contrast")
+        raise PatientError(f"image is constant ({low:g}) inside its mask, expected tissue contrast")
     scale = 2 / (high - low)
     return Normalisation(scale, -1 - low * scale, (low, high), outside)
 

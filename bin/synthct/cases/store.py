@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from synthct.cases.intensity import Normalisation, ct_normalisation, measure
-from synthct.core.errors import InputError
+from synthct.core.errors import InputError, PatientError
 from synthct.core.files import atomic_directory, plain, sha256_of, write_json
 from synthct.core.settings import RULES
 from synthct.core.tables import read_object
@@ -46,7 +46,7 @@ def prepare(image: Volume, mask: Volume, modality: str, rules: dict) -> tuple[Vo
     image = resample(image, grid, order=1, outside=low)
     mask = resample(mask, grid, order=0)
     if not mask.array.any():
-        raise InputError(f"mask vanishes at a spacing of {rules['spacing']} mm")
+        raise PatientError(f"mask vanishes at a spacing of {rules['spacing']} mm")
     return image, mask, measure(image.array[mask.array > 0], modality, rules)
 
 

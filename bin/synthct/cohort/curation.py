@@ -1,12 +1,11 @@
 """Which pairs to train on: the paper's exclusion lists, or a score from the registration's quality record.
 
 The score is the largest of several measures, each divided by its limit: above 1 the pair is left out, and the measure
-that says so is the reason. Limits are absolute where the meaning is (folding, overlap of the bodies, size of the
-deformation) and relative to the cohort where only comparison tells (mutual information, MIND distance): those two are
-distances from the median in robust standard deviations, and count from eight pairs on.
+that says so is the reason. Every limit is a number of the preset, none is taken from the cohort: what is said of a
+pair does not change with who else is in it.
 
-A pair whose registration failed ("failed" in its record) cannot be kept: it is left out where the mode is "auto" or a
-list names it, and is a fault otherwise.
+A pair whose registration failed ("failed" in its record) cannot be kept: it is left out with its reason. More of them
+than `max_excluded` allows, or with `strict` a single one that no list names, are a fault of the cohort.
 """
 
 import csv
@@ -14,12 +13,17 @@ import math
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import numpy as np
-
 from synthct.core.errors import InputError
 from synthct.core.tables import read_object, read_table, read_text
 
-SMALLEST_COHORT = 8  # pairs: fewer give no meaningful median and spread
+COLUMNS = ("patient", "reason", "score", "verdict", "measure")  # of the tables kept and excluded
+VERDICTS = ("keep", "exclude", "")
+LIKENESS = (  # key of a record, its limit, the best it can be, what is said
+    ("body_dice_after", "body_dice", 1, "bodies overlap with Dice {:.3f}, limit {:g}"),
+    ("bone_dice_after", "bone_dice", 1, "bones overlap with Dice {:.3f}, limit {:g}"),
+    ("mind_distance_after", "mind_distance", 0, "MIND distance {:.3f}, limit {:g}"),
+    ("mind_distance_worst_after", "mind_distance_worst", 0, "MIND distance {:.3f} in the worst region, limit {:g}"),
+)
 
 
 def read_records(paths) -> dict[str, dict]:
@@ -88,6 +92,34 @@ def _listed(path) -> list[dict[str, str]]:
     return [row for row in rows if row.get("patient")]
 
 
+def read_verdicts(path, arm: str | None = None) -> tuple[dict[str, str], set[str]]:
+    """What a human decided, from an exclusion list for one `arm`: {patient: reason} to leave out, and names to keep.
+
+    In a table with a column "verdict" each row says "keep" (whatever its score), "exclude" or nothing (not decided):
+    curate.py's own tables have that column, and can be filled in and given back. In any other list all are left out.
+    """
+    rows = _listed(path)
+    if not any("verdict" in row for row in rows):
+        return read_exclusions(path, arm), set()
+    left, kept = {}, set()
+    for row in rows:
+        verdict = row.get("verdict", "").lower()
+        if verdict not in VERDICTS:
+            raise InputError(
+                f"exclusion list {path}, patient {row['patient']}: verdict {row['verdict']!r}, "
+                "expected keep, exclude or nothing"
+            )
+        if arm is not None and row.get("arm", "") not in ("", arm):
+            continue
+        if verdict == "exclude":
+            left[row["patient"]] = row.get("reason", "")
+        elif verdict == "keep":
+            kept.add(row["patient"])
+    if both := sorted(kept & set(left)):
+        raise InputError(f"exclusion list {path}: patient {both[0]} is to be kept and excluded at once")
+    return left, kept
+
+
 def read_reasons(path) -> dict[str, str]:
     """{patient: reason} of a CSV with columns patient and reason, as ``bin/curate.py`` writes it."""
     rows = read_table(path, "excluded", needed=["patient"])
@@ -103,39 +135,25 @@ def unknown_names(path, names, known, what: str) -> str:
     return f"{path}: {len(unknown)} of {len(set(names))} names are of no {what} and exclude nobody ({first})"
 
 
-def curate(records: dict[str, dict], settings: dict, excluded: dict[str, str] | None = None) -> list[dict]:
-    """One row {patient, kept, reason, score} a record; `settings` is the section ``curation`` of a preset, `excluded`
-    what `read_exclusions` found.
+def curate(
+    records: dict[str, dict], settings: dict, excluded: dict[str, str] | None = None, cleared: Iterable[str] = ()
+) -> list[dict]:
+    """One row {patient, kept, reason, score, verdict, measure} a record, the worst score first; `settings` is the
+    section ``curation`` of a preset, `excluded` and `cleared` what `read_verdicts` found. `measure` says what the score
+    is of, also where the pair is kept.
 
-    Raises `InputError` for pairs whose registration failed, unless they are `excluded` or the mode is "auto".
+    Raises `InputError` where more pairs failed to register than the settings allow, those `excluded` not counted.
     """
-    excluded = excluded or {}
+    excluded, cleared = excluded or {}, set(cleared)
     failed = {patient: record["failed"] for patient, record in records.items() if "failed" in record}
-    stopping = {} if settings["mode"] == "auto" else {k: v for k, v in failed.items() if k not in excluded}
-    if stopping:
-        raise InputError(
-            f"{len(stopping)} pair{'s' * (len(stopping) > 1)} could not be registered; mend the input, name them in an "
-            "exclusion list (--exclude), or leave them out with --curate auto: "
-            + "; ".join(f"{patient}: {why}" for patient, why in stopping.items())
-        )
+    lost = {patient: why for patient, why in failed.items() if patient not in excluded}
+    if fault := too_many(lost, len(records), settings, "could not be registered"):
+        raise InputError(fault)
     scores = {patient: _measures(record, settings["limits"]) for patient, record in records.items()}
     for patient, record in records.items():
         if unknown := sorted(name for name, value in _numbers(record) if not math.isfinite(value)):
             # a comparison with it is neither true nor false: it says nothing of this pair, and must not of the others
             scores[patient] = [(math.inf, f"no number: {', '.join(unknown)}")]
-    for key, sign, what in (
-        ("mutual_information_after", -1, "mutual information {:.2f}, far below the cohort's {:.2f}"),
-        ("mind_distance_after", 1, "MIND distance {:.3f}, far above the cohort's {:.3f}"),
-    ):
-        values = {patient: float(record[key]) for patient, record in records.items() if key in record}
-        values = {patient: value for patient, value in values.items() if math.isfinite(value)}
-        if len(values) < SMALLEST_COHORT:
-            continue
-        centre = float(np.median(list(values.values())))
-        spread = 1.4826 * float(np.median(np.abs(np.array(list(values.values())) - centre)))
-        for patient, value in values.items():
-            far = sign * (value - centre) / max(spread, 1e-6)
-            scores[patient].append((max(far, 0.0) / settings["limits"]["outlier"], what.format(value, centre)))
     rows = []
     for patient, measured in scores.items():
         score, why = max(measured, default=(0.0, ""))
@@ -144,17 +162,41 @@ def curate(records: dict[str, dict], settings: dict, excluded: dict[str, str] | 
             reason = ": ".join(filter(None, ("on the exclusion list", excluded[patient])))
         elif patient in failed:
             reason, score = f"registration failed: {failed[patient]}", math.inf
-        elif settings["mode"] == "auto" and score > 1:
+        elif settings["mode"] == "auto" and score > 1 and patient not in cleared:
             reason = why
-        rows.append({"patient": patient, "kept": not reason, "reason": reason, "score": round(score, 3)})
-    return rows
+        verdict = "exclude" if patient in excluded else "keep" if patient in cleared else ""
+        told = {"reason": reason, "score": round(score, 3), "verdict": verdict, "measure": why}
+        rows.append({"patient": patient, "kept": not reason, **told})
+    return sorted(rows, key=lambda row: (-row["score"], row["patient"]))
+
+
+def too_many(lost: dict[str, str], of: int, settings: dict, what: str) -> str:
+    """One line where more patients are `lost` ({patient: reason}) of so many than ``curation`` allows, else "".
+
+    >>> too_many({"A": "truncated"}, 4, {"strict": False, "max_excluded": 0.2}, "could not be read")
+    ''
+    """
+    share = 0 if settings["strict"] else settings["max_excluded"]
+    allowed = min(max(1, int(share * of)), of - 1) if share else 0  # one may go, not all
+    if len(lost) <= allowed:
+        return ""
+    rule = (
+        "--strict allows none"
+        if settings["strict"]
+        else f"--max_excluded {settings['max_excluded']:g} allows {allowed}"
+    )
+    told = [f"{patient}: {why}" for patient, why in list(lost.items())[:5]] + ["…"] * (len(lost) > 5)
+    return (
+        f"{len(lost)} of {of} patients {what}, {rule}; mend the input or name them in an exclusion list (--exclude): "
+        + "; ".join(told)
+    )
 
 
 def _numbers(record: dict) -> list[tuple[str, float]]:
     """The numbers of a record that a pair is judged by, by name."""
     found = []
-    for name in ("folding_fraction", "body_dice_after", "mutual_information_after", "mind_distance_after"):
-        if name in record:
+    for name in ("folding_fraction", "mutual_information_after", *(key for key, _, _, _ in LIKENESS)):
+        if record.get(name) is not None:
             found.append((name, float(record[name])))
     for name, keys in (("displacement_mm", ("p95",)), ("jacobian", ("p1", "p99"))):
         if name in record:
@@ -168,9 +210,10 @@ def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
     if "folding_fraction" in record:
         folded = float(record["folding_fraction"])
         result.append((folded / limits["folding"], f"{folded:.2%} of the body folded"))
-    if "body_dice_after" in record:
-        dice = float(record["body_dice_after"])
-        result.append(((1 - dice) / (1 - limits["body_dice"]), f"bodies overlap with Dice {dice:.3f}"))
+    for key, limit, best, said in LIKENESS:
+        if record.get(key) is not None:
+            value = float(record[key])
+            result.append(((value - best) / (limits[limit] - best), said.format(value, limits[limit])))
     if "displacement_mm" in record:
         far = float(record["displacement_mm"]["p95"])
         result.append((far / limits["displacement_mm"], f"displacements up to {far:.1f} mm (95th percentile)"))

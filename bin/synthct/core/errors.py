@@ -17,5 +17,9 @@ class PatientError(InputError):
     """What was given for one patient cannot be used, whatever the settings; other patients of a cohort can."""
 
 
+class OutputError(InputError):
+    """An output cannot be written: no patient's fault, so that no cohort goes on past it."""
+
+
 class PairError(PatientError):
     """This pair of images cannot be registered, whatever the settings; other pairs of a cohort can."""

@@ -79,6 +79,7 @@ def of_bundle(path, overrides: list[str], preset: str | Path | None = None, pres
         "preprocessing": about["preprocessing"],
         "inference": tree["inference"],
         "evaluation": tree["evaluation"],
+        "curation": tree["curation"],
         "dose": tree["dose"],
         **({"registration": {"arms": made["arms"], "made_by": made.get("made_by", [])}} if made.get("arms") else {}),
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.core.errors import InputError, PatientError
+from synthct.core.errors import InputError, OutputError, PatientError
 from synthct.core.files import atomic
 from synthct.core.quiet import quiet
 from synthct.images import streams
@@ -137,7 +137,7 @@ def write_volume(volume: Volume, path, compress: bool = True):
             with quiet():
                 sitk.WriteImage(to_sitk(volume), str(temporary), compress)
         except RuntimeError as fault:
-            raise InputError(
+            raise OutputError(
                 f"output {path}: cannot be written ({_reason(fault)}); is there room on the disk?"
             ) from None
         try:  # ITK's writers raise no error when voxels are missing
@@ -146,7 +146,7 @@ def write_volume(volume: Volume, path, compress: bool = True):
             if volume.array.ndim == 3:
                 streams.check_array(header, volume.array)
         except HeaderError as fault:
-            raise InputError(f"output {path}: cannot be written ({fault}); is there room on the disk?") from None
+            raise OutputError(f"output {path}: cannot be written ({fault}); is there room on the disk?") from None
 
 
 @contextlib.contextmanager

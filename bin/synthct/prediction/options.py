@@ -52,6 +52,11 @@ predict_options = options(
         help="with --list: <patient>.mha, <patient>_uncertainty.mha, patients.json, and "
         "masks/<patient>.mha where one was made",
     ),
+    click.option(
+        "--record-failures",
+        is_flag=True,
+        help="with --list: images that cannot be used are named in the summary, and are no reason to fail",
+    ),
     click.option("--summary", type=OUT, help="JSON summary to write  [with --list: OUTDIR/patients.json]"),
     click.option(
         "--modality", type=click.Choice(presets.MODALITIES), help="the images' modality, checked against the bundle"

@@ -12,7 +12,7 @@ import click
 import torch
 
 from synthct.core import settings as presets
-from synthct.core.errors import InputError
+from synthct.core.errors import InputError, OutputError
 from synthct.core.files import write_text
 from synthct.core.tables import read_table
 from synthct.images.dicom.choice import Choice
@@ -105,6 +105,8 @@ def noted(patient: Patient, faults: dict[str, str] | None):
     """Keep what is wrong with one patient of a list in `faults`, by name; without a list it is raised as it is."""
     try:
         yield
+    except OutputError:
+        raise  # a full disk is no patient's fault
     except InputError as fault:
         if faults is None:
             raise

@@ -122,6 +122,9 @@ def register(
         **quality.measures(fixed, before, image, covered, displacement, bodies),
         "levels": losses,
     }
+    if modality == "cbct":
+        for when, moved in (("before", before), ("after", image)):
+            record[f"bone_dice_{when}"] = quality.bone_overlap(fixed, moved, covered)
     if back is not None:
         record["inverse_consistency_mm"] = quality.inverse_consistency(transform, back, covered, fixed.grid)
     if shift.any():

@@ -11,6 +11,9 @@ from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.pyramid import level_image, positions
 
 VOXEL_MM = 3.0  # the judged images are brought to this (or their own, if coarser), so that judging stays cheap
+REGION_MM = 30.0  # side of the cubes whose worst is recorded: a wrong bone does not vanish in the mean of a whole body
+BONE_HU = 250.0
+LEAST_BONE_MM3 = 2000.0  # with less in either image its overlap says nothing
 
 
 def jacobian(displacement: Volume) -> np.ndarray:
@@ -81,7 +84,8 @@ def distance_map(fixed: Volume, moved: Volume) -> Volume:
 
 
 def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, float]:
-    """Mutual information (nats, 48 bins) and mean MIND distance (R2D2, 0..1) of two images on one grid in a mask."""
+    """Mutual information (nats, 48 bins) and MIND distance (R2D2, 0..1) of two images on one grid in a mask: its mean,
+    and "worst", the largest mean over a cube of `REGION_MM` that is half filled by the mask or more."""
     points = positions(fixed.grid, VOXEL_MM)
     weight = level_image(torch.from_numpy(inside.astype(np.float32)), fixed.grid, points, 0.0)
     chosen = weight.reshape(-1) > 0.5
@@ -93,11 +97,34 @@ def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, fl
     first, second = (image.reshape(-1)[chosen] for image in images)
     ranges = [(float(v.min()), max(float(v.max()), float(v.min()) + 1e-3)) for v in (first, second)]
     joint = MutualInformation(48, *ranges)
-    maps = [mind(image, 2, 2).reshape(12, -1)[:, chosen] for image in images]
+    maps = [mind(image, 2, 2) for image in images]
+    distance = (maps[0] - maps[1]).abs().mean(0)
     return {
         "mutual_information": -float(joint(first, second, torch.ones_like(first))),
-        "mind_distance": float((maps[0] - maps[1]).abs().mean()),
+        "mind_distance": float(distance.reshape(-1)[chosen].mean()),
+        "mind_distance_worst": _worst(distance, (weight > 0.5).to(distance.dtype), [p[1] - p[0] for p in points]),
     }
+
+
+def _worst(values: torch.Tensor, weight: torch.Tensor, spacing: list[float]) -> float:
+    """The largest weighted mean of `values` (z, y, x) over cubes of `REGION_MM`; over all where none is half filled."""
+    sides = [min(n, max(1, round(REGION_MM / step))) for n, step in zip(values.shape, spacing, strict=True)]
+    steps = [max(1, side // 2) for side in sides]
+    pooled = torch.nn.functional.avg_pool3d(torch.stack([values * weight, weight])[None], sides, steps)[0]
+    filled = pooled[1] >= 0.5
+    if not filled.any():
+        return float((values * weight).sum() / weight.sum())
+    return float((pooled[0] / pooled[1].clamp(min=1e-6))[filled].max())
+
+
+def bone_overlap(fixed: Volume, moved: Volume, inside: np.ndarray) -> float | None:
+    """Dice of the voxels (z, y, x) above `BONE_HU` inside a mask, for two images in HU on one grid; None where either
+    has too little bone to say anything."""
+    first, second = ((v.array > BONE_HU) & inside for v in (fixed, moved))
+    voxel = float(np.prod(fixed.grid.spacing))
+    if min(first.sum(), second.sum()) * voxel < LEAST_BONE_MM3:
+        return None
+    return _dice(first, second)
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -42,7 +42,7 @@ def cohort(inputs: Inputs) -> Section | None:
         ]
         section.blocks.append(
             Table(
-                f"Left out of training ({len(body)}), and why",
+                f"Left out of training or not predicted ({len(body)}), and why",
                 ["registration", "patient", "reason", "in the test set"],
                 body,
                 4,

@@ -54,8 +54,8 @@ def read_inputs(records=(), *, cohort=None, settings=None, versions=None) -> Inp
         cohort=[dict(row) for row in read_table(cohort, "sheet")] if cohort else [],
         folds={str(plan.get("arm", "")): plan for _, plan in found["folds"]},
         settings=told,
-        excluded=_excluded(records),
-        predictions=[record for _, record in found["prediction"]],
+        excluded=_excluded(records) + _unpredicted(made := [record for _, record in found["prediction"]]),
+        predictions=made,
         doses=dose_records(record for _, record in found["dose"]),
         dose_slices={_cell(path, about): path for path, about in found["dose slices"]},
         versions=_versions(versions),
@@ -89,6 +89,16 @@ def _excluded(places) -> list[dict]:
             if set(EXCLUDED) <= set(header):
                 found += [{key: row[key] for key in EXCLUDED} for row in read_table(path, "table")]
     return found
+
+
+def _unpredicted(records: list[dict]) -> list[dict]:
+    """Images that predict.py could not use, once each, as the exclusions are told."""
+    found = {}
+    for record in records:
+        for patient, why in (record.get("failed") or {}).items():
+            arm = (record.get("model") or {}).get("arm", "")
+            found[arm, patient] = {"arm": arm, "patient": patient, "reason": f"not predicted: {why}"}
+    return list(found.values())
 
 
 def _versions(path) -> list[tuple[str, str, str]]:

@@ -15,7 +15,7 @@ process PREDICT {
     path weights // of TotalSegmentator where it makes the body masks, a directory, or []
 
     output:
-    tuple val(meta), val(patients), path("${meta.place}/*.mha"), path("${meta.place}/uncertainty/*.mha"), emit: sct
+    tuple val(meta), val(patients), path("${meta.place}/*.mha"), path("${meta.place}/uncertainty/*.mha"), emit: sct, optional: true // absent where no image could be used; the summary says why
     tuple val(meta), path("${meta.place}/dicom/*", type: 'dir'), emit: dicom, optional: true
     tuple val(meta), path("${meta.place}/pages/*.html"), emit: pages, optional: true // new patients: to look at, with the verdict
     tuple val(meta), path("${meta.place}/masks/*.mha"), emit: masks, optional: true // made where none was given
@@ -50,11 +50,12 @@ process PREDICT {
         --outdir ${meta.place} \\
         ${meta.checkpoint ? "--checkpoint ${meta.checkpoint}" : ''} \\
         ${dicom ? "--dicom ${meta.place}/dicom" : ''} \\
+        --record-failures \\
         ${meta.pages ? "--page ${meta.place}/pages" : ''} \\
         --summary ${name}.json
-    mkdir ${meta.place}/uncertainty
+    mkdir -p ${meta.place}/uncertainty
     for patient in ${patients*.patient.join(' ')}; do
-        mv ${meta.place}/\${patient}_uncertainty.mha ${meta.place}/uncertainty/\${patient}.mha
+        [ ! -e ${meta.place}/\${patient}_uncertainty.mha ] || mv ${meta.place}/\${patient}_uncertainty.mha ${meta.place}/uncertainty/\${patient}.mha
     done
     versions.py --process ${task.process} torch segmentation-models-pytorch SimpleITK
     """

@@ -1,18 +1,22 @@
 """A rigid start: mutual information on coarse images, from a search over shifts to the best of a few refinements.
 
 For pairs that were not aligned before (another table, another day); a few millimetres of error are left to the
-deformation.
+deformation. What mutual information finds is taken only where MIND descriptors, which had no say in the search, agree
+that it is better by a margin, and where it is more than the deformation finds by itself: a pair that was in place
+stays where it is.
 """
 
 import numpy as np
 import torch
 
+from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.pyramid import level_image, positions
 from synthct.registration.dense.warp import PointMap, sample
 
 BINS = 32
 ENOUGH = 0.5  # part of the mask that must stay inside the moving image
+COMPARABLE = 0.2  # part of the mask that must be inside before and after for the two to be compared
 
 
 def align(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[np.ndarray, np.ndarray]:
@@ -36,6 +40,9 @@ def align(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[np.nd
     # what looks best on the coarsest images can be worse than no move at all
     found.append(_refine(levels[-1], np.zeros(6), settings["iterations"], 0.5))
     best = min(found, key=lambda pair: pair[0])[1]
+    small = levels[-1].length(best) < settings["least_mm"]
+    if small or _Witness(levels[-1]).ratio(best) > 1 - settings["margin"]:
+        return np.eye(3), np.zeros(3)
     parameters = torch.as_tensor(best, dtype=torch.float64)
     matrix = _rotation(parameters[:3] / levels[0].radius).numpy()
     centre = levels[0].centre.double().cpu().numpy()
@@ -48,24 +55,54 @@ class _Level:
     def __init__(self, fixed, moving, mask: torch.Tensor, voxel_mm: float, device: str):
         points = positions(fixed.grid, voxel_mm)
         chosen = level_image(mask, fixed.grid, points, 0.0).reshape(-1) > 0.5
-        self._values = fixed.at(voxel_mm, 0.0).reshape(-1)[chosen]
-        self._moving = moving.at(voxel_mm, 0.0)[None]
+        self.moving_image = moving.at(voxel_mm, 0.0)[None]
+        self.fixed_image, self.chosen = fixed.at(voxel_mm, 0.0), chosen
+        self._values = self.fixed_image.reshape(-1)[chosen]
         mesh = np.stack(np.meshgrid(*points, indexing="ij")[::-1], -1).reshape(-1, 3)[chosen.cpu().numpy()]
         world = mesh @ np.array(fixed.grid.direction).reshape(3, 3).T + np.array(fixed.grid.origin)
         self.centre = torch.tensor(world.mean(0), dtype=torch.float32, device=device)
         self._points = torch.tensor(world, dtype=torch.float32, device=device) - self.centre
         self.radius = float(self._points.norm(dim=1).quantile(0.9)) if len(world) < 10**6 else 100.0
         self._map = PointMap(fixed.grid, moving.grid, np.eye(3), np.zeros(3), moving.box, device, moving.known)
-        self._information = MutualInformation(BINS, _ends(self._values), _ends(self._moving))
+        self._information = MutualInformation(BINS, _ends(self._values), _ends(self.moving_image))
 
     def __call__(self, parameters: torch.Tensor) -> torch.Tensor:
-        turned = self._points @ _rotation(parameters[:3] / self.radius).T + self.centre + parameters[3:]
-        coordinates = self._map.unit(turned)
-        valid = self._map.inside(coordinates)
+        coordinates, valid = self.moved(parameters)
         if valid.mean() < ENOUGH:
             return 10.0 + 0.0 * parameters.sum()
         # per point of the mask: a move that lets hard-to-match parts leave the moving image must not gain by it
-        return self._information(self._values, sample(self._moving, coordinates)[0], valid) * valid.mean()
+        return self._information(self._values, sample(self.moving_image, coordinates)[0], valid) * valid.mean()
+
+    def moved(self, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the mask's points fall in the moving image (N, 3), and whether that is inside (N,)."""
+        turned = self._points @ _rotation(parameters[:3] / self.radius).T + self.centre + parameters[3:]
+        coordinates = self._map.unit(turned)
+        return coordinates, self._map.inside(coordinates)
+
+    def length(self, move: np.ndarray) -> float:
+        """How far (mm, mean) `move` takes the mask's points."""
+        parameters = torch.tensor(move, device=self.centre.device).float()
+        turned = self._points @ _rotation(parameters[:3] / self.radius).T + parameters[3:]
+        return float((turned - self._points).norm(dim=1).mean())
+
+
+class _Witness:
+    """The mean MIND distance (R1D1) of a rigid move, on the points that lie inside before and after it."""
+
+    def __init__(self, level: _Level):
+        self._level = level
+        self._fixed = mind(level.fixed_image).reshape(12, -1)[:, level.chosen]
+        self._moving = mind(level.moving_image[0])
+
+    @torch.no_grad()
+    def ratio(self, move: np.ndarray) -> float:
+        """The distance after `move` (six parameters) over that without one: below 1 is better."""
+        places = [self._level.moved(torch.tensor(p, device=self._fixed.device).float()) for p in (np.zeros(6), move)]
+        both = places[0][1] * places[1][1]
+        if both.mean() < COMPARABLE:  # too little was covered before: there is nothing that could be harmed
+            return 0.0
+        still, moved = (((sample(self._moving, at) - self._fixed).abs().mean(0) * both).sum() for at, _ in places)
+        return float(moved / still.clamp(min=1e-9))
 
 
 def _refine(level: _Level, start: np.ndarray, iterations: int, step_mm: float) -> tuple[float, np.ndarray]:
