@@ -49,7 +49,7 @@ def test_maps_of_a_network_find_a_known_displacement(network):
     assert found.quality["folding_fraction"] == 0
     assert found.quality["recipe"]["weights"].keys() == {"network.pt"}
     (term,) = found.quality["recipe"]["terms"]
-    assert (term["layers"], term["distance"], term["mode"]) == ([2], "L1", "static")
+    assert (term["layers"], term["distance"], term["mode"]) == ([1], "L1", "static")
 
 
 @pytest.mark.parametrize("layers", ["10", "01"])
@@ -103,7 +103,7 @@ def test_absent_weights_are_known_before_anything_is_read(monkeypatch, tmp_path)
         monkeypatch.setenv(name, str(tmp_path))
     own = settings.resolve("paper", "cbct")
     (need,) = needs.of_arm(own["registration"], "impact_dense")
-    assert need.network.name == "M730" and need.layers == 2
+    assert need.network.name == "M730" and need.layers == 1
     with pytest.raises(InputError, match="730"):
         pairwise.ready(own["registration"], "impact_dense")
 
