@@ -137,8 +137,9 @@ def test_the_error_that_goes_with_a_spread():
 
 def test_a_sheet_without_masks_is_refused(taught, tmp_path):
     work, model, _, _ = taught
-    (tmp_path / "s.csv").write_text(f"patient,image\nP1,{work}/Secret0_mr.mha\n")
-    bad_input(call("bundle.py", "trust", model, "--sheet", tmp_path / "s.csv"), "P1", "an image and a mask")
+    for text, said in (("patient,image\nP1,{}\n", "expected a column 'mask'"), ("patient,image,mask\nP1,{},\n", "P1")):
+        (tmp_path / "s.csv").write_text(text.format(work / "Secret0_mr.mha"))
+        bad_input(call("bundle.py", "trust", model, "--sheet", tmp_path / "s.csv"), said)
 
 
 def test_a_study_teaches_its_bundle_by_its_own_test(taught, tmp_path):

@@ -126,7 +126,7 @@ def test_previews_show_the_head_up_whatever_the_files_axes(case, tmp_path):
         images = [from_sitk(sitk.DICOMOrient(to_sitk(volume), order)) for volume in (fixed, moving, mask)]
         write_preview(tmp_path / "p.npz", images[0], images[1], images[1], images[2].array)
         with np.load(tmp_path / "p.npz") as pictures:
-            shapes.append({name: pictures[name] for name in pictures.files})
+            shapes.append({name: pictures[name] for name in pictures.files if name != "about"})
     for other in shapes[1:]:
         for name, picture in shapes[0].items():
             assert np.abs(picture.astype(float) - other[name]).mean() < 0.02 * np.ptp(picture) + 1e-9, name
