@@ -74,7 +74,7 @@ def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tm
     sheet = demo_sheet(root, tmp_path / "my sheets" / "turned.csv")
     changed = (*study, "--outdir", "the other", "--input", sheet, "--set", "evaluation.hu_range=[-1000, 2000]")
     again = stub(nextflow, root, tmp_path, *changed)
-    assert again["Submitted"] == {"CHECK", "EVALUATE", "REPORT"}
+    assert again["Submitted"] == {"CHECK", "EVALUATE", "TRUST", "REPORT"}  # TRUST learns from the scores
     assert (tmp_path / "the other" / "models" / "elastix" / "bundle.json").exists()
     patients = {path.name for path in (tmp_path / "the other" / "evaluation" / "patients").iterdir()}
     assert len(patients) == 2 and (tmp_path / "the other" / "evaluation" / "patients.csv").exists()
