@@ -110,6 +110,7 @@ def test_the_demo_leaves_what_is_promised(demo, root):
     combinations = {(row["trained_on"], row["tested_on"], row["patient"]) for row in patients}
     assert combinations == {(a, b, p) for a in ("elastix", "mi") for b in ("elastix", "mi") for p in held_out}
     html = (results / "report" / "report.html").read_text()
+    assert "is missing from every score" not in html
     assert not re.search(r"(src|href)=[\"']https?:", html), "the report must open offline"
     assert len(html) < 10e6
     assert json.loads((results / "pipeline_info" / "settings.json").read_text())["preset"] == "test"

@@ -31,12 +31,13 @@ def test_an_arm_whose_training_failed_is_named_with_its_folds():
         "regions": {"a": "AB", "b": "HN", "c": "AB"},
     }
     settings = {"finetuning": {"groups": "AB+TH,HN"}}
-    logs = {("impact", "fold0", group) for group in ("global", "AB-TH", "HN")}
-    logs |= {("impact", "fold1", group) for group in ("global", "AB-TH")}  # nobody of HN to train on there
-    logs |= {("mi", "fold0", "global"), ("mi", "fold0", "AB-TH"), ("mi", "fold0", "HN")}
+    logs = {("impact", "0", group) for group in ("global", "AB-TH", "HN")}
+    logs |= {("impact", "1", group) for group in ("global", "AB-TH")}  # nobody of HN to train on there
+    logs |= {("mi", "0", "global"), ("mi", "0", "AB-TH"), ("mi", "0", "HN")}
     assert missing({"impact": plan}, logs, settings) == []
     (said,) = missing({"impact": plan, "mi": plan}, logs, settings)
     assert said.startswith("dense MI is missing") and "training of fold 1 failed" in said and "-resume" in said
-    (said,) = missing({"mi": plan}, logs - {("mi", "fold0", "HN")} | {("mi", "fold1", "global")}, settings)
+    (said,) = missing({"mi": plan}, logs - {("mi", "0", "HN")} | {("mi", "1", "global")}, settings)
     assert "fold 0 (HN), fold 1 (AB-TH)" in said
     assert missing({"impact": plan}, set(), settings) == []
+    assert missing({"mi": plan}, logs, settings, scores=["mi"]) == []

@@ -128,7 +128,8 @@ def heads(inputs: Inputs) -> list[str]:
 def sentences(inputs: Inputs) -> list[str]:
     """The verdict and what is missing from it, or what there is to say without scores."""
     rows = of_chosen_checkpoint(inputs.rows)
-    said = verdict(rows, comparisons(rows)) + missing(inputs.folds, set(inputs.logs), inputs.settings)
+    scores = {row["trained_on"] for row in rows}
+    said = verdict(rows, comparisons(rows)) + missing(inputs.folds, set(inputs.logs), inputs.settings, scores)
     trusted = context_sections.trust_sentence(inputs)
     if said or trusted:
         return trusted + said
