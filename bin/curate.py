@@ -5,7 +5,7 @@ import click
 
 from synthct.cohort import curation
 from synthct.core import settings as presets
-from synthct.core.cli import FILE, OUT, tool
+from synthct.core.cli import FILE, OUT, settings_options, tool
 from synthct.core.files import plain, write_json
 from synthct.core.tables import write_table
 
@@ -18,9 +18,7 @@ from synthct.core.tables import write_table
 )
 @click.option("--arm", help="the arm that the records are of, for a list with a column 'arm'")
 @click.option("--modality", type=click.Choice(presets.MODALITIES), default="mr", help="with --preset")
-@click.option("--preset", default="paper", help="settings: a preset's name or a TOML file")
-@click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset")
-@click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset")
+@settings_options()
 @click.option("--out-kept", required=True, type=OUT, help="CSV: arm,patient,reason,score,verdict,measure")
 @click.option("--out-excluded", required=True, type=OUT, help="CSV: arm,patient,reason,score,verdict,measure")
 @click.option("--out-recipes", type=OUT, help="JSON: what the records say was compared, with the weights' SHA-256")

@@ -25,7 +25,7 @@ from synthct.images.volume import read_volume
 
 @tool("dose.py", help=__doc__)
 @dose_options
-def main(ct, scts, mask, target, structures, beams, region, preset, settings_file, overrides, tables, **asked):
+def main(ct, scts, mask, target, structures, beams, region, preset, settings, overrides, tables, **asked):
     outs, slices = asked["outs"], asked["slices"]
     for name in ("outs", "trained", "checkpoints", "slices"):
         if asked[name] and len(asked[name]) != len(scts):
@@ -33,7 +33,7 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings_fil
             raise InputError(f"--{option}: given {len(asked[name])} times, expected one for each of {len(scts)} --sct")
     kinds = kinds_of(beams)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
-    section = presets.section("dose", settings=settings_file, preset=preset, modality="mr", overrides=overrides)
+    section = presets.section("dose", settings=settings, preset=preset, modality="mr", overrides=overrides)
     section = with_tables(presets.for_region(section, region), tables)
     names = [
         {

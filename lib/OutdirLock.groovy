@@ -64,7 +64,8 @@ class OutdirLock {
             alive = touched.plusMillis(STALE).isAfter(Instant.now())
         }
         if (alive) {
-            return "on ${told.host?.tokenize('/')?.first() ?: 'an unknown machine'}, process ${told.pid}, since ${told.start}; its lock is ${lock.toUriString()}"
+            String host = told.host?.tokenize('/')?.first() ?: 'an unknown machine'
+            return "on ${host}, process ${told.pid}, since ${told.start}; its lock is ${lock.toUriString()}"
         }
         Files.deleteIfExists(lock)
         return null

@@ -29,14 +29,14 @@ workflow STUDY {
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
     // ---- register: every patient in every arm, by the arm's convention of which image is deformed
-    given = patients.combine(channel.fromList(arms - 'truth'))
-    known = patients
+    as_given = patients.combine(channel.fromList(arms - 'truth'))
+    in_place = patients
         .filter { 'truth' in arms }
         .map { meta, image, _ct, mask, sct -> [meta.patient, meta, image, mask, sct] }
         .join(aligned)
         .map { _patient, meta, image, mask, sct, ct -> [meta, image, ct, mask, sct, 'truth'] }
-    pairs = given
-        .mix(known)
+    pairs = as_given
+        .mix(in_place)
         .combine(settings)
         .map { meta, image, ct, mask, _sct, arm, chosen ->
             def recipe = chosen.registration.arms[arm]

@@ -11,7 +11,7 @@ from torch import nn
 from synthct.core import settings
 from synthct.core.errors import InputError
 from synthct.registration import pairwise, recipes
-from synthct.registration.dense import terms
+from synthct.registration.dense import extractors, terms
 from synthct.registration.dense.freeform import Side
 from synthct.registration.dense.pyramid import positions
 from synthct.registration.dense.warp import PointMap
@@ -63,16 +63,15 @@ def test_a_map_lies_where_its_network_put_it(network, layers):
     volume = phantom.Volume(ramp, grid)
     sides = [Side(volume, found.settings, role, "cpu") for role in ("image", "ct")]
     model = {**found.settings["models"]["network"], "distance": "NCC"}
-    term = terms.FeatureTerm(model, 1.0, sides, terms.extractors(found.settings, "cpu")["network"])
+    term = terms.FeatureTerm(model, 1.0, sides, extractors.extractors(found.settings, "cpu")["network"])
     points = PointMap(grid, grid, np.eye(3), np.zeros(3), sides[1].box)
     base = points.base(positions(grid, 1.0)).reshape(-1, 3)
     inner = torch.zeros(grid.shape, dtype=torch.bool)
     inner[6:-6, 6:-6, 6:-6] = True
     index = torch.nonzero(inner.reshape(-1))[:, 0]
-    own = terms._lattice(index, grid.shape)
+    own = terms.lattice(grid.shape)[index]
     assert torch.allclose(own, base[index], atol=1e-5)
-    scale = term._scales[0][0]
-    values = terms.sample(term._maps[0][0], (own + 1) * scale - 1)[0]
+    values = term._fixed[0][0, index]
     expected = (torch.as_tensor(ramp.reshape(-1))[index] - ramp.mean()) / ramp.std()
     assert torch.allclose(values, expected, atol=1e-3)
 
@@ -82,10 +81,12 @@ def test_the_derivative_is_that_of_finite_differences(network):
     found = recipes.recipe(section(network), "impact_dense")
     sides = [Side(fixed, found.settings, "image", "cpu"), Side(moving, found.settings, "ct", "cpu")]
     model = {**found.settings["models"]["network"], "distance": "NCC"}
-    term = terms.FeatureTerm(model, 3.0, sides, terms.extractors(found.settings, "cpu")["network"])
-    term._maps = [[layer.double() for layer in layers] for layers in term._maps]
-    part = SimpleNamespace(index=torch.arange(0, int(np.prod(term._points)), 97))
-    own = terms._lattice(part.index, term._points).double()
+    term = terms.FeatureTerm(model, 3.0, sides, extractors.extractors(found.settings, "cpu")["network"])
+    term._fixed = [layer.double() for layer in term._fixed]
+    term._moving = [(layer.double(), scale.double()) for layer, scale in term._moving]
+    shape = sides[0].at(3.0, 0.0).shape
+    part = SimpleNamespace(index=torch.arange(0, int(np.prod(shape)), 97))
+    own = terms.lattice(shape)[part.index].double()
     valid = torch.ones(len(own), dtype=torch.float64)
 
     def value(shift):
@@ -115,4 +116,4 @@ def test_absent_weights_are_known_before_anything_is_read(monkeypatch, tmp_path)
 def test_a_slip_in_its_settings_is_one_line(network, override, said):
     with pytest.raises(InputError, match=said):
         found = recipes.recipe(section(network, ARM + override), "impact_dense")
-        terms.extractors(found.settings, "cpu")
+        extractors.extractors(found.settings, "cpu")

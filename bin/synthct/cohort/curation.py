@@ -54,17 +54,6 @@ def recipes_of(records: Iterable[dict]) -> list[dict]:
     return found
 
 
-def read_exclusions(path, arm: str | None = None) -> dict[str, str]:
-    """{patient: reason} of an exclusion list for one `arm` (None: for all of them together).
-
-    Either one name a line, where text after the first comma or a # is a remark, or a CSV with a header of which one
-    column is "patient" and others may be "arm" (empty: every arm) and "reason".
-    """
-    return {
-        row["patient"]: row.get("reason", "") for row in _listed(path) if arm is None or row.get("arm", "") in ("", arm)
-    }
-
-
 def check_exclusions(path, patients: Collection[str], arms: Collection[str]):
     """Raise `InputError` where an exclusion list names a patient or an arm that the study does not have."""
     for column, known, expected in (
@@ -93,17 +82,19 @@ def _listed(path) -> list[dict[str, str]]:
 
 
 def read_verdicts(path, arm: str | None = None) -> tuple[dict[str, str], set[str]]:
-    """What a human decided, from an exclusion list for one `arm`: {patient: reason} to leave out, and names to keep.
+    """What a human decided, from an exclusion list for one `arm` (None: for all of them together): {patient: reason} to
+    leave out, and names to keep.
 
-    In a table with a column "verdict" each row says "keep" (whatever its score), "exclude" or nothing (not decided):
-    curate.py's own tables have that column, and can be filled in and given back. In any other list all are left out.
+    Either one name a line, where text after the first comma or a # is a remark, or a CSV with a header of which one
+    column is "patient" and others may be "arm" (empty: every arm), "reason" and "verdict". With that last column each
+    row says "keep" (whatever its score), "exclude" or nothing (not decided): curate.py's own tables have it, and can be
+    filled in and given back. In any other list all are left out.
     """
     rows = _listed(path)
-    if not any("verdict" in row for row in rows):
-        return read_exclusions(path, arm), set()
+    decided = any("verdict" in row for row in rows)
     left, kept = {}, set()
     for row in rows:
-        verdict = row.get("verdict", "").lower()
+        verdict = row.get("verdict", "").lower() if decided else "exclude"
         if verdict not in VERDICTS:
             raise InputError(
                 f"exclusion list {path}, patient {row['patient']}: verdict {row['verdict']!r}, "

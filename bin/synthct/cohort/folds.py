@@ -8,6 +8,7 @@ import numpy as np
 from synthct.core.errors import InputError
 from synthct.core.tables import read_table, write_table
 
+GLOBAL = "global"  # the group of all regions
 PATIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -156,7 +157,7 @@ def runs(plan: dict, groups: dict[str, list[str]]) -> list[dict]:
     rows = []
     for number, fold in enumerate(plan["folds"]):
         trained = {plan["regions"][name] for name in fold["train"]}
-        rows.append({"fold": number, "group": "global", "regions": ""})
+        rows.append({"fold": number, "group": GLOBAL, "regions": ""})
         for group, regions in groups.items():
             if trained & set(regions):
                 rows.append({"fold": number, "group": group, "regions": "+".join(regions)})
@@ -171,8 +172,8 @@ def groups_of(text: str) -> dict[str, list[str]]:
         if not all(re.fullmatch(r"[A-Za-z0-9_]+", region) for region in regions):
             raise InputError(f"region group {part!r}: expected region names joined by '+', groups separated by ','")
         groups["-".join(regions)] = regions
-    if "global" in groups:
-        raise InputError(f"region groups {text!r}: 'global' is the name of the model of all regions")
+    if GLOBAL in groups:
+        raise InputError(f"region groups {text!r}: {GLOBAL!r} is the name of the model of all regions")
     flat = [region for regions in groups.values() for region in regions]
     doubled = sorted({region for region in flat if flat.count(region) > 1})
     if doubled:

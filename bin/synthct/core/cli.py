@@ -92,6 +92,15 @@ def options(*each):
     return wrap
 
 
+def settings_options(example: str = "section.key=value"):
+    """Decorator: --preset, --settings and --set, as `synthct.core.settings.section` takes them."""
+    return options(
+        click.option("--preset", default="paper", help="settings: a preset's name or a TOML file"),
+        click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset"),
+        click.option("--set", "overrides", multiple=True, help=f"{example}, over the preset"),
+    )
+
+
 def cpu_threads(fallback: int | None = None) -> int:
     """Threads this process may use: OMP_NUM_THREADS (task.cpus in the pipeline), else the processors it may run on."""
     given = os.environ.get("OMP_NUM_THREADS", "")

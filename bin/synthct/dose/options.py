@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from synthct.core.cli import FILE, OUT, VOLUME, options
+from synthct.core.cli import OUT, VOLUME, options, settings_options
 from synthct.core.errors import InputError
 from synthct.dose.density import read_table
 from synthct.dose.plan import BEAMS
@@ -30,9 +30,7 @@ dose_options = options(
     ),
     click.option("--beams", default="photon,proton", help="kinds of beam, a comma list"),
     click.option("--region", default="", help="region name, for settings that depend on it"),
-    click.option("--preset", default="paper", help="settings: a preset's name or a TOML file"),
-    click.option("--settings", "settings_file", type=FILE, help="settings: a resolved file, instead of --preset"),
-    click.option("--set", "overrides", multiple=True, help="dose.key=value, over the preset"),
+    settings_options("dose.key=value"),
     click.option("--hu-table", "tables", multiple=True, help="photon=CSV or proton=CSV: your scanner's HU,value table"),
     click.option("--patient", default="", help="name written into the result"),
     click.option("--trained-on", "trained", multiple=True, help="registration that made each model, one a --sct"),

@@ -2,7 +2,7 @@
 
 import click
 
-from synthct.core.cli import FILE, OUT, VOLUME, options
+from synthct.core.cli import FILE, OUT, VOLUME, options, settings_options
 from synthct.core.device import CHOICES
 from synthct.core.settings import MODALITIES
 
@@ -17,9 +17,7 @@ register_options = options(
     ),
     click.option("--patient", help="name of the patient, for --qc"),
     click.option("--region", help="region name, for settings that depend on it (AB, TH, HN)"),
-    click.option("--preset", default="paper", help="settings: a preset's name or a TOML file"),
-    click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset"),
-    click.option("--set", "overrides", multiple=True, help="section.key=value, over the preset"),
+    settings_options(),
     click.option("--seed", type=click.IntRange(0), help="default: the preset's"),
     click.option("--rigid/--no-rigid", default=None, help="a rigid stage first (default: the preset's choice)"),
     click.option("--device", type=click.Choice(CHOICES), default="auto"),

@@ -4,19 +4,22 @@ A recipe is what `synthct.registration.recipes.about` wrote into a pair's qualit
 distance and mode, and the SHA-256 of the networks' weights.
 """
 
+from synthct.cohort.curation import recipes_of
+
 DIGITS = 8  # of a SHA-256 in a label; the line has twelve, bundle.json and qc.json all
 
 
 def by_arm(qc: list[dict], settings: dict) -> dict[str, list[dict]]:
     """{arm: its recipes, each once}, of quality records; without records as a bundle's settings tell."""
-    found: dict[str, list[dict]] = {}
     registration = settings.get("registration") or {}
-    for arm in registration.get("arms") or {}:
-        found[arm] = [recipe for recipe in registration.get("made_by") or () if isinstance(recipe, dict)]
-    for record in qc:
-        recipe = record.get("recipe")
-        if isinstance(recipe, dict) and recipe not in found.setdefault(record["method"], []):
-            found[record["method"]].append(recipe)
+    made_by = [
+        {"method": arm, "recipe": recipe}
+        for arm in registration.get("arms") or {}
+        for recipe in registration.get("made_by") or ()
+    ]
+    records = [*made_by, *qc]
+    arms = dict.fromkeys(record["method"] for record in records)
+    found = {arm: recipes_of(record for record in records if record["method"] == arm) for arm in arms}
     return {arm: recipes for arm, recipes in found.items() if recipes}
 
 

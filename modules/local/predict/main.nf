@@ -15,7 +15,8 @@ process PREDICT {
     path weights // of TotalSegmentator where it makes the body masks, a directory, or []
 
     output:
-    tuple val(meta), val(patients), path("${meta.place}/*.mha"), path("${meta.place}/uncertainty/*.mha"), emit: sct, optional: true // absent where no image could be used; the summary says why
+    // absent where no image could be used; the summary says why
+    tuple val(meta), val(patients), path("${meta.place}/*.mha"), path("${meta.place}/uncertainty/*.mha"), emit: sct, optional: true
     tuple val(meta), path("${meta.place}/dicom/*", type: 'dir'), emit: dicom, optional: true
     tuple val(meta), path("${meta.place}/pages/*.html"), emit: pages, optional: true // new patients: to look at, with the verdict
     tuple val(meta), path("${meta.place}/masks/*.mha"), emit: masks, optional: true // made where none was given

@@ -15,6 +15,7 @@ from synthct.core.errors import InputError
 from synthct.networks import weights
 from synthct.networks.nnunet import read_network
 from synthct.registration.dense.mind import mind
+from synthct.registration.dense.similarity import DISTANCES
 
 OTHERWISE = "or take an arm that needs no network, such as mi or mind"
 
@@ -28,6 +29,22 @@ def files(settings: dict) -> list[Path]:
     named = [model for model in chosen if not model["extractor"].startswith("MIND")]
     needs = [weights.of_extractor(m["extractor"], m["layers"], settings["weights"]) for m in named]
     return list(dict.fromkeys(weights.require(needs, otherwise=OTHERWISE)))
+
+
+def extractors(settings: dict, device: str) -> dict[str, nn.Module]:
+    """The extractors of the models with a positive weight, by the names of their tables; `settings` are those of a
+    recipe with the engine "sampled" or "dense".
+
+    Raises `InputError` for settings that do not fit together, and where weights are absent.
+    """
+    models = {name: model for name, model in settings["models"].items() if model["weight"] > 0}
+    for name, model in models.items():
+        if model["distance"] not in DISTANCES:
+            raise InputError(f"models.{name}.distance {model['distance']!r}: expected one of {', '.join(DISTANCES)}")
+        given, kept = len(model["layer_weights"]), model["layers"].count("1")
+        if given != kept:
+            raise InputError(f"models.{name}.layer_weights: {given} for {kept} kept layers")
+    return {name: extractor(model, settings["weights"], device) for name, model in models.items()}
 
 
 def extractor(model: dict, given: str = "", device: str = "cpu") -> nn.Module:

@@ -22,6 +22,7 @@ import torch
 
 from synthct.core.errors import InputError
 from synthct.images.grid import Grid, Volume
+from synthct.registration.dense import extractors as networks
 from synthct.registration.dense import sampled, terms
 from synthct.registration.dense.axes import on_axes_of
 from synthct.registration.dense.bspline import ControlGrid, Smoothness
@@ -66,7 +67,7 @@ def register(
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     check_levels(settings, engine)
-    extract = (sampled if engine == "sampled" else terms).extractors(settings, device)
+    extract = (sampled if engine == "sampled" else networks).extractors(settings, device)
     sides = [
         Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
         Side(moving, settings, moving_is, device, fixed.grid),

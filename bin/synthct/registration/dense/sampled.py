@@ -16,30 +16,27 @@ from torch import nn
 
 from synthct.core.errors import InputError
 from synthct.images.grid import Grid
-from synthct.registration.dense.extractors import extractor
+from synthct.registration.dense import extractors as networks
 from synthct.registration.dense.interpolation import Interpolated, resampled
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.points import patch_offsets
-from synthct.registration.dense.similarity import DISTANCES, Distance
+from synthct.registration.dense.similarity import Distance
 
 PATCHES = ("mapped", "moved")
 
 
 def extractors(settings: dict, device: str) -> dict[str, nn.Module]:
-    """The extractors of the models with a positive weight, by the names of their tables.
+    """The networks of a recipe with the engine "sampled" (see `extractors.extractors`).
 
-    `settings` are those of a recipe with the engine "sampled". Raises `InputError` for settings that do not fit
-    together, and where weights are absent.
+    Raises `InputError` for settings that do not fit together, and where weights are absent.
     """
     models = {name: model for name, model in settings["models"].items() if model["weight"] > 0}
     if not models and settings["mutual"]["weight"] <= 0:
         raise InputError("registration.sampled: nothing to compare, all weights are 0")
     for name, model in models.items():
-        if model["distance"] not in DISTANCES:
-            raise InputError(f"models.{name}.distance {model['distance']!r}: expected one of {', '.join(DISTANCES)}")
         if settings["mode"] == "jacobian" and model["patch"] < 2:
             raise InputError(f"models.{name}.patch {model['patch']}: expected at least 2 voxels in Jacobian mode")
-    return {name: extractor(model, settings["weights"], device) for name, model in models.items()}
+    return networks.extractors(settings, device)
 
 
 def build(settings: dict, level: int, sides, extract: dict[str, nn.Module]) -> list:
@@ -60,8 +57,6 @@ class _Compared:
     def __init__(self, model: dict, layers: int):
         self._distances = [Distance(model["distance"]) for _ in range(layers)]
         self._subset, self._weights = model["subset"], model["layer_weights"]
-        if len(self._weights) != layers:
-            raise InputError(f"layer_weights: {len(self._weights)} for {layers} kept layers")
 
     def __call__(self, fixed: list[torch.Tensor], moving: list[torch.Tensor], valid: torch.Tensor) -> torch.Tensor:
         total = valid.new_zeros(())

@@ -1,34 +1,20 @@
 """The dense engine's terms, a weighted sum: maps of networks, MIND maps, and mutual information, at every voxel."""
 
+import math
+
 import torch
 from torch import nn
 
 from synthct.core.errors import InputError
-from synthct.registration.dense.extractors import extractor
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
-from synthct.registration.dense.similarity import DISTANCES, Distance
+from synthct.registration.dense.similarity import Distance
 from synthct.registration.dense.warp import sample
-
-
-def extractors(settings: dict, device: str) -> dict[str, nn.Module]:
-    """The networks with a positive weight by the names of their tables in ``models``; `settings` are a dense recipe's.
-
-    Raises `InputError` for settings that do not fit together, and where weights are absent.
-    """
-    models = {name: model for name, model in settings["models"].items() if model["weight"] > 0}
-    for name, model in models.items():
-        if model["distance"] not in DISTANCES:
-            raise InputError(f"models.{name}.distance {model['distance']!r}: expected one of {', '.join(DISTANCES)}")
-        given, kept = len(model["layer_weights"]), model["layers"].count("1")
-        if given != kept:
-            raise InputError(f"models.{name}.layer_weights: {given} for {kept} kept layers")
-    return {name: extractor(model, settings["weights"], device) for name, model in models.items()}
 
 
 def build(settings: dict, level: int, sides, extract: dict[str, nn.Module]) -> list:
     """The level's terms with a positive weight; `sides` are the fixed and the moving image, `extract` is what
-    `extractors` made."""
+    `extractors.extractors` made."""
     voxel = settings["voxel_mm"][level]
     result: list = [FeatureTerm(settings["models"][name], voxel, sides, network) for name, network in extract.items()]
     if settings["mind"]["weight"] > 0:
@@ -49,25 +35,29 @@ class FeatureTerm:
     def __init__(self, model: dict, voxel_mm: float, sides, extract: nn.Module):
         self.weight = model["weight"]
         steps = tuple(max(voxel_mm, spacing) for spacing in sides[0].grid.spacing[::-1])
-        self._maps, self._scales = [], []
+        maps, scales = [], []
         for side in sides:
             image = side.at(steps, 0.0)
             with torch.no_grad():
                 layers = [layer[0] for layer in extract(image[None, None], side.statistics(), side.direction())]
-            self._maps.append([_standardised(layer) for layer in layers] if model["standardise"] else layers)
-            self._scales.append([_scale(image, layer) for layer in layers])
+            maps.append([_standardised(layer) for layer in layers] if model["standardise"] else layers)
+            scales.append([_scale(image, layer) for layer in layers])
             if side is sides[0]:
-                self._points = image.shape
+                own = lattice(image.shape).to(image)
+        self._fixed = [_at(layer, own, scale) for layer, scale in zip(maps[0], scales[0], strict=True)]
+        self._moving = list(zip(maps[1], scales[1], strict=True))
         self._terms = [(weight, Distance(model["distance"])) for weight in model["layer_weights"]]
 
     def __call__(self, part, coordinates: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        own = _lattice(part.index, self._points).to(coordinates)
         total = valid.new_zeros(())
-        for layer, (weight, distance) in enumerate(self._terms):
-            fixed = sample(self._maps[0][layer], (own + 1) * self._scales[0][layer] - 1)
-            moving = sample(self._maps[1][layer], (coordinates + 1) * self._scales[1][layer] - 1)
-            total = total + weight * distance(fixed, moving, valid)
+        for fixed, (moving, scale), (weight, distance) in zip(self._fixed, self._moving, self._terms, strict=True):
+            total = total + weight * distance(fixed[:, part.index], _at(moving, coordinates, scale), valid)
         return total
+
+
+def _at(layer: torch.Tensor, coordinates: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Values (c, N) of a map at coordinates (N, 3) of the image it was made from."""
+    return sample(layer, (coordinates + 1) * scale - 1)
 
 
 def _standardised(layer: torch.Tensor) -> torch.Tensor:
@@ -81,8 +71,9 @@ def _scale(image: torch.Tensor, layer: torch.Tensor) -> torch.Tensor:
     return image.new_tensor([(n - 1) / max(1, round(n / m) * (m - 1)) for n, m in sizes]).flip(0)
 
 
-def _lattice(index: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Coordinates -1..1 (N, 3) along (x, y, z) of flat indices (N,) into points of `shape` (z, y, x)."""
+def lattice(shape: tuple[int, ...]) -> torch.Tensor:
+    """Coordinates -1..1 (N, 3) along (x, y, z) of a level's points of `shape` (z, y, x), in their indices' order."""
+    index = torch.arange(math.prod(shape))
     _, height, width = shape
     places = torch.stack([index % width, index // width % height, index // (width * height)], 1).float()
     return 2 * places / (places.new_tensor(list(shape)[::-1]) - 1).clamp(min=1) - 1
