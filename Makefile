@@ -1,7 +1,7 @@
 # make demo    sets up what is missing, runs the whole study small on the real patients in assets/demo
 # make test    sets up what is missing, runs every test that needs no cluster, no Docker and no GPU
 # make check   lint, types and the fast tests, before every commit
-# The other targets: setup bench test-chaos lint types images test-docker test-k8s bench-gpu lock audit docs clean
+# The other targets: setup bench test-chaos lint types images test-docker test-k8s test-slurm bench-gpu lock audit docs clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -31,7 +31,7 @@ demo: setup
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 # --- check
-.PHONY: check test test-chaos test-modules test-docker test-k8s lint types bench
+.PHONY: check test test-chaos test-modules test-docker test-k8s test-slurm lint types bench
 # rooms whose tests run in seconds
 FAST := tests/core tests/cases tests/cohort tests/study tests/images/test_labels.py tests/networks/test_unetpp.py tests/evaluation/test_metrics.py
 
@@ -56,6 +56,9 @@ test-docker: setup
 
 test-k8s: setup
 	tests/k8s/run
+
+test-slurm: setup
+	.venv/bin/python tests/slurm/run
 
 lint: setup
 	.venv/bin/ruff check bin tests benchmarks
