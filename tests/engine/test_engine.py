@@ -51,12 +51,19 @@ def demo_sheet(root, place, **more):
 
 
 def test_a_training_that_fails_ends_no_other(nextflow, root, tmp_path):
-    """One fold fails for good: the other arm is trained, bundled and tested, and the run ends as failed."""
-    fault = "process { withName: TRAIN { beforeScript = { task.index == 1 ? 'exit 1' : '' } } }"
-    (tmp_path / "fault.config").write_text(fault)
+    """One fold fails for good: the other arm is trained, bundled and tested, and the run ends as failed. A task that ends
+    before its program began, as one does that is signalled while its inputs are staged, is sent again."""
+    faults = """
+        process {
+            withName: TRAIN { beforeScript = { task.index == 1 ? 'exit 1' : '' } }
+            withName: BASELINES { beforeScript = { task.attempt == 1 ? 'exit 1' : '' } }
+        }"""
+    (tmp_path / "fault.config").write_text(faults)
     command = ("run", root / "main.nf", "-profile", "test,stub", "-stub-run", "-c", tmp_path / "fault.config")
     done = nextflow(tmp_path, *command, "--outdir", "out")
     assert done.returncode == 1, done.stdout
+    assert "Re-submitted process > STUDY:BASELINES" in done.stdout
+    assert "Execution is retried (3)" in done.stdout, "three times, then left out"
     assert "1 trainings failed" in done.stdout and "Error is ignored" in done.stdout
     (arm,) = (path.name for path in (tmp_path / "out/models").iterdir())
     assert (tmp_path / "out/sct" / arm).is_dir()
