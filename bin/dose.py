@@ -11,7 +11,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.cli import cpu_threads, tool
 from synthct.core.errors import InputError, PairError
 from synthct.core.files import plain, write_json

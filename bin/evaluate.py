@@ -5,7 +5,7 @@ strings."""
 
 import click
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.cli import tool
 from synthct.core.errors import InputError
 from synthct.core.files import plain, write_json

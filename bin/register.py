@@ -9,7 +9,7 @@ moving points.
 import click
 import SimpleITK as sitk
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.cli import cpu_threads, tool
 from synthct.core.device import device_of, set_threads
 from synthct.core.errors import InputError, PatientError

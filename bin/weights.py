@@ -9,7 +9,7 @@ look in SYNTHCT_WEIGHTS.
 import click
 
 from synthct import __version__
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.cli import ToolGroup, options
 from synthct.core.errors import InputError
 from synthct.networks import fetch as fetching

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.networks.checkpoint import save_weights
 from synthct.networks.network import build, initialise
 

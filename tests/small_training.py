@@ -18,7 +18,7 @@ import numpy as np
 
 import synthct.training.options  # noqa: F401  paid once: every run below starts as a fork of a process that has it
 from synthct.cases.store import write_case
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.images.grid import Grid, Volume
 
 ROOT = Path(__file__).resolve().parents[1]

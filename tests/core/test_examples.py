@@ -7,7 +7,7 @@ import pytest
 
 FRONT = (
     "core.arms",
-    "core.settings",
+    "core.presets",
     "core.tables",
     "images.grid",
     "cases.intensity",

@@ -11,7 +11,7 @@ import torch
 from models import SMALL, call, lively, write_checkpoints, write_settings
 
 from synthct.cases.store import prepare
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.errors import InputError
 from synthct.images.grid import Grid, Volume, from_sitk, to_sitk
 from synthct.images.orientation import to_lps

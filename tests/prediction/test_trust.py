@@ -7,7 +7,7 @@ import pytest
 from conftest import bad_input
 from models import call, write_checkpoints, write_settings
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import write_volume
 from synthct.prediction import assembly, trust

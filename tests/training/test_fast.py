@@ -11,7 +11,7 @@ import small_training as small
 import torch
 from test_training import LONGER, log, run, same_weights, start
 
-from synthct.core.settings import resolve
+from synthct.core.presets import resolve
 from synthct.networks.network import build
 
 # what the preset changes, laid over the tiny settings of the tests

@@ -19,7 +19,7 @@ from conftest import bad_input
 
 from synthct.cases.store import find_cases
 from synthct.core.errors import InputError
-from synthct.core.settings import for_region, resolve
+from synthct.core.presets import for_region, resolve
 from synthct.networks.checkpoint import load_weights
 from synthct.networks.network import build
 from synthct.training import checks
