@@ -17,9 +17,12 @@ FRONT = (
     "evaluation.metrics.image",
     "evaluation.similarity",
     "training.schedule",
+    "prediction.bundle_options",
     "prediction.inference",
     "dose.density",
+    "dose.outputs",
     "study.arms",
+    "study.check",
     "study.rows",
     "report.numbers",
 )

@@ -1,4 +1,4 @@
-"""The options of check.py."""
+"""The options of check.py, and those by which weights.py knows a study's networks."""
 
 import click
 
@@ -24,4 +24,16 @@ check_options = options(
     click.option("--plan/--no-plan", default=True, help="also check that test and folds can be drawn from the sheet"),
     click.option("--out", required=True, type=OUT, help="the resolved settings (JSON)"),
     click.option("--cohort-out", type=OUT, help="what the draw looks at, by patient (CSV)"),
+)
+
+network_options = options(
+    click.argument("names", nargs=-1),
+    click.option("--preset", default="paper", show_default=True, help="name of a preset, or a TOML file"),
+    click.option(
+        "--modality", type=click.Choice(presets.MODALITIES), help="of the study; needed where no name is given"
+    ),
+    click.option("--registration", default="impact", show_default=True, help="arms, separated by commas"),
+    click.option("--set", "overrides", multiple=True, help="section.key=value"),
+    click.option("--segment", is_flag=True, help="also those of --segment"),
+    click.option("--weights", "place", help="directory or URI  [default: $SYNTHCT_WEIGHTS, else torch's cache]"),
 )
