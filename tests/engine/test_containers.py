@@ -70,7 +70,8 @@ def test_image_holds_what_the_tool_imports(step, image):
     for tool in set(re.findall(r"\b(\w+\.py)\b", module)):
         for name in imported(ROOT / "bin" / tool):
             owners = {re.sub(r"[-_.]+", "-", owner).lower() for owner in distributions.get(name, [name])}
-            assert owners & set(held), f"containers/{image}/requirements.in lacks what {tool} imports: {name} ({owners})"
+            lacking = f"containers/{image}/requirements.in lacks what {tool} imports: {name} ({owners})"
+            assert owners & set(held), lacking
     for line in re.findall(r"versions\.py --process \S+(.*)", module):
         assert {package.lower() for package in line.split()} <= set(held)
 
