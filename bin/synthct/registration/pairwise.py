@@ -188,7 +188,8 @@ def _bodies(pair: Pair, result: Registered) -> tuple[np.ndarray, np.ndarray, np.
 
 def _measured_where_known(pair: Pair, result: Registered, back: sitk.Transform | None) -> dict:
     """What only some pairs can be judged by: bones in two images in HU, and the way `back` where it was found."""
-    covered, found = result.mask.array > 0, {}
+    covered = result.mask.array > 0
+    found: dict[str, object] = {}
     if "cbct" in pair.kinds:
         for when, moved in (("before", result.before), ("after", result.image)):
             found[f"bone_dice_{when}"] = quality.bone_overlap(pair.fixed, moved, covered)
