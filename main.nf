@@ -7,7 +7,7 @@
  *   evaluate   sCTs that somebody else made -> metrics -> report
  */
 
-include { SCAN           } from './modules/local/check/scan'
+include { SCAN           } from './modules/local/scan'
 include { STUDY          } from './workflows/study'
 include { PREDICT_NEW    } from './workflows/predict_new'
 include { EVALUATE_GIVEN } from './workflows/evaluate_given'

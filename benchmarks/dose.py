@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
 
-from synthct.core import settings as presets  # noqa: E402
+from synthct.core import presets  # noqa: E402
 from synthct.core.errors import PairError  # noqa: E402
 from synthct.dose.case import about, compare, plan_case  # noqa: E402
 from synthct.dose.plan import warm_up  # noqa: E402

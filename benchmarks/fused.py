@@ -17,7 +17,7 @@ sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "tests")]
 
 from models import lively  # noqa: E402
 
-from synthct.core import settings as presets  # noqa: E402
+from synthct.core import presets  # noqa: E402
 from synthct.networks.fused import Fused  # noqa: E402
 from synthct.prediction.bundle import network_for  # noqa: E402
 

@@ -25,7 +25,7 @@ from torch import distributed  # noqa: E402
 from training import write_cases  # noqa: E402
 
 from synthct.cases.store import find_cases  # noqa: E402
-from synthct.core import settings as presets  # noqa: E402
+from synthct.core import presets  # noqa: E402
 from synthct.images.volume import read_volume  # noqa: E402
 from synthct.networks import network  # noqa: E402
 from synthct.prediction import inference  # noqa: E402

@@ -29,7 +29,7 @@ import torch  # noqa: E402
 from models import lively  # noqa: E402
 
 from synthct.cases.store import prepare  # noqa: E402
-from synthct.core import settings as presets  # noqa: E402
+from synthct.core import presets  # noqa: E402
 from synthct.core.cli import cpu_threads  # noqa: E402
 from synthct.images.grid import Grid, Volume  # noqa: E402
 from synthct.images.volume import read_volume, write_volume  # noqa: E402

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
 
 from synthct.cases.store import OUTSIDE, find_cases, write_case  # noqa: E402
-from synthct.core import settings as presets  # noqa: E402
+from synthct.core import presets  # noqa: E402
 from synthct.images.orientation import to_lps  # noqa: E402
 from synthct.images.volume import read_mask, read_volume  # noqa: E402
 from synthct.networks import network  # noqa: E402

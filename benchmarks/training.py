@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
 
 from synthct.cases.store import find_cases, write_case  # noqa: E402
-from synthct.core import settings as presets  # noqa: E402
+from synthct.core import presets  # noqa: E402
 from synthct.images.grid import Grid, Volume  # noqa: E402
 from synthct.networks import network, perceptual  # noqa: E402
 from synthct.networks.losses import Objective  # noqa: E402

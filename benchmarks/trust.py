@@ -27,7 +27,7 @@ from scipy import ndimage
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
 
-from synthct.core import settings as presets  # noqa: E402
+from synthct.core import presets  # noqa: E402
 from synthct.images.grid import Grid, Volume  # noqa: E402
 from synthct.images.volume import read_mask, read_volume  # noqa: E402
 from synthct.prediction import known, trust  # noqa: E402

@@ -4,7 +4,7 @@
 import click
 
 from synthct.cohort import curation
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.cli import FILE, OUT, settings_options, tool
 from synthct.core.files import plain, write_json
 from synthct.core.tables import write_table

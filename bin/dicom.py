@@ -5,16 +5,11 @@ import sys
 
 import click
 
-from synthct import __version__
-from synthct.core.cli import FILE, ToolGroup
+from synthct.core.cli import FILE, tool_group
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=str)
 
-
-@click.group(name="dicom.py", cls=ToolGroup, help=__doc__)
-@click.version_option(__version__, prog_name="dicom.py")
-def main():
-    pass
+main = tool_group("dicom.py", help=__doc__)
 
 
 @main.command(name="list")

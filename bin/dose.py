@@ -11,53 +11,33 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.cli import cpu_threads, tool
-from synthct.core.errors import InputError, PairError
+from synthct.core.errors import PairError
 from synthct.core.files import plain, write_json
-from synthct.core.records import KIND
 from synthct.dose.case import about, compare, plan_case
 from synthct.dose.inputs import aim_of, body_of, organs_of
-from synthct.dose.options import dose_options, kinds_of, with_tables
-from synthct.dose.outputs import write_doses, write_slices
+from synthct.dose.options import dose_options, kinds_of, require_one_each, with_tables
+from synthct.dose.outputs import identities, write_doses, write_slices
 from synthct.images.volume import read_volume
 
 
 @tool("dose.py", help=__doc__)
 @dose_options
-def main(ct, scts, mask, target, structures, beams, region, preset, settings, overrides, tables, **asked):
-    outs, slices = asked["outs"], asked["slices"]
-    for name in ("outs", "trained", "checkpoints", "slices"):
-        if asked[name] and len(asked[name]) != len(scts):
-            option = {"outs": "out", "trained": "trained-on", "checkpoints": "checkpoint"}.get(name, name)
-            raise InputError(f"--{option}: given {len(asked[name])} times, expected one for each of {len(scts)} --sct")
+def main(ct, scts, mask, target, structures, beams, region, preset, settings, overrides, tables, outs, slices, **asked):
+    each = {"out": outs, "trained-on": asked["trained"], "checkpoint": asked["checkpoints"], "slices": slices}
+    require_one_each(len(scts), each)
     kinds = kinds_of(beams)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
     section = presets.section("dose", settings=settings, preset=preset, modality="mr", overrides=overrides)
     section = with_tables(presets.for_region(section, region), tables)
-    names = [
-        {
-            KIND: "dose",
-            "patient": asked["patient"],
-            "region": region,
-            "trained_on": asked["trained"][i] if asked["trained"] else "",
-            "tested_on": asked["tested_on"],
-            "checkpoint": asked["checkpoints"][i] if asked["checkpoints"] else "",
-        }
-        for i in range(len(scts))
-    ]
+    said = {key: asked[key] for key in ("patient", "tested_on", "trained", "checkpoints")}
+    names = identities(len(scts), region=region, **said)
     planned_on = read_volume(ct, "CT", "ct")
     aim, aim_name = aim_of(target, asked["target_roi"], planned_on)
     try:
-        case = plan_case(
-            planned_on,
-            body_of(mask, planned_on),
-            section,
-            beams=kinds,
-            target=aim,
-            target_name=aim_name,
-            structures=organs_of(structures, planned_on, aim_name),
-        )
+        body, organs = body_of(mask, planned_on), organs_of(structures, planned_on, aim_name)
+        case = plan_case(planned_on, body, section, beams=kinds, target=aim, target_name=aim_name, structures=organs)
     except PairError as fault:
         if not asked["record_failure"]:
             raise

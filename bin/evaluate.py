@@ -5,14 +5,12 @@ strings."""
 
 import click
 
-from synthct.core import settings as presets
 from synthct.core.cli import tool
 from synthct.core.errors import InputError
 from synthct.core.files import plain, write_json
 from synthct.core.records import KIND, write_arrays
 from synthct.evaluation import baselines as trivial
-from synthct.evaluation.metrics.image import HU_RANGE
-from synthct.evaluation.options import evaluate_options
+from synthct.evaluation.options import evaluate_options, hu_range_of
 from synthct.evaluation.pair import evaluate, evaluate_labels, read_labels, read_pair, region_of, slices_of
 
 
@@ -26,9 +24,7 @@ def main(sct, ct, mask, resample_ct, sct_seg, ct_seg, region, hu_range, settings
         raise InputError("--region: needed with label maps, it chooses the classes that are scored")
     if asked["baselines"] and not image:
         raise InputError("--baselines: needs --image, whose intensities the lookup table takes")
-    hu_range = hu_range or _hu_range(settings)
-    if not hu_range[0] < hu_range[1]:
-        raise InputError(f"--hu-range {hu_range[0]:g} {hu_range[1]:g}: expected the lower end first")
+    hu_range = hu_range_of(hu_range, settings)
     about = {"patient": asked["patient"], "region": region}
     about |= {key: asked[key] for key in ("trained_on", "tested_on", "checkpoint")}
     pair = read_pair(sct, ct, mask, uncertainty=uncertainty, image=image, resample_ct=resample_ct)
@@ -49,12 +45,6 @@ def main(sct, ct, mask, resample_ct, sct_seg, ct_seg, region, hu_range, settings
     for note in pair.notes:
         click.echo(f"evaluate.py: note: {note}", err=True)
     write_json(asked["out"], plain({KIND: "metrics", **about, **resampled, **scores, "notes": pair.notes}))
-
-
-def _hu_range(settings: str | None) -> tuple[float, float]:
-    if not settings:
-        return HU_RANGE
-    return tuple(presets.section("evaluation", settings=settings, preset="", modality="").get("hu_range", HU_RANGE))
 
 
 if __name__ == "__main__":

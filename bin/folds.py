@@ -7,7 +7,7 @@ import click
 
 from synthct.cohort import curation
 from synthct.cohort import folds as cohort
-from synthct.core import settings
+from synthct.core import presets
 from synthct.core.cli import FILE, OUT, tool
 from synthct.core.files import write_json, write_text
 from synthct.core.records import KIND
@@ -25,14 +25,14 @@ from synthct.core.tables import read_names, write_table
 @click.option("--arm", default="", help="arm that the exclusions are of, written into the result")
 @click.option("--settings", "resolved", type=FILE, help="resolved settings (JSON), instead of --preset and --modality")
 @click.option("--preset", default="paper")
-@click.option("--modality", type=click.Choice(settings.MODALITIES), default="mr")
+@click.option("--modality", type=click.Choice(presets.MODALITIES), default="mr")
 @click.option("--set", "overrides", multiple=True, help="section.key=value, such as folds.holdout=0.15")
 @click.option("--out", required=True, type=OUT, help="folds.json")
 @click.option("--runs-out", type=OUT, help="table of the trainings to make of it: fold, group, regions joined by '+'")
 @click.option("--lists-out", type=OUT, help="directory for plain name lists: test.txt, fold_<k>_{train,validation}.txt")
 def main(sheet, excluded, lists, arm, resolved, preset, modality, overrides, out, runs_out, lists_out):
     source = {"settings": resolved, "preset": preset, "modality": modality, "overrides": overrides}
-    chosen = settings.section("folds", **source)
+    chosen = presets.section("folds", **source)
     reasons = curation.read_reasons(excluded) if excluded else {}
     given = [read_names(path, "fold list") for path in lists] or None
     patients = cohort.read_sheet(sheet)
@@ -41,7 +41,7 @@ def main(sheet, excluded, lists, arm, resolved, preset, modality, overrides, out
     plan = cohort.plan(patients, excluded=reasons, given=given, **chosen)
     write_json(out, {KIND: "folds", "arm": arm, **plan})
     if runs_out:
-        groups = cohort.groups_of(settings.section("finetuning", **source)["groups"])
+        groups = cohort.groups_of(presets.section("finetuning", **source)["groups"])
         write_table(runs_out, cohort.runs(plan, groups), ("fold", "group", "regions"))
     if lists_out:
         named = {"test": plan["test"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from synthct.cases.store import ours, write_case
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.cli import FILE, OUT, VOLUME, tool
 from synthct.core.errors import InputError
 from synthct.core.files import require_replaceable

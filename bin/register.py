@@ -9,75 +9,47 @@ moving points.
 import click
 import SimpleITK as sitk
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.cli import cpu_threads, tool
 from synthct.core.device import device_of, set_threads
 from synthct.core.errors import InputError, PatientError
-from synthct.core.files import plain, write_json
-from synthct.core.records import KIND
-from synthct.images.volume import read_volume, write_volume
+from synthct.images.volume import read_volume
 from synthct.registration import pairwise
 from synthct.registration.checks import mask_on
 from synthct.registration.options import register_options
-from synthct.registration.preview import write_preview
-from synthct.registration.transform import write_transform
+from synthct.registration.outputs import write_failure, write_registration
 
 
 @tool("register.py", help=__doc__)
 @register_options
-def main(method, modality, fixed, moving, fixed_mask, patient, region, device, qc, record_failure, **asked):
-    if record_failure and not qc:
+def main(method, modality, fixed, moving, fixed_mask, patient, region, device, record_failure, **asked):
+    source = {key: asked.pop(key) for key in ("settings", "preset", "overrides")}
+    how = {key: asked.pop(key) for key in ("moving_is", "rigid", "seed")}
+    outputs = asked  # the rest
+    if record_failure and not outputs["qc"]:
         raise InputError("--record-failure: needs --qc, where the failure is recorded")
     device = device_of(device).type
     set_threads(cpu_threads())
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
-    section = presets.section(
-        "registration",
-        settings=asked["settings"],
-        preset=asked["preset"],
-        modality=modality,
-        overrides=asked["overrides"],
-    )
+    section = presets.section("registration", modality=modality, **source)
     pairwise.ready(section, method, region)
     about = {"method": method, "modality": modality, "region": region}
     identity = {"patient": patient or "", **about}
     try:
-        still, moved = read_volume(fixed, "fixed image"), read_volume(moving, "moving image")
-        mask = mask_on(fixed_mask, still, _warn) if fixed_mask else None
-        result = pairwise.register(
-            still,
-            moved,
-            mask,
-            section,
-            **about,
-            moving_is=asked["moving_is"],
-            rigid=asked["rigid"],
-            seed=asked["seed"],
-            device=device,
-            say=lambda line: click.echo(f"register.py: {line}", err=True),
-        )
+        fixed_image, moving_image = read_volume(fixed, "fixed image"), read_volume(moving, "moving image")
+        mask = mask_on(fixed_mask, fixed_image, lambda line: _say(f"warning: {line}")) if fixed_mask else None
+        result = pairwise.register(fixed_image, moving_image, mask, section, **about, **how, device=device, say=_say)
     except PatientError as fault:
         if not record_failure:
             raise
-        click.echo(f"register.py: not registered: {fault}", err=True)
-        write_json(qc, {KIND: "registration", **identity, "failed": str(fault)})
+        _say(f"not registered: {fault}")
+        write_failure(outputs["qc"], identity, fault)
         return
-    write_volume(result.image, asked["out_image"])
-    write_volume(result.displacement, asked["out_displacement"])
-    if asked["out_mask"]:
-        write_volume(result.mask, asked["out_mask"])
-    if asked["out_fixed"]:
-        write_volume(still, asked["out_fixed"])
-    if asked["out_transform"]:
-        write_transform(result.transform, asked["out_transform"])
-    if asked["preview"]:
-        write_preview(asked["preview"], still, result.before, result.image, result.mask.array, about=identity)
-    if qc:
-        write_json(qc, plain({KIND: "registration", **identity, **result.quality}))
+    write_registration(result, fixed_image, identity, **outputs)
 
 
-def _warn(line: str):
-    click.echo(f"register.py: warning: {line}", err=True)
+def _say(line: str):
+    click.echo(f"register.py: {line}", err=True)
 
 
 if __name__ == "__main__":

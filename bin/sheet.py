@@ -9,7 +9,7 @@ from synthct.cohort import sheet as sheets
 from synthct.cohort import trees
 from synthct.core.cli import OUT, tool
 from synthct.core.errors import InputError
-from synthct.core.settings import MODALITIES
+from synthct.core.presets import MODALITIES
 
 KINDS = ("synthrad", "bids", "dicom", "folder")
 

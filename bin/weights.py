@@ -8,35 +8,18 @@ look in SYNTHCT_WEIGHTS.
 
 import click
 
-from synthct import __version__
-from synthct.core import settings as presets
-from synthct.core.cli import ToolGroup, options
+from synthct.core.cli import tool_group
 from synthct.core.errors import InputError
 from synthct.networks import fetch as fetching
 from synthct.networks import weights
 from synthct.study.needs import of_study
+from synthct.study.options import network_options
 
-which = options(
-    click.argument("names", nargs=-1),
-    click.option("--preset", default="paper", show_default=True, help="name of a preset, or a TOML file"),
-    click.option(
-        "--modality", type=click.Choice(presets.MODALITIES), help="of the study; needed where no name is given"
-    ),
-    click.option("--registration", default="impact", show_default=True, help="arms, separated by commas"),
-    click.option("--set", "overrides", multiple=True, help="section.key=value"),
-    click.option("--segment", is_flag=True, help="also those of --segment"),
-    click.option("--weights", "place", help="directory or URI  [default: $SYNTHCT_WEIGHTS, else torch's cache]"),
-)
-
-
-@click.group(name="weights.py", cls=ToolGroup, help=__doc__)
-@click.version_option(__version__, prog_name="weights.py")
-def main():
-    pass
+main = tool_group("weights.py", help=__doc__)
 
 
 @main.command("list")
-@which
+@network_options
 def list_(place, **chosen):
     """Print the networks: name, size, licence, what for, whether it is there, address."""
     for cells in fetching.inventory(_needs(**chosen), _place(place)):
@@ -44,7 +27,7 @@ def list_(place, **chosen):
 
 
 @main.command()
-@which
+@network_options
 @click.option("--base-url", default="", help="a mirror that holds the published files by their names")
 def fetch(place, base_url, **chosen):
     """Download what is not there yet: resumed, verified, whole or not at all. weights.json records each digest."""
@@ -52,7 +35,7 @@ def fetch(place, base_url, **chosen):
 
 
 @main.command()
-@which
+@network_options
 def verify(place, **chosen):
     """Compare what is there with the published digests and those of the first download. Exit status 2 on a fault."""
     faults = fetching.verify(_needs(**chosen), _place(place))

@@ -12,9 +12,18 @@ HERE = Path(__file__).resolve().parent
 LOCK = HERE.parent / "requirements.lock"
 
 
+def of_modules() -> dict[str, str]:
+    """{step: the image that its process runs in}: its own, or that of another step."""
+    modules = sorted((HERE.parent / "modules" / "local").glob("*/main.nf"))
+    named = {path.parent.name: re.search(r"ContainerImage\.of\(.*'(\w+)'\)", path.read_text()) for path in modules}
+    if bare := [step for step, found in named.items() if not found]:
+        raise SystemExit(f"modules/local/{bare[0]}/main.nf: names no image")
+    return {step: found[1] for step, found in named.items() if found}
+
+
 def steps() -> list[str]:
-    """The steps of the pipeline, one image each, by name."""
-    return sorted(path.parent.name for path in (HERE.parent / "modules" / "local").glob("*/main.nf"))
+    """The steps of the pipeline that have an image, by name; the others are guests in one of these."""
+    return sorted(set(of_modules().values()))
 
 
 def parent(image: str) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.networks.checkpoint import save_weights
 from synthct.networks.network import build, initialise
+from synthct.prediction import assembly
 
 SMALL = presets.resolve("paper", "mr")["training"]["network"] | {
     "encoder": "resnet18",
@@ -81,6 +82,13 @@ def write_checkpoints(directory, tree: dict, *, folds: int = 2, groups=None) -> 
                 save_weights(out / f"{kind}.safetensors", model.state_dict(), about)
             made.append(out)
     return made
+
+
+def write_model(directory, groups=None, *, flips: str = "none,x", default_region: str | None = None) -> Path:
+    """A bundle of random networks for MR in `directory`, one fold, of {group: regions} (one for AB by default)."""
+    tree = write_settings(directory / "settings.json", "mr", flips=flips)
+    made = write_checkpoints(directory, tree, folds=1, groups=groups or {"global": ["AB"]})
+    return assembly.from_training(made, tree, "impact", directory / "model", default_region=default_region).path
 
 
 def call(tool: str, *arguments) -> subprocess.CompletedProcess:

@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from synthct.core import settings
+from synthct.core import presets
 from synthct.images.grid import Grid, Volume
 from synthct.registration import pairwise
 from synthct.registration.dense.bspline import ControlGrid
@@ -47,7 +47,7 @@ def error(found: sitk.Transform, truth: sitk.Transform, mask: Volume) -> float:
 
 def section(modality: str, *overrides: str) -> dict:
     """The preset test's registration section."""
-    return settings.resolve("test", modality, overrides)["registration"]
+    return presets.resolve("test", modality, overrides)["registration"]
 
 
 def registered(case):

@@ -1,6 +1,7 @@
 """Small cases and settings for the tests of training: a made-up anatomy that a small network learns within seconds."""
 
 import contextlib
+import csv
 import functools
 import importlib
 import json
@@ -15,11 +16,13 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import synthct.training.options  # noqa: F401  paid once: every run below starts as a fork of a process that has it
 from synthct.cases.store import write_case
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.images.grid import Grid, Volume
+from synthct.networks.checkpoint import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (  # the test preset made smaller still
@@ -33,6 +36,8 @@ TINY = (  # the test preset made smaller still
     "finetuning.max_steps=2",
     "finetuning.validate_every=1",
 )
+TIMED = ("patches_per_s", "elapsed_s")  # columns of log.csv that a clock fills
+LONGER = ("--set", "training.max_steps=60")  # seconds on any machine: a signal comes before the end
 
 
 def pair(seed: int, shape=(7, 40, 36)) -> tuple[Volume, Volume, Volume]:
@@ -138,6 +143,54 @@ class Tool:
         """Wait for its end."""
         self.process.join()
         return Finished(self.process.exitcode, self.out.read_text(), self.err.read_text())
+
+
+def start(data, out, *more, tool="train.py", fold="0", **environment) -> Tool:
+    """train.py or finetune.py, tiny, on the cases and folds of `data` (see `cohort`), writing to `out`."""
+    sets = [part for one in TINY for part in ("--set", one)]
+    return Tool(
+        out.parent,
+        tool,
+        "--cases",
+        data[0],
+        "--folds",
+        data[1],
+        "--fold",
+        fold,
+        "--preset",
+        "test",
+        "--device",
+        "cpu",
+        "--out",
+        out,
+        *sets,
+        *more,
+        **environment,
+    )
+
+
+def run(*arguments, **keywords) -> Finished:
+    """`start`, to its end."""
+    return start(*arguments, **keywords).finish()
+
+
+def trained(data, out) -> tuple[Path, str]:
+    """A training that ran through: its directory, and what it said."""
+    done = run(data, out)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def log(out) -> list[dict]:
+    """Rows of log.csv, without what a clock fills."""
+    with open(out / "log.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if key not in TIMED} for row in csv.DictReader(file)]
+
+
+def same_weights(a, b) -> bool:
+    """Whether two checkpoints hold the same bits."""
+    one, other = load_weights(a)[0], load_weights(b)[0]
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def _main(tool: str, arguments: list[str], out: str, err: str, environment: dict):

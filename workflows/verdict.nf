@@ -5,7 +5,7 @@
 include { SEGMENT  } from '../modules/local/segment'
 include { EVALUATE } from '../modules/local/evaluate'
 include { DOSE     } from '../modules/local/dose'
-include { TRUST    } from '../modules/local/bundle/trust'
+include { TRUST    } from '../modules/local/trust'
 include { REPORT   } from '../modules/local/report'
 
 workflow VERDICT {

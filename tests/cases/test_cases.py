@@ -10,7 +10,7 @@ from conftest import bad_input
 from synthct.cases.intensity import ct_normalisation, measure, to_hu
 from synthct.cases.store import OUTSIDE, find_cases, prepare, read_case, reflect, working_grid, write_case
 from synthct.core.errors import InputError
-from synthct.core.settings import resolve
+from synthct.core.presets import resolve
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import write_volume
 from synthct.training.sampling import Batches, loader

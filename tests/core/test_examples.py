@@ -7,7 +7,7 @@ import pytest
 
 FRONT = (
     "core.arms",
-    "core.settings",
+    "core.presets",
     "core.tables",
     "images.grid",
     "cases.intensity",
@@ -17,9 +17,12 @@ FRONT = (
     "evaluation.metrics.image",
     "evaluation.similarity",
     "training.schedule",
+    "prediction.bundle_options",
     "prediction.inference",
     "dose.density",
+    "dose.outputs",
     "study.arms",
+    "study.check",
     "study.rows",
     "report.numbers",
 )

@@ -1,137 +1,154 @@
-"""The presets `paper` and `released`, resolved, against numbers written down by hand from the paper and its code."""
+"""Presets: inheritance, modality and region overlays, overrides by parameter, faults in one line."""
+
+import json
+import re
+import shutil
 
 import pytest
 
-from synthct.core.settings import resolve
-from synthct.networks.terms import perceptual_terms
-from synthct.registration.recipes import models_of, recipe
-
-COMMON = {  # paper 3.2 to 3.4 and released code, both tasks
-    "preprocessing": {"spacing": [1.0, 1.0, 3.0], "ct_range": [-1024, 3071], "padding": -1.0, "cbct_percentile": 99.5},
-    "folds": {"folds": 5, "seed": 32},
-    "training": {
-        "seed": 32,
-        "batch": 32,
-        "copies": 1,
-        "flip_probability": 0.5,
-        "flip_per": "volume",
-        "l1_weight": 1.0,
-        "learning_rate": 1e-3,
-        "weight_decay": 1e-3,
-        "schedule": "step",
-        "lr_every": 25000,
-        "warmup": 0,
-        "validate_every": 2500,
-        "max_epochs": 100,
-        "select": "mae",
-        "precision": "float32",
-        "network": {
-            "encoder": "resnet34",
-            "decoder_channels": [256, 128, 64, 32, 16],
-            "init": "normal",
-            "init_std": 0.02,
-            "batchnorm_mean": 1.0,
-            "head_bias": 0.0,
-        },
-    },
-    "finetuning": {"groups": "AB+TH,HN", "learning_rate": 1e-3, "validate_every": 1000},
-    "inference": {"flips": "none,x,y"},
-    "evaluation": {"hu_range": [-1024, 3071]},
-}
-PAPER = {
-    "folds": {"holdout": "75"},
-    "preprocessing": {"outside": -1.0},
-    "training": {"originals": False, "lr_factor": 0.5, "patience": 25000},
-}
-RELEASED = {
-    "training": {"originals": True, "lr_factor": 0.75, "patience": 75000, "patch": [320, 320]},
-    "finetuning": {"lr_every": 5000, "patience": 30000},
-}
-BY_HAND = {
-    ("paper", "mr"): [PAPER, {"training": {"channels": 5, "patch": [320, 320]}}],
-    ("paper", "cbct"): [PAPER, {"training": {"channels": 3, "patch": [256, 256]}}],
-    ("released", "mr"): [
-        RELEASED,
-        {"folds": {"holdout": "45"}, "preprocessing": {"outside": -2.0}, "training": {"channels": 5}},
-    ],
-    ("released", "cbct"): [
-        RELEASED,
-        {"folds": {"holdout": "80"}, "preprocessing": {"outside": -1.0}, "training": {"channels": 3}},
-    ],
-}
+from synthct.core.errors import InputError
+from synthct.core.presets import for_region, of_bundle, resolve
 
 
-def differences(found: dict, expected: dict, at: str = "") -> list[str]:
-    wrong = []
-    for key, value in expected.items():
-        here = f"{at}.{key}".lstrip(".")
-        if isinstance(value, dict):
-            wrong += differences(found.get(key, {}), value, here)
-        elif found.get(key) != value:
-            wrong.append(f"{here}: {found.get(key)!r}, by hand {value!r}")
-    return wrong
-
-
-@pytest.mark.parametrize(("preset", "modality"), BY_HAND)
-def test_training_and_what_is_around_it(preset, modality):
-    settings = resolve(preset, modality)
-    for expected in (COMMON, *BY_HAND[preset, modality]):
-        assert differences(settings, expected) == []
-
-
+@pytest.mark.parametrize("preset", ["paper", "released", "test"])
 @pytest.mark.parametrize("modality", ["mr", "cbct"])
-def test_the_losses(modality):
-    """Paper: L1 with VGG-19, SAM and TotalSegmentator. Released: L1 with three stages of SAM 2.1-Small."""
-    terms = perceptual_terms(resolve("paper", modality)["training"]["perceptual"])
-    assert [(term["kind"], term["weight"]) for term in terms] == [("vgg19", 1), ("sam", 1), ("totalsegmentator", 1)]
-    (term,) = perceptual_terms(resolve("released", modality)["training"]["perceptual"])
-    assert (term["kind"], term["weight"], term["layers"]) == ("torchscript", 1.0, [0, 1, 2])
-    assert (term["layer_weights"], term["tile"]) == ([1.0, 1.0, 1.0], 512)
-
-
-ORGANISERS = {  # stage-2 maps of the organisers: grid mm, bins, bending, rigidity, iterations, sampler, step, pyramid
-    ("mr", "AB"): (15, 60, 50, 0, [2000, 2000, 1000], "RandomCoordinate", [4, 2, 1], "smoothing"),
-    ("mr", "HN"): (15, 100, 50, 0, [500, 300, 200], "Grid", [4, 2, 1], "recursive"),
-    ("mr", "TH"): (10, 100, 50, 0, [500, 300, 200], "Grid", [4, 2, 1], "recursive"),
-    ("cbct", "AB"): (10, 100, 10, 0.5, [500, 200, 100], "Grid", [4, 2, 2], "recursive"),
-    ("cbct", "HN"): (10, 100, 10, 0.5, [500, 200, 100], "Grid", [4, 2, 2], "recursive"),
-}
-
-
-@pytest.mark.parametrize("preset", ["paper", "released"])
-@pytest.mark.parametrize(("modality", "region"), ORGANISERS)
-def test_the_baselines_registration(preset, modality, region):
-    found = recipe(resolve(preset, modality)["registration"], "elastix", region)
-    keys = ("grid_mm", "bins", "bending", "rigidity", "iterations", "sampler", "sample_step", "pyramid")
-    assert tuple(found.settings[key] for key in keys) == ORGANISERS[modality, region]
-    assert (found.direction, found.settings["mi"], found.settings["samples"]) == ("ct_to_image", 1.0, 4096)
-
-
-MIND = ("MIND R1D2", "1", "L1")
-IMPACT = {  # mode, final grid mm, iterations, {extractor, layers, distance: weight}, weight of mutual information
-    ("paper", "mr", "AB"): ("static", 10, [400] * 3, {("TS730", "0000001", "L1"): 0.25, MIND: 0.75}, 0),
-    ("paper", "mr", "HN"): ("static", 10, [400] * 3, {("TS730", "0000001", "L1"): 0.25, MIND: 0.75}, 0),
-    ("paper", "cbct", "AB"): ("jacobian", 10, [300, 200, 100], {("TS730", "01", "L1"): 1.0}, 0),
-    ("released", "mr", "TH"): ("static", 12, [400] * 3, {("TS850", "0000001", "L1"): 0.25, MIND: 0.75}, 0.5),
-    ("released", "mr", "HN"): ("static", 12, [400] * 3, {MIND: 1.0}, 0.5),
-    ("released", "cbct", "HN"): ("jacobian", 12, [300, 200, 100], {("TS730", "01", "L1"): 1.0}, 0.5),
-}
-
-
-@pytest.mark.parametrize(("preset", "modality", "region"), IMPACT)
-def test_the_papers_registration(preset, modality, region):
-    mode, grid, iterations, models, mutual = IMPACT[preset, modality, region]
-    found = recipe(resolve(preset, modality)["registration"], "impact", region)
-    settings = found.settings
-    named = {(one["extractor"], one["layers"], one["distance"]): one["weight"] for one in models_of(found).values()}
-    assert (found.engine, found.direction, settings["mode"], settings["grid_mm"]) == (
-        "sampled",
-        "image_to_ct",
-        mode,
-        grid,
+def test_every_preset_resolves(preset, modality):
+    settings = resolve(preset, modality)
+    assert settings["training"]["channels"] == {"mr": 5, "cbct": 3}[modality]
+    assert not any(
+        key in ("mr", "cbct") for section in settings.values() if isinstance(section, dict) for key in section
     )
-    assert (named, settings["mutual"]["weight"], settings["iterations"]) == (models, mutual, iterations)
-    assert (settings["voxel_mm"], settings["samples"], settings["grid_schedule"]) == ([6.0, 3.0, 2.0], 2000, [4, 2, 1])
-    assert settings["interpolation"] == "cubic"
-    if preset == "released":
-        assert settings["bending"] == settings["folding"] == 0.0  # the maps have no penalty
+
+
+def test_the_papers_numbers():
+    mr, cbct = resolve("paper", "mr"), resolve("paper", "cbct")
+    assert (mr["training"]["patch"], cbct["training"]["patch"]) == ([320, 320], [256, 256])
+    assert mr["training"]["batch"] == 32 and mr["training"]["learning_rate"] == 1e-3
+    assert mr["preprocessing"]["outside"] == -1.0 and resolve("released", "mr")["preprocessing"]["outside"] == -2.0
+    assert resolve("released", "cbct")["training"]["patch"] == [320, 320]
+    assert (mr["folds"]["folds"], mr["folds"]["holdout"]) == (5, "75")
+
+
+def test_overrides_keep_the_type():
+    settings = resolve(
+        "paper", "mr", ["training.batch=8", "training.patch=[64, 64]", "folds.holdout=0.2", "training.learning_rate=1"]
+    )
+    assert settings["training"]["batch"] == 8 and settings["training"]["patch"] == [64, 64]
+    assert settings["folds"]["holdout"] == "0.2" and settings["training"]["learning_rate"] == 1.0
+
+
+def test_fine_tuning_can_have_its_own_value_of_any_training_setting():
+    settings = resolve("paper", "mr", ["finetuning.max_steps=7", "finetuning.perceptual.weight=2"])
+    assert settings["finetuning"]["max_steps"] == 7 and settings["training"]["max_steps"] == 0
+    assert settings["finetuning"]["perceptual"] == {"weight": 2.0}
+    with pytest.raises(InputError, match="unknown key 'max_step'"):
+        resolve("paper", "mr", ["finetuning.max_step=7"])
+    with pytest.raises(InputError, match="type"):
+        resolve("paper", "mr", ["finetuning.max_steps=many"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.bach=8", "did you mean training.batch"),
+        ("training.batch=many", "type"),
+        ("training.batch", "section.key=value"),
+        ("nothing.at.all=1", "unknown key"),
+        ("training.batch=$(id)", "characters"),
+    ],
+)
+def test_wrong_overrides_are_refused(override, said):
+    with pytest.raises(InputError, match=said):
+        resolve("paper", "mr", [override])
+
+
+def test_a_path_can_be_set():
+    """What the messages about absent weights recommend; what could leave a quoted text cannot be set."""
+    weights = "s3://lab-data/weights/vgg_19.pth"
+    found = resolve("paper", "mr", [f"training.perceptual.weights={weights}"])
+    assert found["training"]["perceptual"]["weights"] == weights
+    for wrong in ("$(x)", "a'b", "a`b`", "a;b", "a\\b"):
+        with pytest.raises(InputError, match="no setting needs"):
+            resolve("paper", "mr", [f"training.perceptual.weights={wrong}"])
+
+
+def test_own_preset_on_top_of_the_papers(tmp_path):
+    own = tmp_path / "mine.toml"
+    own.write_text('inherit = "paper"\n[training]\nbatch = 4\ncbct.channels = 7\n')
+    assert resolve(own, "mr")["training"]["batch"] == 4
+    assert resolve(own, "mr")["training"]["channels"] == 5 and resolve(own, "cbct")["training"]["channels"] == 7
+
+
+def test_own_preset_of_the_same_name_and_elsewhere(tmp_path, root):
+    """One's own paper.toml starts from the shipped one, also where only the files that a task stages are at hand."""
+    own, presets = tmp_path / "own" / "paper.toml", tmp_path / "presets"
+    own.parent.mkdir()
+    shutil.copytree(root / "conf" / "presets", presets)
+    (presets / "paper.toml").write_text(
+        (presets / "paper.toml").read_text().replace("patience = 25000", "patience = 1")
+    )
+    own.write_text('inherit = "paper"\n[training]\nbatch = 4\n')
+    found = resolve(own, "mr", directory=presets)["training"]
+    assert (found["batch"], found["patience"]) == (4, 1)
+    own.with_name("a.toml").write_text('inherit = "b"\n')
+    own.with_name("b.toml").write_text('inherit = "a"\n')
+    with pytest.raises(InputError, match="inherits it in turn"):
+        resolve(own.with_name("a.toml"), "mr")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[training]\nbacth = 16", "mine.toml: unknown key training.bacth, did you mean training.batch"),
+        ('[training]\nbatch = "16"', "mine.toml: training.batch: '16' is not of the type of its default 32"),
+        ('[training]\npatch = ["a", 64]', "mine.toml: training.patch"),
+        ("[training]\noriginals = 1", "mine.toml: training.originals"),
+        ("[finetuning]\nlr_evry = 5", "mine.toml: unknown key finetuning.lr_evry"),
+        ("[training.cbct]\nbacth = 16", "mine.toml: unknown key training.cbct.bacth"),
+        ("[registration.elastix.mr.region.AB]\nbinz = 6", "unknown key registration.elastix.mr.region.AB.binz"),
+        ("[registration.arms.impact.settings.models.mine]\nlayer = '1'", "models.mine.layer, did you mean"),
+        ("[trainig]\nbatch = 16", "unknown section 'trainig'"),
+        ("training = 16", "training is 16, expected a table"),
+    ],
+)
+def test_a_slip_in_ones_own_preset_is_refused(tmp_path, text, said):
+    own = tmp_path / "mine.toml"
+    own.write_text(f'inherit = "released"\n{text}\n')
+    with pytest.raises(InputError, match=re.escape(said)):
+        resolve(own, "mr")
+
+
+def test_what_ones_own_preset_may_say(tmp_path):
+    own = tmp_path / "mine.toml"
+    own.write_text(
+        'inherit = "paper"\n[training]\nlearning_rate = 1\n[finetuning]\nlr_every = 5\nperceptual.weight = 2\n'
+        "[registration.elastix.region.PELVIS]\nbins = 9\n"
+        '[registration.arms.impact.settings.models.mine]\nlayers = "1"\n'
+    )
+    found = resolve(own, "mr")
+    assert found["finetuning"]["lr_every"] == 5 and found["registration"]["elastix"]["region"]["PELVIS"]["bins"] == 9
+    own.write_text("[training]\nbatch = 16\n")
+    with pytest.raises(InputError, match="no section 'curation'"):
+        resolve(own, "mr")
+
+
+def test_a_bundle_brings_its_settings(tmp_path):
+    """What is predicted with, and recorded: the bundle's numbers, under a preset that is named, under single ones."""
+    about = resolve("released", "cbct", ["inference.flips=none", "inference.checkpoint=final,best"])
+    (tmp_path / "bundle.json").write_text(json.dumps(about))
+    found = of_bundle(tmp_path / "bundle.json", ["inference.margin=16", "folds.folds=3"])
+    assert found["inference"] == about["inference"] | {"margin": 16, "checkpoint": "final"}
+    assert found["inference"]["flips"] == "none"
+    assert found["preset"] == "released" and found["preprocessing"] == about["preprocessing"]
+    assert "training" not in found, "what took no part in predicting is not recorded as if it had"
+    named = of_bundle(tmp_path / "bundle.json", [], "paper")
+    assert (named["preset"], named["inference"]["flips"]) == ("paper", "none,x,y")
+    (tmp_path / "bundle.json").write_text("{}")
+    with pytest.raises(InputError, match=r"bundle\.json"):
+        of_bundle(tmp_path / "bundle.json", [])
+
+
+def test_region_overlays():
+    section = {"grid": 10, "metric": {"bins": 60, "region": {"HN": {"bins": 100}}}, "region": {"HN": {"grid": 15}}}
+    assert for_region(section, "HN") == {"grid": 15, "metric": {"bins": 100}}
+    assert for_region(section, "AB") == {"grid": 10, "metric": {"bins": 60}}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.dose.case import about, compare, plan_case
 from synthct.dose.density import relative_to_water
 from synthct.images.grid import Grid, Volume

@@ -4,7 +4,7 @@ import csv
 import json
 import re
 
-from synthct.core.settings import resolve
+from synthct.core.presets import resolve
 
 
 def test_the_strict_syntax_runs_without_a_warning(nextflow, root, tmp_path):

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "tests" / "profiles"))
 from fake_kubernetes import FakeKubernetes  # noqa: E402
 
 GUESTS = {"SCAN": "EVALUATE", "TRUST": "BUNDLE"}  # steps that run in another's image
-STEPS = {path.parent.name.upper() for path in (ROOT / "modules/local").glob("*/main.nf")} | GUESTS.keys()
+STEPS = {path.parent.name.upper() for path in (ROOT / "modules/local").glob("*/main.nf")}
 NETWORK = {"FINETUNE", "PREDICT", "REGISTER", "SEGMENT", "TRAIN"}
 QUEUES = "--queue cpu-queue --gpu_queue gpu-queue"
 CPUS = {

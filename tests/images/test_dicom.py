@@ -5,13 +5,12 @@ import pydicom
 import pytest
 from conftest import bad_input
 from dicom_series import OBLIQUE, SHAPE, SPACING, STRAIGHT, at, by_sitk, edit, write_mr
-from models import call, write_checkpoints, write_settings
+from models import call, write_model
 
 from synthct.core.errors import InputError
 from synthct.images.dicom.series import open_series, read_series
 from synthct.images.dicom.writing import write_series
 from synthct.images.volume import read_volume
-from synthct.prediction import assembly
 
 
 @pytest.fixture
@@ -55,10 +54,7 @@ def test_rle_compressed_pixels(tmp_path, array):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    work = tmp_path_factory.mktemp("bundle")
-    tree = write_settings(work / "settings.json", "mr", flips="none,x")
-    directories = write_checkpoints(work, tree, folds=1, groups={"global": ["AB"]})
-    return assembly.from_training(directories, tree, "impact", work / "model").path
+    return write_model(tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.mark.parametrize(

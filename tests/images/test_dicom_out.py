@@ -10,7 +10,7 @@ import pytest
 from conftest import bad_input
 from dicom_series import OBLIQUE, SHAPE, SPACING, STRAIGHT, at, by_sitk, drawn, edit, write_ct, write_enhanced, write_mr
 from matplotlib.path import Path as Outline
-from models import call, write_checkpoints, write_settings
+from models import call, write_checkpoints, write_model, write_settings
 from pydicom import config
 from pydicom.dataset import Dataset
 
@@ -36,10 +36,7 @@ def array():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    work = tmp_path_factory.mktemp("bundle")
-    tree = write_settings(work / "settings.json", "mr", flips="none,x")
-    directories = write_checkpoints(work, tree, folds=1, groups={"global": ["AB"]})
-    return assembly.from_training(directories, tree, "impact", work / "model").path
+    return write_model(tmp_path_factory.mktemp("bundle"))
 
 
 def objects(source, out, **wanted):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from synthct.core.errors import InputError
-from synthct.core.settings import resolve
+from synthct.core.presets import resolve
 from synthct.networks import perceptual, weights
 from synthct.networks.checkpoint import load_torch
 from synthct.networks.losses import Objective

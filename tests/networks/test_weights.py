@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from synthct.core.errors import InputError
-from synthct.core.settings import resolve
+from synthct.core.presets import resolve
 from synthct.networks import weights
 
 

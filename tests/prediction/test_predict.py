@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from models import SMALL, call, lively, write_checkpoints, write_settings
+from models import SMALL, call, lively, write_model
 
 from synthct.cases.store import prepare
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.errors import InputError
 from synthct.images.grid import Grid, Volume, from_sitk, to_sitk
 from synthct.images.orientation import to_lps
 from synthct.images.volume import read_mask, read_volume, write_volume
-from synthct.prediction import assembly, inference
+from synthct.prediction import inference
 
 VIEWS = inference.parse_views("none,x,y")
 
@@ -225,10 +225,8 @@ def test_views_that_make_no_sense_are_refused(flips):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    work = tmp_path_factory.mktemp("bundle")
-    tree = write_settings(work / "settings.json", "mr", flips="none,x")
-    directories = write_checkpoints(work, tree, folds=1, groups={"global": ["AB", "HN"], "HN": ["HN"]})
-    return assembly.from_training(directories, tree, "impact", work / "model", default_region="AB").path
+    groups = {"global": ["AB", "HN"], "HN": ["HN"]}
+    return write_model(tmp_path_factory.mktemp("bundle"), groups, default_region="AB")
 
 
 def test_a_list_of_patients_and_each_alone_give_the_same(bundle, patient, tmp_path):

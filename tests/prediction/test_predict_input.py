@@ -8,21 +8,17 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import bad_input
-from models import call, write_checkpoints, write_settings
+from models import call, write_model
 
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import write_volume
-from synthct.prediction import assembly
 
 GRID = Grid((40, 40, 6), (1.0, 1.0, 3.0), (0.0, 0.0, 0.0))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    work = tmp_path_factory.mktemp("bundle")
-    tree = write_settings(work / "settings.json", "mr", flips="none")
-    directories = write_checkpoints(work, tree, folds=1, groups={"global": ["AB"]})
-    return assembly.from_training(directories, tree, "impact", work / "model").path
+    return write_model(tmp_path_factory.mktemp("bundle"), flips="none")
 
 
 @pytest.fixture

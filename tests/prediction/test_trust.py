@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from conftest import bad_input
-from models import call, write_checkpoints, write_settings
+from models import call, write_checkpoints, write_model
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import write_volume
 from synthct.prediction import assembly, trust
@@ -32,9 +32,7 @@ def patient(seed, grid=GRID):
 def taught(tmp_path_factory):
     """A bundle of random networks that knows six patients, two of them trained on."""
     work = tmp_path_factory.mktemp("trust")
-    tree = write_settings(work / "settings.json", "mr", flips="none,x")
-    directories = write_checkpoints(work, tree, folds=1, groups={"global": ["AB"]})
-    model = assembly.from_training(directories, tree, "impact", work / "model").path
+    model = write_model(work)
     rows = ["patient,region,center,image,ct,mask"]
     for seed in range(6):
         for name, volume in zip(("mr", "ct", "mask"), patient(seed), strict=True):

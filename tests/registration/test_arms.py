@@ -11,7 +11,7 @@ import pytest
 import registration_phantom as phantom
 from conftest import bad_input
 
-from synthct.core import arms, settings
+from synthct.core import arms, presets
 from synthct.core.errors import InputError
 from synthct.prediction import assembly
 from synthct.registration import pairwise, recipes
@@ -47,7 +47,7 @@ def own(tmp_path):
 
 
 def test_an_arm_of_ones_own_is_a_table_and_no_code(own):
-    section = settings.resolve(own, "mr")["registration"]
+    section = presets.resolve(own, "mr")["registration"]
     assert arms.named(section, "elastix,mine,none") == ["elastix", "mine", "none"]
     fixed, moving, mask, _ = phantom.pair()
     mr = fixed.with_array(np.where(fixed.array < -500, 0, 900 - 0.5 * fixed.array).astype(np.int16))
@@ -93,25 +93,25 @@ def test_the_check_before_any_task_knows_the_arms(own, run_tool, tmp_path):
 def test_a_slip_in_an_arms_table_is_refused(tmp_path, table, said):
     (tmp_path / "own.toml").write_text(f'inherit = "paper"\n{table}\n')
     with pytest.raises(InputError) as refused:
-        settings.resolve(tmp_path / "own.toml", "mr")
+        presets.resolve(tmp_path / "own.toml", "mr")
     assert said in str(refused.value)
 
 
 def test_one_setting_of_one_arm_can_be_set():
     said = ["registration.arms.mi.settings.bending=7", "registration.arms.impact.settings.models.network.distance=L2"]
-    section = settings.resolve("paper", "mr", said)["registration"]
+    section = presets.resolve("paper", "mr", said)["registration"]
     assert recipes.recipe(section, "mi").settings["bending"] == 7
     assert recipes.recipe(section, "mind").settings["bending"] == 600
     assert recipes.models_of(recipes.recipe(section, "impact"))["network"]["distance"] == "L2"
     with pytest.raises(InputError, match="unknown key 'bendin'"):
-        settings.resolve("paper", "mr", ["registration.arms.mi.settings.bendin=7"])
+        presets.resolve("paper", "mr", ["registration.arms.mi.settings.bendin=7"])
 
 
 def test_names_are_earned():
     """What is called IMPACT compares learnt features, or says that it does not."""
     for preset in ("paper", "released"):
         for modality, region in (("mr", "AB"), ("mr", "HN"), ("cbct", "HN")):
-            section = settings.resolve(preset, modality)["registration"]
+            section = presets.resolve(preset, modality)["registration"]
             found = recipes.recipe(section, "impact", region)
             learnt = [term for term in recipes.terms(found) if term["compares"].startswith("TS")]
             assert found.engine == "sampled"
@@ -139,7 +139,7 @@ def test_the_dense_arms_find_what_the_dense_recipe_always_found(arm, modality):
 
 
 def test_an_arm_that_nobody_described_still_has_a_name_a_colour_and_a_marker():
-    section = settings.resolve("paper", "mr")["registration"]
+    section = presets.resolve("paper", "mr")["registration"]
     shown = ["impact", "old_bundle", "other", "elastix"]
     with looks.told({"registration": section}):
         assert looks.arm_name("impact") == "IMPACT" and looks.arm_name("old_bundle") == "old_bundle"
@@ -152,7 +152,7 @@ def test_an_arm_that_nobody_described_still_has_a_name_a_colour_and_a_marker():
 
 
 def test_a_bundle_tells_its_arms_recipe():
-    tree = settings.resolve("released", "mr")
+    tree = presets.resolve("released", "mr")
     told = assembly._registration(tree, "impact")
     assert told["arms"]["impact"]["label"] == "IMPACT" and told["recipe"]["terms"][0]["compares"] == "TS850"
     assert assembly._registration(tree, "their_own") == {}

@@ -8,7 +8,7 @@ import registration_phantom as phantom
 import torch
 from torch import nn
 
-from synthct.core import settings
+from synthct.core import presets
 from synthct.core.errors import InputError
 from synthct.registration import pairwise, recipes
 from synthct.registration.dense import extractors, terms
@@ -102,7 +102,7 @@ def test_the_derivative_is_that_of_finite_differences(network):
 def test_absent_weights_are_known_before_anything_is_read(monkeypatch, tmp_path):
     for name in ("SYNTHCT_WEIGHTS", "TOTALSEG_WEIGHTS_PATH", "TOTALSEG_HOME_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
-    own = settings.resolve("paper", "cbct")
+    own = presets.resolve("paper", "cbct")
     (need,) = needs.of_arm(own["registration"], "impact_dense")
     assert need.network.name == "M730" and need.layers == 1
     with pytest.raises(InputError, match="730"):

@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "tests")]
 
 from parity_cases import OFFSET, TURNED, Case, Scene, crop, phantom, settings_of, write_scripts  # noqa: E402
 
-from synthct.core import settings  # noqa: E402
+from synthct.core import presets  # noqa: E402
 from synthct.core.errors import InputError  # noqa: E402
 from synthct.registration.dense import extractors, sampled  # noqa: E402
 from synthct.registration.dense.interpolation import Interpolated, resampled  # noqa: E402
@@ -161,7 +161,7 @@ def test_cubic_values_are_itks():
 
 def test_presets_hold_the_released_and_the_papers_sums():
     def parts(preset, modality, region):
-        found = recipe(settings.resolve(preset, modality)["registration"], "impact", region)
+        found = recipe(presets.resolve(preset, modality)["registration"], "impact", region)
         named = {m["extractor"]: (m["weight"], m["layers"]) for m in models_of(found).values()}
         return found.settings["mode"], named, found.settings["mutual"]["weight"], found.settings["grid_mm"]
 

@@ -12,8 +12,8 @@ from conftest import bad_input
 
 from synthct.core.errors import InputError
 from synthct.core.files import plain, write_json
+from synthct.core.presets import resolve
 from synthct.core.records import write_arrays
-from synthct.core.settings import resolve
 from synthct.report.blocks import Figure, Section
 from synthct.report.inputs import read_inputs
 from synthct.report.page import fitted, write_report

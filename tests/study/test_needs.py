@@ -4,7 +4,7 @@ import pytest
 from conftest import bad_input
 from models import call
 
-from synthct.core.settings import resolve
+from synthct.core.presets import resolve
 from synthct.study.needs import needed, of_arm
 
 LOSS = ["vgg19-dcbb9e9d.pth", "sam_vit_b_01ec64.pth", "M291"]  # of the preset paper

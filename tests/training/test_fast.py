@@ -9,9 +9,9 @@ import sys
 import pytest
 import small_training as small
 import torch
-from test_training import LONGER, log, run, same_weights, start
+from small_training import LONGER, log, run, same_weights, start
 
-from synthct.core.settings import resolve
+from synthct.core.presets import resolve
 from synthct.networks.network import build
 
 # what the preset changes, laid over the tiny settings of the tests

@@ -16,7 +16,7 @@ import numpy as np
 from synthct.cases.intensity import Normalisation, ct_normalisation, measure
 from synthct.core.errors import InputError, PatientError
 from synthct.core.files import atomic_directory, plain, sha256_of, write_json
-from synthct.core.settings import RULES
+from synthct.core.presets import RULES
 from synthct.core.tables import read_object
 from synthct.images.grid import Grid, Volume, resample, triple
 

@@ -81,6 +81,11 @@ def tool(name: str, **kwargs):
     return wrap
 
 
+def tool_group(name: str, **kwargs) -> ToolGroup:
+    """A tool called `name` whose subcommands are added to it, with ``--version`` and one-line errors."""
+    return click.version_option(__version__, prog_name=name)(ToolGroup(name=name, **kwargs))
+
+
 def options(*each):
     """Decorator: several options or arguments, which ``--help`` shows in this order; for blocks that tools share."""
 
@@ -93,7 +98,7 @@ def options(*each):
 
 
 def settings_options(example: str = "section.key=value"):
-    """Decorator: --preset, --settings and --set, as `synthct.core.settings.section` takes them."""
+    """Decorator: --preset, --settings and --set, as `synthct.core.presets.section` takes them."""
     return options(
         click.option("--preset", default="paper", help="settings: a preset's name or a TOML file"),
         click.option("--settings", type=FILE, help="settings: a resolved file, instead of --preset"),

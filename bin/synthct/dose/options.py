@@ -1,4 +1,4 @@
-"""The options of dose.py, and what two of them say."""
+"""The options of dose.py, and what some of them say."""
 
 from pathlib import Path
 
@@ -41,6 +41,14 @@ dose_options = options(
     click.option("--slices", multiple=True, type=OUT, help="npz of small slices for the report, one a --sct"),
     click.option("--out", "outs", required=True, multiple=True, type=OUT, help="JSON file to write, one a --sct"),
 )
+
+
+def require_one_each(number: int, options: dict[str, tuple]):
+    """`InputError` unless each of `options` ({name of the option: its values}) is given for each of `number` sCTs, or
+    not at all."""
+    for name, values in options.items():
+        if values and len(values) != number:
+            raise InputError(f"--{name}: given {len(values)} times, expected one for each of {number} --sct")
 
 
 def kinds_of(text: str) -> list[str]:

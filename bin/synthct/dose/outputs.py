@@ -1,5 +1,6 @@
-"""What a dose comparison leaves beside its numbers: the doses as files, and small slices for the report."""
+"""What a dose comparison leaves: records that say whose they are, the doses as files, small slices for the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,28 @@ from synthct.dose.plan import Dose
 from synthct.dose.rtdose import write_rtdose
 from synthct.images.grid import Volume
 from synthct.images.volume import write_volume
+
+
+def identities(
+    number: int, *, patient: str, region: str, tested_on: str, trained: Sequence[str], checkpoints: Sequence[str]
+) -> list[dict]:
+    """Whose the record of each of `number` sCTs is; `trained` and `checkpoints` are one an sCT, or () for unsaid.
+
+    >>> identities(1, patient="P1", region="AB", tested_on="mi", trained=["mind"], checkpoints=())[0]["trained_on"]
+    'mind'
+    """
+    unsaid = [""] * number
+    return [
+        {
+            KIND: "dose",
+            "patient": patient,
+            "region": region,
+            "trained_on": trained_on,
+            "tested_on": tested_on,
+            "checkpoint": checkpoint,
+        }
+        for trained_on, checkpoint in zip(trained or unsaid, checkpoints or unsaid, strict=True)
+    ]
 
 
 def write_doses(case: Case, doses: dict[str, Dose], directory, ct, name: str, first: bool) -> None:

@@ -1,8 +1,11 @@
-"""The options of evaluate.py."""
+"""The options of evaluate.py, and what one of them says."""
 
 import click
 
+from synthct.core import presets
 from synthct.core.cli import FILE, OUT, VOLUME, options
+from synthct.core.errors import InputError
+from synthct.evaluation.metrics.image import HU_RANGE
 
 evaluate_options = options(
     click.option("--sct", required=True, type=VOLUME, help="synthetic CT, HU"),
@@ -34,3 +37,15 @@ evaluate_options = options(
     click.option("--slices", type=OUT, help="npz of small mid-slices for the report to write"),
     click.option("--out", required=True, type=OUT, help="JSON file to write"),
 )
+
+
+def hu_range_of(given: tuple[float, float] | None, settings: str | None) -> tuple[float, float]:
+    """The ends (HU) between which images are scored: as `given`, else as a file of settings says, else the challenge's.
+
+    Raises `InputError` where the lower end is not the lower one.
+    """
+    section = presets.section("evaluation", settings=settings, preset="", modality="") if settings and not given else {}
+    low, high = given or section.get("hu_range", HU_RANGE)
+    if not low < high:
+        raise InputError(f"--hu-range {low:g} {high:g}: expected the lower end first")
+    return low, high

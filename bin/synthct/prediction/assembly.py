@@ -8,11 +8,32 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from synthct.core.errors import InputError
-from synthct.core.files import sha256_of
-from synthct.core.settings import CHECKPOINTS, differing, for_region
+from synthct.core.files import require_replaceable, sha256_of
+from synthct.core.presets import CHECKPOINTS, differing, for_region, load
+from synthct.core.tables import read_object
 from synthct.networks.checkpoint import fit, load_weights, save_weights
-from synthct.prediction.bundle import GLOBAL, Bundle, network_for, read_bundle, write_bundle
+from synthct.prediction.bundle import GLOBAL, Bundle, network_for, ours, read_bundle, write_bundle
 from synthct.registration import recipes
+
+
+def from_study(
+    directories: list[Path],
+    out,
+    *,
+    settings,
+    arm: str,
+    cohort=None,
+    compared=None,
+    default_region: str | None = None,
+) -> Bundle:
+    """`from_training` with what the steps of a study wrote: paths of its resolved `settings`, its folds.json (`cohort`)
+    and what its registrations `compared`. Raises `InputError` where `out` holds what is not a bundle's.
+    """
+    require_replaceable(out, ours, filter(None, (*directories, settings, cohort, compared)))
+    tree = load(settings)
+    folds = read_object(cohort, "folds") if cohort else None
+    made_by = read_object(compared, "recipes").get("recipes") if compared else None
+    return from_training(directories, tree, arm, out, folds, default_region, made_by)
 
 
 def from_training(

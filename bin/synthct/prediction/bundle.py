@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from synthct import __version__
 from synthct.core.errors import InputError
 from synthct.core.files import atomic_directory, plain, sha256_of, write_json
-from synthct.core.settings import CHECKPOINTS
+from synthct.core.presets import CHECKPOINTS
 from synthct.core.tables import read_object
 from synthct.networks.checkpoint import fit
 from synthct.networks.unetpp import ENCODERS, UnetPlusPlus
@@ -43,6 +43,16 @@ class Bundle:
     def digest(self) -> str:
         """SHA-256 that names this bundle: what it says and, through the checksums in it, every weight."""
         return self.about["digest"]
+
+    @property
+    def summary(self) -> str:
+        """What it holds, in a line."""
+        about = self.about
+        groups = ", ".join(
+            f"{name} ({'+'.join(group['regions']) or 'any'}: {len(group['best'])} best, {len(group['final'])} final)"
+            for name, group in about["groups"].items()
+        )
+        return f"{self.path}: {about['modality']}, {about['channels']} channels, preset {about['preset']}, {groups}"
 
     def group_for(self, region: str | None) -> tuple[str, str | None]:
         """The group of networks for a patient of `region`, and a warning where that is a guess (else None)."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.errors import InputError
 from synthct.core.records import read_folds
 from synthct.core.tables import read_object, read_table

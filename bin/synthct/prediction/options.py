@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.cli import FILE, OUT, VOLUME, options
 from synthct.core.device import CHOICES
 from synthct.core.errors import InputError

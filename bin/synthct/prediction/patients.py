@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import torch
 
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.errors import InputError, OutputError
 from synthct.core.files import write_text
 from synthct.core.tables import read_table

@@ -4,7 +4,7 @@ import click
 
 from synthct.core.cli import FILE, OUT, VOLUME, options, settings_options
 from synthct.core.device import CHOICES
-from synthct.core.settings import MODALITIES
+from synthct.core.presets import MODALITIES
 
 register_options = options(
     click.option("--method", required=True, help="arm: a table [registration.arms.NAME] of the preset"),

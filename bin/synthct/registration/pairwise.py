@@ -4,7 +4,7 @@ import functools
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,24 @@ class Registered:
     quality: dict
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two checked images, ready to be registered; `kinds` of the fixed and the moving one ("ct", "mr" or "cbct")."""
+
+    fixed: Volume
+    moving: Volume  # moved by -shift
+    mask: Volume  # on the fixed grid
+    mask_given: bool  # else made by threshold
+    moving_is: str  # "ct" or "image"
+    kinds: tuple[str, str]
+    shift: np.ndarray  # mm, LPS: not 0 where the images lay in two frames of reference
+
+    @property
+    def outside(self) -> float:
+        """What the warped image holds beyond the moving one."""
+        return OUTSIDE[self.kinds[1]]
+
+
 def register(
     fixed: Volume,
     moving: Volume,
@@ -67,46 +85,19 @@ def register(
     """
     recipe, weights = ready(section, method, region)
     seed = section["seed"] if seed is None else seed
-    moving_is = moving_is or moving_role(fixed, moving, modality, recipe.direction)
-    kinds = (modality, "ct") if moving_is == "ct" else ("ct", modality)
-    fixed, moving = valued(fixed, "fixed image", kinds[0]), valued(moving, "moving image", kinds[1])
-    given = mask is not None
-    if mask is None:
-        mask = body_mask(fixed, kinds[0])
-    check_mask(fixed, mask)
-    if recipe.deforms:
-        check_images(fixed, moving)
-    shift = np.zeros(3)
     rigid = _starts_rigidly(recipe) if rigid is None else rigid
-    if recipe.deforms and rigid and overlap(fixed, moving, mask) < SMALLEST_OVERLAP:
-        shift, moving = _centred(mask, moving, kinds[1])
-    check_overlap(fixed, moving, mask)
+    moving_is = moving_is or moving_role(fixed, moving, modality, recipe.direction)
+    pair = _prepared(fixed, moving, mask, recipe, modality=modality, moving_is=moving_is, rigid=rigid)
     start = time.perf_counter()
     transform_of = functools.partial(_transform, recipe=recipe, seed=seed, rigid=rigid, device=device, say=say)
-    transform, losses = transform_of(fixed, moving, mask, moving_is)
+    transform, losses = transform_of(pair.fixed, pair.moving, pair.mask, moving_is)
     seconds = time.perf_counter() - start
-    outside = OUTSIDE[kinds[1]]
     back = None
     if section["inverse_consistency"]:
-        other = resample(mask, moving.grid, order=0)
-        back, _ = transform_of(moving, fixed, other, "image" if moving_is == "ct" else "ct")
-    image = warp(moving, transform, fixed.grid, outside=outside)
-    before = warp(moving, sitk.Transform(), fixed.grid, outside=outside, order=1)
-    covered = (mask.array > 0) & support(moving, transform, fixed.grid)
-    if not given and moving_is == "image":  # the CT's body reaches beyond what the MR or CBCT has seen
-        covered &= warp(body_mask(moving, modality), transform, fixed.grid, outside=0, order=0).array > 0
-    displacement = displacement_field(transform, fixed.grid)
-    if not covered.any():
-        raise PairError(
-            "the registration moved the images apart: nothing of the fixed mask is covered; "
-            "are both images of one patient, and is --rigid needed?"
-        )
-    try:
-        bodies = triple(
-            body_mask(v, k).array > 0 for v, k in ((fixed, kinds[0]), (before, kinds[1]), (image, kinds[1]))
-        )
-    except PairError:  # a body too small or faint for a threshold: the mask that was given is all that is known
-        bodies = None
+        other = resample(pair.mask, pair.moving.grid, order=0)
+        back, _ = transform_of(pair.moving, pair.fixed, other, "image" if moving_is == "ct" else "ct")
+    result = _applied(pair, transform)
+    bodies = _bodies(pair, result)
     record = {
         "method": method,
         "arm": method,
@@ -119,19 +110,13 @@ def register(
         "device": device,
         "seconds": round(seconds, 2),
         "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        **quality.measures(fixed, before, image, covered, displacement, bodies),
+        **quality.measures(pair.fixed, result.before, result.image, result.mask.array, result.displacement, bodies),
         "levels": losses,
+        **_measured_where_known(pair, result, back),
     }
-    if modality == "cbct":
-        for when, moved in (("before", before), ("after", image)):
-            record[f"bone_dice_{when}"] = quality.bone_overlap(fixed, moved, covered)
-    if back is not None:
-        record["inverse_consistency_mm"] = quality.inverse_consistency(transform, back, covered, fixed.grid)
-    if shift.any():
-        record["centres_apart_mm"] = shift.round(1).tolist()
-        transform = as_composite(transform, sitk.TranslationTransform(3, shift.tolist()))
-        displacement = Volume(displacement.array + shift.astype(np.float32), fixed.grid)
-    return Registered(image, before, Volume(covered.astype(np.uint8), fixed.grid), displacement, transform, record)
+    if pair.shift.any():
+        record["centres_apart_mm"] = pair.shift.round(1).tolist()
+    return _from_where_it_lay(replace(result, quality=record), pair.shift)
 
 
 def ready(section: dict, method: str, region: str | None = None) -> tuple[recipes.Recipe, list[Path]]:
@@ -143,6 +128,84 @@ def ready(section: dict, method: str, region: str | None = None) -> tuple[recipe
     if recipe.engine in ("dense", "sampled"):
         freeform.check_levels(recipe.settings, recipe.engine)
     return recipe, extractors.files(recipe.settings)
+
+
+def _prepared(
+    fixed: Volume,
+    moving: Volume,
+    mask: Volume | None,
+    recipe: recipes.Recipe,
+    *,
+    modality: str,
+    moving_is: str,
+    rigid: bool,
+) -> Pair:
+    """The images with values throughout, a mask, and for a rigid start of images that lie apart their centres in one
+    place. Raises `PairError` for what cannot be registered."""
+    kinds = (modality, "ct") if moving_is == "ct" else ("ct", modality)
+    fixed, moving = valued(fixed, "fixed image", kinds[0]), valued(moving, "moving image", kinds[1])
+    given = mask is not None
+    if mask is None:
+        mask = body_mask(fixed, kinds[0])
+    check_mask(fixed, mask)
+    if recipe.deforms:
+        check_images(fixed, moving)
+    shift = np.zeros(3)
+    if recipe.deforms and rigid and overlap(fixed, moving, mask) < SMALLEST_OVERLAP:
+        shift, moving = _centred(mask, moving, kinds[1])
+    check_overlap(fixed, moving, mask)
+    return Pair(fixed, moving, mask, given, moving_is, kinds, shift)
+
+
+def _applied(pair: Pair, transform: sitk.Transform) -> Registered:
+    """The pair under `transform`, not judged yet. Raises `PairError` where that moves the images apart."""
+    fixed, moving, grid = pair.fixed, pair.moving, pair.fixed.grid
+    image = warp(moving, transform, grid, outside=pair.outside)
+    before = warp(moving, sitk.Transform(), grid, outside=pair.outside, order=1)
+    covered = (pair.mask.array > 0) & support(moving, transform, grid)
+    if not pair.mask_given and pair.moving_is == "image":  # the CT's body reaches beyond what the MR or CBCT has seen
+        covered &= warp(body_mask(moving, pair.kinds[1]), transform, grid, outside=0, order=0).array > 0
+    displacement = displacement_field(transform, grid)
+    if not covered.any():
+        raise PairError(
+            "the registration moved the images apart: nothing of the fixed mask is covered; "
+            "are both images of one patient, and is --rigid needed?"
+        )
+    return Registered(image, before, fixed.with_array(covered.astype(np.uint8)), displacement, transform, {})
+
+
+def _bodies(pair: Pair, result: Registered) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Body masks of the fixed image and of the moving one before and after; None for a body too small or faint for a
+    threshold: the mask that was given is then all that is known."""
+    kind, other = pair.kinds
+    try:
+        return triple(
+            body_mask(v, k).array > 0 for v, k in ((pair.fixed, kind), (result.before, other), (result.image, other))
+        )
+    except PairError:
+        return None
+
+
+def _measured_where_known(pair: Pair, result: Registered, back: sitk.Transform | None) -> dict:
+    """What only some pairs can be judged by: bones in two images in HU, and the way `back` where it was found."""
+    covered = result.mask.array > 0
+    found: dict[str, object] = {}
+    if "cbct" in pair.kinds:
+        for when, moved in (("before", result.before), ("after", result.image)):
+            found[f"bone_dice_{when}"] = quality.bone_overlap(pair.fixed, moved, covered)
+    if back is not None:
+        grid = pair.fixed.grid
+        found["inverse_consistency_mm"] = quality.inverse_consistency(result.transform, back, covered, grid)
+    return found
+
+
+def _from_where_it_lay(result: Registered, shift: np.ndarray) -> Registered:
+    """The result for the moving image as it was given, before it was moved by -`shift` (mm, LPS)."""
+    if not shift.any():
+        return result
+    transform = as_composite(result.transform, sitk.TranslationTransform(3, shift.tolist()))
+    field = result.displacement
+    return replace(result, transform=transform, displacement=Volume(field.array + shift.astype(np.float32), field.grid))
 
 
 def _called(path: Path) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from synthct.core import arms
 from synthct.core.errors import InputError
-from synthct.core.settings import for_region, merged
+from synthct.core.presets import for_region, merged
 
 
 @dataclass(frozen=True)

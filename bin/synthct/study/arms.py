@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from synthct.core.arms import UNSAID
 from synthct.core.errors import InputError
-from synthct.core.settings import MODALITIES, resolve
+from synthct.core.presets import MODALITIES, resolve
 
 # Okabe and Ito's colours: distinct for every common colour-blindness; the markers distinguish them in grey.
 COLOURS = ("#E69F00", "#009E73", "#000000", "#56B4E9", "#CC79A7", "#0072B2", "#D55E00")

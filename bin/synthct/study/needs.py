@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from synthct.core.arms import named
 from synthct.core.errors import InputError
-from synthct.core.settings import for_region, merged, resolve
+from synthct.core.presets import for_region, merged, resolve
 from synthct.networks.weights import Need, absent, find, network, of_models, of_training, places
 from synthct.registration.recipes import models_of, recipe
 

@@ -11,7 +11,7 @@ import torch
 
 from synthct import __version__
 from synthct.cases.store import Case, find_cases
-from synthct.core import settings as presets
+from synthct.core import presets
 from synthct.core.errors import InputError
 from synthct.core.records import read_folds
 from synthct.networks import network, perceptual

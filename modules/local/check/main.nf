@@ -26,10 +26,7 @@ process CHECK {
     path 'versions.yml', emit: versions
 
     script:
-    def given = [
-        preset ? "--preset ${own ?: preset}" : '', bundle ? "--bundle ${bundle}" : '', plan ? '--plan' : '--no-plan', arms ? "--registration ${arms}" : '',
-        segment ? '--segment' : '', weights ? "--weights '${weights}' --weights-files names.txt" : '',
-    ] + [lists].flatten().collect { "--list ${it}" } + [exclusions].flatten().collect { "--exclude ${it}" }
+    def given = options(preset ? own ?: preset : '', bundle, plan, arms, segment, weights, lists, exclusions)
     """
     # code ${task.ext.code}
     ${weights ? "cat > names.txt <<'NAMES'\n${names}\nNAMES" : ''}
@@ -45,13 +42,22 @@ process CHECK {
     """
 
     stub:
-    def given = [
-        preset ? "--preset ${own ?: preset}" : '', bundle ? "--bundle ${bundle}" : '', plan ? '--plan' : '--no-plan', arms ? "--registration ${arms}" : '',
-        segment ? '--segment' : '',
-    ] + [lists].flatten().collect { "--list ${it}" } + [exclusions].flatten().collect { "--exclude ${it}" }
+    def given = options(preset ? own ?: preset : '', bundle, plan, arms, segment, '', lists, exclusions)
     """
     check.py --sheet ${sheet} --presets presets --modality ${modality} --set '${overrides}' --no-networks ${given.join(' ')} \\
         --out settings.json --cohort-out cohort.csv
     touch versions.yml
     """
+}
+
+// What check.py is asked beside the sheet and its modality; absent ones are '' or [].
+def options(preset, bundle, plan, arms, segment, weights, lists, exclusions) {
+    return [
+        preset ? "--preset ${preset}" : '',
+        bundle ? "--bundle ${bundle}" : '',
+        plan ? '--plan' : '--no-plan',
+        arms ? "--registration ${arms}" : '',
+        segment ? '--segment' : '',
+        weights ? "--weights '${weights}' --weights-files names.txt" : '',
+    ] + [lists].flatten().collect { list -> "--list ${list}" } + [exclusions].flatten().collect { list -> "--exclude ${list}" }
 }

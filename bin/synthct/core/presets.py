@@ -1,4 +1,4 @@
-"""Settings: one preset file, overridden by parameters, resolved once and recorded with the results.
+"""Presets and the settings they make: one file, overridden by parameters, resolved once, recorded with the results.
 
 A preset is ``conf/presets/<name>.toml`` (comments there give each number's source). It has one table a section;
 ``inherit`` names the preset it starts from. Inside any table, a subtable named after the modality (``mr``, ``cbct``)
@@ -34,17 +34,17 @@ PRESETS = Path(__file__).resolve().parents[3] / "conf" / "presets"
 
 
 def resolve(
-    preset: str | Path, modality: str, overrides: list[str] | tuple[str, ...] = (), presets: Path = PRESETS
+    preset: str | Path, modality: str, overrides: list[str] | tuple[str, ...] = (), directory: str | Path = PRESETS
 ) -> dict:
     """The settings of `preset` (a name or a TOML file) for one modality, with `overrides` ("section.key=value").
 
     Returns {"preset": str, "modality": str, <section>: {...}} with the modality's subtables merged in and the
-    region subtables kept for `for_region`. Named presets lie in `presets`. Raises `InputError` for an unknown preset,
+    region subtables kept for `for_region`. Named presets lie in `directory`. Raises `InputError` for an unknown preset,
     modality or key, or a value of another type than the preset's.
     """
     if modality not in MODALITIES:
         raise InputError(f"modality {modality!r}: expected one of {', '.join(MODALITIES)}")
-    tree = _merge_modality(_load(preset, Path(presets)), modality)
+    tree = _merge_modality(_load(preset, Path(directory)), modality)
     tree["registration"] = arms.completed(tree["registration"])
     for override in overrides:
         _apply(tree, override)
@@ -52,7 +52,7 @@ def resolve(
     return {"preset": Path(preset).stem, "modality": modality, **tree}
 
 
-def of_bundle(path, overrides: list[str], preset: str | Path | None = None, presets: Path = PRESETS) -> dict:
+def of_bundle(path, overrides: list[str], preset: str | Path | None = None, directory: str | Path = PRESETS) -> dict:
     """What predicting with a bundle goes by: its preprocessing and inference as its bundle.json (`path`) says.
 
     `overrides` of inference are laid over it, and before them the inference section of `preset` where one is given.
@@ -66,7 +66,7 @@ def of_bundle(path, overrides: list[str], preset: str | Path | None = None, pres
         raise InputError(
             f"bundle {path}: inference.checkpoint is {about['inference']['checkpoint']!r}, expected a text"
         )
-    tree = resolve(preset or "paper", about["modality"], presets=presets)
+    tree = resolve(preset or "paper", about["modality"], directory=directory)
     if preset is None:
         tree["inference"] |= about["inference"]
     tree = overridden(tree, overrides)
@@ -144,10 +144,10 @@ def overridden(tree: dict, overrides: list[str] | tuple[str, ...]) -> dict:
     return tree
 
 
-def _load(preset: str | Path, presets: Path, heirs: tuple[Path, ...] = ()) -> dict:
-    path = Path(preset) if str(preset).endswith(".toml") else presets / f"{preset}.toml"
+def _load(preset: str | Path, directory: Path, heirs: tuple[Path, ...] = ()) -> dict:
+    path = Path(preset) if str(preset).endswith(".toml") else directory / f"{preset}.toml"
     if not path.is_file():
-        known = sorted(p.stem for p in presets.glob("*.toml"))
+        known = sorted(p.stem for p in directory.glob("*.toml"))
         raise InputError(f"preset {preset!r}: not found, expected one of {', '.join(known)} or a .toml file")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -157,18 +157,18 @@ def _load(preset: str | Path, presets: Path, heirs: tuple[Path, ...] = ()) -> di
     if parent is not None:
         # a file beside it comes first, but never itself: one's own paper.toml may start from "paper"
         heirs += (path.resolve(),)
-        places = [place / f"{parent}.toml" for place in (path.parent, presets)]
+        places = [place / f"{parent}.toml" for place in (path.parent, directory)]
         found = next((place for place in places if place.is_file() and place.resolve() not in heirs), None)
         if found is None and any(place.is_file() for place in places):
             raise InputError(f"preset {path}: inherits {parent!r}, which inherits it in turn")
-        base = _load(found or parent, presets, heirs)
+        base = _load(found or parent, directory, heirs)
         _check(path, tree, base)
         return merged(base, tree)
     if absent := sorted(set(SECTIONS) - set(tree)):
         raise InputError(f'preset {path}: no section {absent[0]!r}; does inherit = "paper" stand at its beginning?')
-    paper = (presets / "paper.toml").resolve()
+    paper = (directory / "paper.toml").resolve()
     if path.resolve() != paper:
-        _check(path, tree, _load(paper, presets))
+        _check(path, tree, _load(paper, directory))
     return tree
 
 

@@ -1,0 +1,112 @@
+"""Whether a study can be run as it is asked for: settings that resolve, a cohort that they suit, networks at hand."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthct.cohort import curation, folds
+from synthct.cohort.folds import Patient
+from synthct.core import arms, presets
+from synthct.core.errors import InputError
+from synthct.core.tables import read_names, read_text
+from synthct.study.needs import needed, require
+
+WITH_NETWORKS = ("registration", "training", "finetuning", "inference")  # sections that can name a network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a study asks for, by the names of check.py's options; of the files the paths."""
+
+    sheet: str | Path
+    modality: str
+    preset: str | None = None
+    directory: str | Path = presets.PRESETS  # of the named presets
+    bundle: str | None = None  # bundle.json of the model that predicts
+    overrides: Iterable[str] = ()
+    lists: Iterable[str] = ()
+    exclude: Iterable[str] = ()
+    registration: str | None = None
+    segment: bool = False
+    weights: str | None = None
+    weights_files: str | None = None
+    networks: bool = True
+    plan: bool = True
+
+    @property
+    def changes(self) -> list[str]:
+        """The overrides one by one: each may hold several, separated by ";"."""
+        return [item for given in self.overrides for item in given.split(";") if item.strip()]
+
+
+def check(request: Request) -> tuple[dict, list[Patient]]:
+    """The resolved settings of a study and the patients of its sheet, when it can be run with them.
+
+    Raises `InputError` for settings that do not resolve and for a sheet that cannot be read; else one for all faults
+    of the cohort and of the weights at once, since both take a user time to mend.
+    """
+    settings = settings_of(request)
+    patients = folds.read_sheet(request.sheet)
+    faults: list[str] = []
+    if request.plan:
+        with _kept(faults):
+            given = [read_names(path, "fold list") for path in request.lists] or None
+            folds.plan(patients, given=given, **settings["folds"])
+    for path in request.exclude:
+        with _kept(faults):
+            asked = request.registration.split(",") if request.registration else []
+            curation.check_exclusions(path, [patient.name for patient in patients], asked)
+    if request.networks:
+        with _kept(faults):
+            require_networks(request, settings, {patient.region for patient in patients} - {""})
+    if faults:
+        raise InputError("; and ".join(faults))
+    return settings, patients
+
+
+def settings_of(request: Request) -> dict:
+    """The settings that the request resolves to: a bundle's where one predicts, else those of its preset.
+
+    Raises `InputError` for these and for arms, region groups and checkpoints that cannot be.
+    """
+    if request.bundle:
+        settings = presets.of_bundle(request.bundle, request.changes, request.preset, request.directory)
+    else:
+        settings = presets.resolve(request.preset or "paper", request.modality, request.changes, request.directory)
+        if request.registration:
+            arms.named(settings["registration"], request.registration)
+        folds.groups_of(settings["finetuning"]["groups"])
+    presets.checkpoints(settings["inference"]["checkpoint"])
+    return settings
+
+
+def require_networks(request: Request, settings: dict, regions: set[str]):
+    """`InputError` that names every network which the study needs for patients of `regions` and which is not there."""
+    trains_or_predicts = request.registration or request.bundle
+    steps = settings if trains_or_predicts else {"modality": request.modality}  # evaluation has no other network
+    chosen = arms.named(settings["registration"], request.registration) if request.registration else []
+    needs = needed(steps, chosen, segment=request.segment, regions=regions)
+    names = read_text(request.weights_files, "weights files").splitlines() if request.weights_files else []
+    require(needs, fetching(request), request.weights or "", names)
+
+
+def fetching(request: Request) -> str:
+    """The command that fetches the networks of a study.
+
+    >>> fetching(Request(sheet="s.csv", modality="mr", overrides=["folds.seed=1;training.batch=8"], segment=True))
+    "bin/weights.py fetch --preset paper --modality mr --segment --set 'training.batch=8'"
+    """
+    parts = ["bin/weights.py fetch --preset", request.preset or "paper", "--modality", request.modality]
+    parts += ["--registration", request.registration] if request.registration else []
+    parts += ["--segment"] if request.segment else []
+    changes = [one.strip() for one in request.changes if one.split(".")[0].strip() in WITH_NETWORKS]
+    return " ".join([*parts, *(f"--set '{one}'" for one in changes)])
+
+
+@contextlib.contextmanager
+def _kept(faults: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except InputError as fault:
+        faults.append(str(fault))

@@ -1,0 +1,45 @@
+"""What is checked before a study: its settings, its cohort and its networks, from one request."""
+
+import pytest
+
+from synthct.core.errors import InputError
+from synthct.study.check import Request, check, fetching
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    """Four patients, of whom nothing but the sheet is looked at."""
+    rows = "".join(f"P{number},AB,A,mr.mha,ct.mha\n" for number in range(4))
+    (tmp_path / "sheet.csv").write_text("patient,region,center,image,ct\n" + rows)
+    return tmp_path / "sheet.csv"
+
+
+def test_a_request_gives_settings_and_patients(sheet):
+    changes = ["folds.folds=2; folds.holdout=0", "training.batch=4"]
+    settings, patients = check(Request(sheet=sheet, modality="mr", preset="test", overrides=changes, networks=False))
+    assert (settings["preset"], settings["folds"]["folds"], settings["training"]["batch"]) == ("test", 2, 4)
+    assert [patient.name for patient in patients] == ["P0", "P1", "P2", "P3"]
+
+
+def test_faults_of_the_cohort_are_told_together(sheet, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("Q9\n")
+    request = {"sheet": sheet, "modality": "mr", "preset": "test", "networks": False}
+    with pytest.raises(InputError, match="holdout 9: .*; and .*'Q9'"):
+        check(Request(**request, overrides=["folds.holdout=9"], exclude=[names]))
+    with pytest.raises(InputError, match="no such arm"):  # what stands in the way of all else comes alone
+        check(Request(**request, overrides=["folds.holdout=9"], registration="mime"))
+
+
+def test_an_evaluation_draws_nothing_and_needs_no_network_of_a_training(sheet, tmp_path, monkeypatch):
+    for name in ("SYNTHCT_WEIGHTS", "TOTALSEG_WEIGHTS_PATH", "TOTALSEG_HOME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "empty"))
+    request = {"sheet": sheet, "modality": "mr", "overrides": ["folds.holdout=9"], "plan": False}
+    assert check(Request(**request))[0]["folds"]["holdout"] == "9"
+    with pytest.raises(InputError, match="M297"):
+        check(Request(**request, segment=True))
+
+
+def test_the_command_that_fetches_names_what_changes_the_networks():
+    request = Request(sheet="s.csv", modality="cbct", preset="released", registration="impact,mi")
+    assert fetching(request) == "bin/weights.py fetch --preset released --modality cbct --registration impact,mi"

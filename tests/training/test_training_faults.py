@@ -1,0 +1,86 @@
+"""What training refuses before anything is computed, in a line each; what must stop no training."""
+
+import sys
+
+import pytest
+import small_training as small
+import torch
+from conftest import bad_input
+from small_training import run
+
+from synthct.core.errors import InputError
+from synthct.core.presets import resolve
+from synthct.training import checks
+from synthct.training.journal import utilisation
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return small.cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--fold", "7"], ["folds 0 to 1"]),
+        (["--set", "training.perceptual.encoder=vgg19"], ["fetch vgg19-dcbb9e9d.pth"]),
+        (["--set", "training.perceptual.encoder=sam"], ["sam_vit_b_01ec64.pth"]),
+        (["--set", "training.perceptual.encoder=totalsegmentator"], ["M291 (Dataset291_TotalSegmentator"]),
+        (["--set", "training.perceptual.encoder=torchscript"], ["fetch SAM2.1_Small.pt"]),
+        (["--set", "training.perceptual.encoder=vgg19,sam"], ["vgg19-dcbb9e9d.pth", "sam_vit_b_01ec64.pth"]),
+        (["--set", "training.patch=[40, 40]"], ["training.patch", "32"]),
+        (["--set", "training.patch=[32]"], ["training.patch", "two"]),
+        (["--set", "training.betas=[0.9]"], ["training.betas", "two"]),
+        (["--set", "training.batch=0"], ["training.batch 0", "1 or more"]),
+        (["--set", "training.validate_every=0"], ["training.validate_every 0"]),
+        (["--set", "training.lr_every=0"], ["training.lr_every 0"]),
+        (["--set", "training.validation_batch=0"], ["training.validation_batch 0"]),
+        (["--set", "training.workers=-1"], ["training.workers -1"]),
+        (["--set", "training.copies=0", "--set", "training.originals=false"], ["training.copies 0"]),
+        (["--modality", "cbct"], ["modality mr", "cbct"]),
+        (["--set", "training.max_step=3"], ["max_step", "max_steps"]),
+        (["--device", "cuda"], ["no GPU"]),
+    ],
+)
+def test_faults_are_one_line_before_anything_is_computed(data, tmp_path, more, expected):
+    if "cuda" in more and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    none = str(tmp_path / "none")
+    done = run(data, tmp_path / "out", *more, SYNTHCT_WEIGHTS=none, TOTALSEG_WEIGHTS_PATH=none)
+    bad_input(done, *expected)
+    assert not (tmp_path / "out" / "log.csv").exists()
+
+
+def test_one_value_a_channel_is_refused_before_anything_runs(data, tmp_path):
+    """BatchNorm cannot normalise it: torch says so in a traceback at the first step."""
+    one = ("--set", "training.batch=1", "--set", "training.patch=[32, 32]")
+    deep = ("--set", "training.network.decoder_channels=[16, 8, 8, 8, 8]")
+    done = run(data, tmp_path / "out", *one, *deep)
+    bad_input(done, "training.batch 1 with training.patch [32, 32]", "BatchNorm")
+    assert not (tmp_path / "out").exists()
+
+
+def test_compiling_needs_a_compiler_on_a_gpu(monkeypatch):
+    """The containers have none, and torch says so in a traceback at the first step."""
+    settings = resolve("paper", "mr", ["training.compile=true"])["training"]
+    monkeypatch.setattr(checks, "device_of", lambda _: torch.device("cuda"))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="compiler"):
+        checks.check_settings(settings, "auto")
+    checks.check_settings(settings | {"compile": False}, "auto")
+    monkeypatch.setenv("CC", sys.executable)
+    checks.check_settings(settings, "auto")
+
+
+def test_a_gpu_that_does_not_say_how_busy_it_is_stops_no_training(monkeypatch):
+    """NVIDIA's library has errors of its own class: a part of a GPU (MIG) has no utilisation to tell."""
+
+    class NVMLError(Exception):
+        pass
+
+    def refuse(_device):
+        raise NVMLError("Not Supported")
+
+    monkeypatch.setattr(torch.cuda, "utilization", refuse)
+    assert utilisation(torch.device("cuda", 0)) is None
