@@ -51,8 +51,8 @@ def demo_sheet(root, place, **more):
 
 
 def test_a_training_that_fails_ends_no_other(nextflow, root, tmp_path):
-    """One fold fails for good: the other arm is trained, bundled and tested, and the run ends as failed. A task that ends
-    before its program began, as one does that is signalled while its inputs are staged, is sent again."""
+    """One fold fails for good: the other arm is trained, bundled and tested, and the run ends as failed. A task that
+    ends before its program began, as one does that is signalled while its inputs are staged, is sent again."""
     faults = """
         process {
             withName: TRAIN { beforeScript = { task.index == 1 ? 'exit 1' : '' } }
