@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from synthct.core import settings as presets
 from synthct.core.cli import cpu_threads, tool
-from synthct.core.errors import InputError, PairError
+from synthct.core.errors import InputError, PatientError
 from synthct.core.files import plain, write_json
 from synthct.core.records import KIND
 from synthct.dose.case import about, compare, plan_case
@@ -46,9 +46,10 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
         }
         for i in range(len(scts))
     ]
-    planned_on = read_volume(ct, "CT", "ct")
-    aim, aim_name = aim_of(target, asked["target_roi"], planned_on)
     try:
+        planned_on = read_volume(ct, "CT", "ct")
+        aim, aim_name = aim_of(target, asked["target_roi"], planned_on)
+        given = [read_volume(sct, "sCT", "ct") for sct in scts]
         case = plan_case(
             planned_on,
             body_of(mask, planned_on),
@@ -58,7 +59,7 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
             target_name=aim_name,
             structures=organs_of(structures, planned_on, aim_name),
         )
-    except PairError as fault:
+    except PatientError as fault:
         if not asked["record_failure"]:
             raise
         print(f"dose.py: not planned: {fault}", file=sys.stderr)
@@ -66,8 +67,8 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
             write_json(out, plain({**name, "failed": str(fault)}))
         return
     planned = about(case)
-    for number, (name, sct, out) in enumerate(zip(names, scts, outs, strict=True)):
-        record, doses = compare(case, read_volume(sct, "sCT", "ct"))
+    for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
+        record, doses = compare(case, sct)
         if asked["doses"]:
             write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
         if slices:

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 VICTIMS = ("driver", "all", "task")
-STEPS = ("CHECK", "REGISTER", "CURATE", "PREPROCESS", "FOLDS", "TRAIN", "FINETUNE", "BUNDLE", "BASELINES")
-STEPS += ("PREDICT", "EVALUATE", "REPORT")
+STEPS = ("CHECK", "REGISTER", "PREPROCESS", "CURATE", "FOLDS", "BASELINES", "TRAIN", "FINETUNE", "BUNDLE")
+STEPS += ("PREDICT", "EVALUATE", "REPORT")  # in the order of their first tasks; neighbours may run side by side
 TRAININGS = ("TRAIN", "FINETUNE")
 # what tells of the way there: clocks, memory, the engine's own pages, states of trainings under way
 OF_THE_WAY = ("seconds", "memory_mib", "memory_mb", "peak_mib", "time", "started", "images_per_second", "wait_seconds")
@@ -55,6 +55,11 @@ def processes(work: Path) -> dict[int, tuple[str, str]]:
 
 def _step(name: str) -> str:
     return name.split(" ")[0].split(":")[-1]
+
+
+def _past(step: str, seen: str) -> bool:
+    """Whether a task of `seen` runs only when all tasks of `step` are over."""
+    return seen in STEPS and STEPS.index(seen) > STEPS.index(step) + 2
 
 
 def _parent(pid: int) -> int:
@@ -103,6 +108,8 @@ class Run:
             mine = [pid for pid, (name, _) in running.items() if _step(name) == step]
             if victim == "loader" and waited:
                 mine = [pid for pid in _loaders(running) if pid in mine][:1]
+            if not mine and any(_past(step, _step(name)) for name, _ in running.values()):
+                return ""
             if not mine:
                 time.sleep(0.02)
                 continue

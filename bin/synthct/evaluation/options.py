@@ -31,6 +31,9 @@ evaluate_options = options(
     click.option("--uncertainty", type=VOLUME, help="standard deviation of the ensemble, HU"),
     click.option("--image", type=VOLUME, help="the model's input on the same grid"),
     click.option("--baselines", type=FILE, help="trivial predictors of baselines.py; needs --image"),
+    click.option(
+        "--record-failure", is_flag=True, help="a pair that cannot be scored is said in --out, and is no reason to fail"
+    ),
     click.option("--slices", type=OUT, help="npz of small mid-slices for the report to write"),
     click.option("--out", required=True, type=OUT, help="JSON file to write"),
 )
