@@ -78,7 +78,7 @@ def test_one_bad_volume_costs_its_patient_and_strict_stops(tmp_path, run_tool):
 
     for broken, why in (
         (whole[:-99], "truncated"),
-        (whole[:-99] + np.float32(np.nan).tobytes() + whole[-95:], "NaN"),
+        (whole[:-100] + np.float32(np.nan).tobytes() + whole[-96:], "NaN"),
         (whole.replace(b"ElementSpacing = 1", b"ElementSpacing = 0"), "spacing"),
     ):
         (tmp_path / "b.mha").write_bytes(broken)

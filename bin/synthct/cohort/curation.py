@@ -63,11 +63,9 @@ def _check_record(record: dict, patient, at: str):
     if not isinstance(record.get("failed", ""), str):
         raise InputError(f"{at}: failed is {record['failed']!r}, expected a text")
     try:
-        numbers = _numbers(record)
+        _numbers(record)
     except (TypeError, ValueError, KeyError, AttributeError) as fault:
         raise InputError(f"{at}: a measure that is no number ({type(fault).__name__}: {fault})") from None
-    if wrong := next((name for name, value in numbers if isinstance(value, bool)), ""):
-        raise InputError(f"{at}: {wrong} is no number")
 
 
 def recipes_of(records: Iterable[dict]) -> list[dict]:
@@ -214,11 +212,17 @@ def _numbers(record: dict) -> list[tuple[str, float]]:
     found = []
     for name in ("folding_fraction", "mutual_information_after", *(key for key, _, _, _ in LIKENESS)):
         if record.get(name) is not None:
-            found.append((name, float(record[name])))
+            found.append((name, _number(name, record[name])))
     for name, keys in (("displacement_mm", ("p95",)), ("jacobian", ("p1", "p99"))):
         if name in record:
-            found += [(f"{name}.{key}", float(record[name][key])) for key in keys]
+            found += [(f"{name}.{key}", _number(name, record[name][key])) for key in keys]
     return found
+
+
+def _number(name: str, value) -> float:
+    if isinstance(value, bool):
+        raise TypeError(f"{name} is {value}")
+    return float(value)
 
 
 def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
