@@ -17,13 +17,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import SimpleITK as sitk
+
 VICTIMS = ("driver", "all", "task")
 STEPS = ("CHECK", "REGISTER", "PREPROCESS", "CURATE", "FOLDS", "BASELINES", "TRAIN", "FINETUNE", "BUNDLE")
 STEPS += ("PREDICT", "EVALUATE", "REPORT")  # in the order of their first tasks; neighbours may run side by side
 TRAININGS = ("TRAIN", "FINETUNE")
 # what tells of the way there: clocks, memory, the engine's own pages, states of trainings under way
-OF_THE_WAY = ("seconds", "memory_mib", "memory_mb", "peak_mib", "time", "started", "images_per_second", "wait_seconds")
-NOT_COMPARED = re.compile(r"^(pipeline_info/(?!settings\.json)|checkpoints/|report/report\.html$|ro-crate)")
+OF_THE_WAY = ("seconds", "memory_mib", "patches_per_s", "elapsed_s")
+NOT_COMPARED = re.compile(r"^(pipeline_info/(?!settings\.json)|checkpoints/)")
 
 
 def draw(seed: int, number: int) -> list[tuple[str, str, float]]:
@@ -174,6 +176,9 @@ def _content(path: Path) -> bytes:
     if path.suffix == ".csv":
         with open(path, newline="") as handle:
             return json.dumps([_timeless(row) for row in csv.DictReader(handle)]).encode()
+    if path.suffix == ".h5":  # HDF5 notes when it was written
+        transform = sitk.ReadTransform(str(path))
+        return repr((transform.GetParameters(), transform.GetFixedParameters())).encode()
     return path.read_bytes()
 
 

@@ -207,7 +207,7 @@ def test_a_broken_series_is_named_before_any_registration(nextflow, root, sheet,
     series = [write_mr(tmp_path / name, array, uid=f"1.2.{n}") for n, name in enumerate(("whole", "cut", "other"))]
     broken = sorted(series[1].iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:300])
-    rows = [f"P{n},AB,A,{place},{place if n == 2 else 'mr/STS_018/ct.mha'},,train" for n, place in enumerate(series)]
+    rows = [f"P{n},AB,A,{place},{place if n == 2 else f'mr/STS_0{18 + 10 * n}/ct.mha'},,train" for n, place in enumerate(series)]
     arguments = ("--input", sheet(*rows), "--modality", "mr", "--preset", "test", "--registration", "none")
     done = nextflow(tmp_path, "run", root / "main.nf", *arguments, "--holdout", "1", "--folds", "2", "--outdir", "r")
     said = done.stdout
