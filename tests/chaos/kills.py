@@ -113,7 +113,7 @@ class Run:
             if not mine and any(_past(step, _step(name)) for name, _ in running.values()):
                 return ""
             if not mine:
-                time.sleep(0.02)
+                time.sleep(0.1)
                 continue
             if not waited:
                 time.sleep(share * self.usual.get(step, 1.0))
