@@ -412,6 +412,7 @@ KINDS = {
     "bundle: groups in a list": (lambda h: made(h, groups=[]), "groups"),
     "bundle: no groups": (lambda h: made(h, groups={}), "groups"),
     "bundle: a group that is a number": (lambda h: made(h, groups={"global": 5}), "group 'global'"),
+    "bundle: a group without regions": (lambda h: made(h, groups={"global": {"best": []}}), "group 'global'"),
     "bundle: channels in words": (lambda h: made(h, channels="3"), "channels", "'3'"),
     "bundle: channels below zero": (lambda h: made(h, channels=-1), "-1 channels"),
     "bundle: no network": (lambda h: made(h, network={}), "network.encoder"),

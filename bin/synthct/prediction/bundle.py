@@ -146,7 +146,8 @@ def _check_content(about: dict, at: str):
     if not about["groups"]:
         raise InputError(f"{at}: no groups of networks")
     for name, group in about["groups"].items():
-        lists: list = [group.get(key, []) for key in ("regions", *CHECKPOINTS)] if isinstance(group, dict) else [None]
+        group = group if isinstance(group, dict) else {}
+        lists = [group.get("regions"), *(group.get(kind, []) for kind in CHECKPOINTS)]
         if not all(isinstance(one, list) and all(isinstance(each, str) for each in one) for one in lists):
             raise InputError(f"{at}: group {name!r} is {group!r:.60}, expected lists of regions and of files")
         if unknown := [each for one in lists[1:] for each in one if each not in about["files"]]:
