@@ -33,9 +33,12 @@ workflow {
         error(busy)
     }
 
-    // DICOM series and contours are opened first, all of them, where they lie on a file system
+    // every image is opened first, where it lies on a file system
     scans = Scans.of(sheet.rows)
-    SCAN(channel.fromList(scans ? [[scans.collect { scan -> scan.take(2) + [scan[2].toString()] }, scans.collect { scan -> scan[2] }]] : []), sheet.modality)
+    SCAN(
+        channel.fromList(scans ? [[scans.collect { scan -> scan.take(2) + [scan[2].toString()] }, scans.collect { scan -> scan[2] }]] : []),
+        sheet.modality, Presets.files(projectDir), Presets.name(params), Presets.own(params), Presets.overrides(params)
+    )
 
     // one element a patient: [meta(patient, region, center, split, modality, masked), image, ct, mask, sct]; absent files are []
     patients = channel.fromList(sheet.rows).map { row ->

@@ -19,13 +19,16 @@ from synthct.core.tables import write_table
 @click.option("--arm", help="the arm that the records are of, for a list with a column 'arm'")
 @click.option("--modality", type=click.Choice(presets.MODALITIES), default="mr", help="with --preset")
 @settings_options()
+@click.option("--cases", type=click.Path(exists=True), help="directory of preprocess.py's records of the same pairs")
 @click.option("--out-kept", required=True, type=OUT, help="CSV: arm,patient,reason,score,verdict,measure")
 @click.option("--out-excluded", required=True, type=OUT, help="CSV: arm,patient,reason,score,verdict,measure")
 @click.option("--out-recipes", type=OUT, help="JSON: what the records say was compared, with the weights' SHA-256")
-def main(qc, more, exclude, arm, modality, preset, settings, overrides, out_kept, out_excluded, out_recipes):
+def main(qc, more, cases, exclude, arm, modality, preset, settings, overrides, out_kept, out_excluded, out_recipes):
     section = presets.section("curation", settings=settings, preset=preset, modality=modality, overrides=overrides)
     listed, cleared = curation.read_verdicts(exclude, arm) if exclude else ({}, set())
     records = curation.read_records([*qc, *more])
+    if cases:
+        records = curation.with_cases(records, curation.read_records([cases]))
     if line := curation.unknown_names(exclude, {*listed, *cleared}, records, "registered pair"):
         click.echo(f"curate.py: warning: exclusion list {line}", err=True)
     rows = curation.curate(records, section, listed, cleared)

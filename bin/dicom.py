@@ -6,6 +6,7 @@ import sys
 import click
 
 from synthct.core.cli import FILE, tool_group
+from synthct.core.presets import PRESETS
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=str)
 
@@ -25,18 +26,32 @@ def list_series(directory):
 @main.command()
 @click.argument("sheet", type=FILE)
 @click.option("--modality", required=True, type=click.Choice(("mr", "cbct")), help="of the sheet's images")
-def check(sheet, modality):
-    """Open every input of SHEET (CSV: patient, column, path, named) by its headers; a line for each bad one."""
+@click.option("--preset", default="paper", help="whose section curation says how many patients may be lost")
+@click.option("--presets", default=PRESETS, type=click.Path(exists=True), help="where the named presets lie")
+@click.option("--set", "overrides", multiple=True, help='section.key=value; several times, or separated by ";"')
+def check(sheet, modality, preset, presets, overrides):
+    """Open every input of SHEET (CSV: patient, column, path, named) by its header and a sample of its voxels.
+
+    A line for each bad one; they are left out by the steps that follow, unless more patients have one than the
+    settings allow.
+    """
+    from synthct.cohort.curation import too_many
+    from synthct.core.presets import resolve
     from synthct.core.tables import read_table
     from synthct.images.dicom.sheet import faults
 
-    rows = read_table(sheet, "list of DICOM inputs", ("patient", "column", "path", "named"))
-    if found := faults(rows, modality):
-        click.echo(f"dicom.py: error: {len(found)} of {len(rows)} DICOM inputs cannot be used", err=True)
-        for line in found:
-            click.echo(f"  {' '.join(line.split())}", err=True)
+    rows = read_table(sheet, "list of inputs", ("patient", "column", "path", "named"))
+    wanted = [item for given in overrides for item in given.split(";") if item.strip()]
+    settings = resolve(preset or "paper", modality, wanted, presets)["curation"]
+    found = faults(rows, modality)
+    bad = {patient: line for patient, line in reversed(found)}  # the first of each
+    fatal = too_many(bad, len({row["patient"] for row in rows}), settings)
+    for _, line in found:
+        click.echo(f"dicom.py: {'error' if fatal else 'warning'}: {' '.join(line.split())}", err=True)
+    if fatal:
+        click.echo(f"dicom.py: error: {fatal}", err=True)
         sys.exit(2)
-    click.echo(f"{len(rows)} DICOM inputs opened")
+    click.echo(f"{len(rows)} inputs opened, {len(found)} bad")
 
 
 if __name__ == "__main__":

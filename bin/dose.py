@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from synthct.core import presets
 from synthct.core.cli import cpu_threads, tool
-from synthct.core.errors import PairError
+from synthct.core.errors import PatientError
 from synthct.core.files import plain, write_json
 from synthct.dose.case import about, compare, plan_case
 from synthct.dose.inputs import aim_of, body_of, organs_of
@@ -33,12 +33,13 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
     section = with_tables(presets.for_region(section, region), tables)
     said = {key: asked[key] for key in ("patient", "tested_on", "trained", "checkpoints")}
     names = identities(len(scts), region=region, **said)
-    planned_on = read_volume(ct, "CT", "ct")
-    aim, aim_name = aim_of(target, asked["target_roi"], planned_on)
     try:
+        planned_on = read_volume(ct, "CT", "ct")
+        aim, aim_name = aim_of(target, asked["target_roi"], planned_on)
+        given = [read_volume(sct, "sCT", "ct") for sct in scts]
         body, organs = body_of(mask, planned_on), organs_of(structures, planned_on, aim_name)
         case = plan_case(planned_on, body, section, beams=kinds, target=aim, target_name=aim_name, structures=organs)
-    except PairError as fault:
+    except PatientError as fault:
         if not asked["record_failure"]:
             raise
         print(f"dose.py: not planned: {fault}", file=sys.stderr)
@@ -46,8 +47,8 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
             write_json(out, plain({**name, "failed": str(fault)}))
         return
     planned = about(case)
-    for number, (name, sct, out) in enumerate(zip(names, scts, outs, strict=True)):
-        record, doses = compare(case, read_volume(sct, "sCT", "ct"))
+    for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
+        record, doses = compare(case, sct)
         if asked["doses"]:
             write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
         if slices:

@@ -6,7 +6,7 @@ strings."""
 import click
 
 from synthct.core.cli import tool
-from synthct.core.errors import InputError
+from synthct.core.errors import InputError, PatientError
 from synthct.core.files import plain, write_json
 from synthct.core.records import KIND, write_arrays
 from synthct.evaluation import baselines as trivial
@@ -27,7 +27,16 @@ def main(sct, ct, mask, resample_ct, sct_seg, ct_seg, region, hu_range, settings
     hu_range = hu_range_of(hu_range, settings)
     about = {"patient": asked["patient"], "region": region}
     about |= {key: asked[key] for key in ("trained_on", "tested_on", "checkpoint")}
-    pair = read_pair(sct, ct, mask, uncertainty=uncertainty, image=image, resample_ct=resample_ct)
+    fitted = trivial.read(asked["baselines"]) if asked["baselines"] else None
+    try:
+        pair = read_pair(sct, ct, mask, uncertainty=uncertainty, image=image, resample_ct=resample_ct)
+        labels = read_labels(pair, sct_seg, ct_seg) if sct_seg else None
+    except PatientError as fault:
+        if not asked["record_failure"]:
+            raise
+        click.echo(f"evaluate.py: not scored: {fault}", err=True)
+        write_json(asked["out"], {KIND: "metrics", **about, "failed": str(fault)})
+        return
     resampled = {"ct_resampled": pair.seen is not None, "ct_coverage": pair.coverage} if resample_ct else {}
     scores = evaluate(
         pair.sct,
@@ -36,12 +45,12 @@ def main(sct, ct, mask, resample_ct, sct_seg, ct_seg, region, hu_range, settings
         hu_range=hu_range,
         image=pair.image,
         uncertainty=pair.uncertainty,
-        baselines=trivial.read(asked["baselines"]) if asked["baselines"] else None,
+        baselines=fitted,
     )
     if asked["slices"]:
         write_arrays(asked["slices"], {KIND: "slices", **about}, slices_of(pair))
-    if sct_seg:
-        scores |= evaluate_labels(*read_labels(pair, sct_seg, ct_seg), pair.grid.spacing[::-1], region)
+    if labels:
+        scores |= evaluate_labels(*labels, pair.grid.spacing[::-1], region)
     for note in pair.notes:
         click.echo(f"evaluate.py: note: {note}", err=True)
     write_json(asked["out"], plain({KIND: "metrics", **about, **resampled, **scores, "notes": pair.notes}))

@@ -5,7 +5,9 @@ files.
 
 import click
 
+from synthct.cohort.curation import too_many
 from synthct.core.cli import FILE, OUT, tool
+from synthct.core.errors import InputError
 from synthct.report.inputs import read_inputs
 from synthct.report.page import write_report
 
@@ -21,9 +23,16 @@ from synthct.report.page import write_report
 @click.option("--settings", type=FILE, help="the resolved settings (JSON)")
 @click.option("--versions", type=FILE, help="versions.yml")
 @click.option("--evaluation-out", type=OUT, help="directory for the CSVs  [default: <outdir>/evaluation]")
+@click.option(
+    "--limit", is_flag=True, help="fail where more patients were lost on the way than section curation allows"
+)
 @click.option("--outdir", required=True, type=OUT, help="directory for report.html, figures/ and multiqc/")
-def main(records, outdir, evaluation_out, **given):
-    write_report(read_inputs(records, **given), outdir, evaluation_out)
+def main(records, outdir, evaluation_out, limit, **given):
+    inputs = read_inputs(records, **given)
+    lost = {row["patient"]: row["reason"] for row in inputs.lost}
+    if limit and lost and (fault := too_many(lost, len(inputs.cohort), inputs.settings["curation"])):
+        raise InputError(f"{fault}; what was made is published")
+    write_report(inputs, outdir, evaluation_out)
 
 
 if __name__ == "__main__":

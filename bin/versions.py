@@ -8,6 +8,7 @@ import click
 
 from synthct import __version__
 from synthct.core.cli import OUT, tool
+from synthct.core.errors import InputError
 from synthct.core.files import write_text
 
 
@@ -17,7 +18,10 @@ from synthct.core.files import write_text
 @click.argument("packages", nargs=-1)
 def main(process, out, packages):
     found = {"synthct": __version__, "python": platform.python_version()}
-    found |= {package: metadata.version(package) for package in packages}
+    try:
+        found |= {package: metadata.version(package) for package in packages}
+    except metadata.PackageNotFoundError as fault:
+        raise InputError(f"package {fault.name}: not installed here") from None
     lines = [f'"{process}":'] + [f"    {name}: {version}" for name, version in found.items()]
     write_text(out, "\n".join(lines) + "\n")
 

@@ -1,3 +1,4 @@
+import groovy.json.JsonSlurper
 import java.nio.file.Files
 import java.nio.file.Path
 import nextflow.Nextflow
@@ -10,6 +11,12 @@ class Exclusions {
         Map<String, String> given = lists(params)
         String path = given[arm] ?: given['']
         return path ? Nextflow.file(path) : []
+    }
+
+    /** Whether a quality record says that its pair could not be registered. */
+    static boolean failed(Path record) {
+        def told = new JsonSlurper().parseText(record.text)
+        return told instanceof Map && told.failed
     }
 
     /** All lists, each once: CHECK reads them before anything is registered. */

@@ -97,7 +97,7 @@ class Schema {
                 }
             }
             rules.uniqueEntries.findAll { column -> row[column] }.each { column ->
-                Integer before = seen.putIfAbsent([column, row[column]], number)
+                Integer before = seen.putIfAbsent([column, row[column].toLowerCase()], number) // many file systems know no case
                 if (before) {
                     faults << "${where}, column ${column}: found '${row[column]}' again (also row ${before}), expected each ${column} once".toString()
                 }

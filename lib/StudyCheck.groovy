@@ -26,7 +26,7 @@ class StudyCheck {
         Map bundle = mode == 'predict' ? model(params) : [faults: []]
         def modality = params.modality ?: bundle.modality
         List<String> faults = Schema.params(params, projectDir.resolve('nextflow_schema.json')) + sheet.faults + bundle.faults
-        faults += files(params) + Exclusions.faults(params) + columns(params, sheet.rows)
+        faults += files(params) + Exclusions.faults(params) + columns(params, sheet.rows) + shared(mode, sheet.rows)
         if (!modality && !bundle.faults) {
             faults << 'parameter --modality: missing, expected one of mr, cbct'
         }
@@ -80,6 +80,30 @@ class StudyCheck {
         }
         if (params.fold_lists && Schema.plain(params.fold_lists) && !Presets.lists(params)) {
             faults << "parameter --fold_lists: found '${params.fold_lists}', expected a directory with one .txt a fold".toString()
+        }
+        return faults
+    }
+
+    /**
+     * Faults of one file in two places: in a row no two columns mean the same (but an aligned CT may be the CT), and what one
+     * patient is trained on must not be another's, on whom it may be tested. Links count as what they lead to.
+     */
+    private static List<String> shared(String mode, List<Map> rows) {
+        List<String> faults = []
+        Map<String, String> owners = [:]
+        rows.each { row ->
+            Map<String, String> columns = [:]
+            ['image', 'ct', 'mask', 'sct', 'target'].findAll { column -> row[column] instanceof Path && Files.exists(row[column] as Path) }.each { column ->
+                String place = (row[column] as Path).toRealPath().toUriString()
+                String other = columns.putIfAbsent(place, column)
+                String owner = mode == 'train' && column in ['image', 'ct'] ? owners.putIfAbsent("${column} ${place}".toString(), row.patient as String) : null
+                if (other) {
+                    faults << "samplesheet, patient ${row.patient}, column ${column}: the same file as column ${other}, expected another".toString()
+                }
+                else if (owner) {
+                    faults << "samplesheet, patient ${row.patient}, column ${column}: the same file as patient ${owner}'s, expected another".toString()
+                }
+            }
         }
         return faults
     }

@@ -33,14 +33,6 @@ workflow PREDICT_NEW {
         settings.map { chosen -> Weights.ofPrediction(params, chosen) }
     )
 
-    // images that cannot be used cost their patients alone, up to a limit; asked when all are through
-    PREDICT.out.summary
-        .map { _meta, json -> Batches.failed(json) }
-        .collect()
-        .combine(settings)
-        .combine(patients.count())
-        .subscribe { row -> Batches.limit(row.dropRight(2).inject([:]) { all, one -> all + one }, row[-1], row[-2].curation) }
-
     made = PREDICT.out.sct.flatMap { _meta, members, scts, uncertainties -> Batches.results(members, scts, uncertainties) }
     // a patient without a mask is scored inside the one that its prediction was made with
     own_masks = PREDICT.out.masks.flatMap { _meta, masks -> [masks].flatten().collect { [it.baseName, it] } }

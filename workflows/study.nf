@@ -44,13 +44,25 @@ workflow STUDY {
         }
     REGISTER(pairs, weights)
 
+    // ---- preprocess: the registered pairs become training cases
+    PREPROCESS(REGISTER.out.pair, settings.map { chosen -> Presets.json(chosen, 'preprocessing') })
+
     // ---- curate: which pairs of an arm may be trained on (lists sorted, so that a resumed run sees the same input)
+    registered = REGISTER.out.qc.branch { _meta, qc ->
+        lost: Exclusions.failed(qc)
+        usable: true
+    }
+    told = registered.usable
+        .map { meta, qc -> [meta.arm, meta.patient, qc] }
+        .join(PREPROCESS.out.record.map { meta, record -> [meta.arm, meta.patient, record] }, by: [0, 1])
+        .map { arm, _patient, qc, record -> [arm, qc, [record]] }
+        .mix(registered.lost.map { meta, qc -> [meta.arm, qc, []] })
     CURATE(
-        REGISTER.out.qc
+        told
             .combine(patients.count())
-            .map { meta, qc, count -> [groupKey(meta.arm, count as int), qc] }
+            .map { arm, qc, records, count -> [groupKey(arm, count as int), qc, records] }
             .groupTuple()
-            .map { key, qc -> [key.toString(), qc.sort { it.name }, Exclusions.list(params, key.toString())] },
+            .map { key, qc, records -> [key.toString(), qc.sort { it.name }, records.flatten().sort { it.name }, Exclusions.list(params, key.toString())] },
         settings.map { chosen -> Presets.json(chosen, 'curation') }
     )
     kept = CURATE.out.lists
@@ -60,16 +72,10 @@ workflow STUDY {
         }
         .map { key, name -> [key.toString(), name, key] }
 
-    // ---- preprocess: the kept pairs become training cases
-    PREPROCESS(
-        REGISTER.out.pair
-            .map { meta, image, ct, mask -> [meta.arm, meta.patient, meta, image, ct, mask] }
-            .join(kept, by: [0, 1])
-            .map { _arm, _patient, meta, image, ct, mask, key -> [meta + [key: key], image, ct, mask] },
-        settings.map { chosen -> Presets.json(chosen, 'preprocessing') }
-    )
     cases = PREPROCESS.out.case_dir
-        .map { meta, dir -> [meta.key, dir] }
+        .map { meta, dir -> [meta.arm, meta.patient, dir] }
+        .join(kept, by: [0, 1])
+        .map { _arm, _patient, dir, key -> [key, dir] }
         .groupTuple()
         .map { key, dirs -> [key.toString(), dirs.sort { it.name }] }
 

@@ -17,13 +17,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import SimpleITK as sitk
+
 VICTIMS = ("driver", "all", "task")
-STEPS = ("CHECK", "REGISTER", "CURATE", "PREPROCESS", "FOLDS", "TRAIN", "FINETUNE", "BUNDLE", "BASELINES")
-STEPS += ("PREDICT", "EVALUATE", "REPORT")
+STEPS = ("CHECK", "REGISTER", "PREPROCESS", "CURATE", "FOLDS", "BASELINES", "TRAIN", "FINETUNE", "BUNDLE")
+STEPS += ("PREDICT", "EVALUATE", "REPORT")  # in the order of their first tasks; neighbours may run side by side
 TRAININGS = ("TRAIN", "FINETUNE")
 # what tells of the way there: clocks, memory, the engine's own pages, states of trainings under way
-OF_THE_WAY = ("seconds", "memory_mib", "memory_mb", "peak_mib", "time", "started", "images_per_second", "wait_seconds")
-NOT_COMPARED = re.compile(r"^(pipeline_info/(?!settings\.json)|checkpoints/|report/report\.html$|ro-crate)")
+OF_THE_WAY = ("seconds", "memory_mib", "patches_per_s", "elapsed_s")
+NOT_COMPARED = re.compile(r"^(pipeline_info/(?!settings\.json)|checkpoints/)")
 
 
 def draw(seed: int, number: int) -> list[tuple[str, str, float]]:
@@ -48,12 +50,18 @@ def processes(work: Path) -> dict[int, tuple[str, str]]:
             task = work.joinpath(*place.relative_to(work).parts[:2])
             head = (task / ".command.run").read_text()[:2000]
             command = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            found[int(entry)] = (re.search(r"NEXTFLOW TASK: (.+)", head)[1], command)
+            if name := re.search(r"^### name: '(.+)'", head, re.M):  # else the engine is about to write it
+                found[int(entry)] = (name[1], command)
     return found
 
 
 def _step(name: str) -> str:
     return name.split(" ")[0].split(":")[-1]
+
+
+def _past(step: str, seen: str) -> bool:
+    """Whether a task of `seen` runs only when all tasks of `step` are over."""
+    return seen in STEPS and STEPS.index(seen) > STEPS.index(step) + 2
 
 
 def _parent(pid: int) -> int:
@@ -73,7 +81,7 @@ class Run:
 
     def __init__(self, command: list, place: Path, usual: dict[str, float]):
         self.command, self.place, self.usual = [*map(str, command)], Path(place), usual
-        self.work, self.driver, self.starts, self.killed = Path(place).resolve() / "work", None, 0, []
+        self.work, self.driver, self.starts = Path(place).resolve() / "work", None, 0
 
     def start(self):
         """Start the engine, with -resume where it has run before."""
@@ -89,48 +97,55 @@ class Run:
                 start_new_session=True,
             )
 
-    def kill(self, step: str, victim: str, share: float) -> bool:
-        """Wait for the moment and kill; False where the run ended before it came."""
+    def kill(self, step: str, victim: str, share: float) -> str:
+        """Wait for the moment and kill; what was hit, or "" where the run succeeded before the moment came.
+
+        A run that ends otherwise (a loader's end is its training's) is resumed on the way.
+        """
         waited = False
-        while self.driver.poll() is None:
+        while self.driver.poll() != 0:
+            if self.driver.poll() is not None:
+                self.resume()
             running = processes(self.work)
             mine = [pid for pid, (name, _) in running.items() if _step(name) == step]
+            if victim == "loader" and waited:
+                mine = [pid for pid in _loaders(running) if pid in mine][:1]
+            if not mine and any(_past(step, _step(name)) for name, _ in running.values()):
+                return ""
             if not mine:
-                time.sleep(0.05)
+                time.sleep(0.1)
                 continue
             if not waited:
                 time.sleep(share * self.usual.get(step, 1.0))
                 waited = True
                 if victim in ("task", "loader"):
                     continue
-            if victim == "loader":
-                mine = [pid for pid in _loaders(running) if _step(running[pid][0]) == step][:1]
-            elif victim == "task":
-                mine = [pid for pid in mine if running[pid][0] == running[mine[0]][0]]
+            name = running[mine[0]][0]
             if victim == "driver":
-                os.kill(self.driver.pid, signal.SIGKILL)
+                killed = [self.driver.pid]
             elif victim == "all":
-                for pid in (self.driver.pid, *processes(self.work)):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-            elif mine:
-                for pid in mine:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                killed = [self.driver.pid, *processes(self.work)]
             else:
-                time.sleep(0.02)
-                continue
-            self.killed.append((step, victim, share))
+                killed = [pid for pid in mine if running[pid][0] == name]
+            for pid in killed:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             if victim in ("driver", "all"):
                 self.driver.wait()
-            return True
-        return False
+            return f"{name}, {len(killed)} process{'es' * (len(killed) > 1)}"
+        return ""
+
+    def resume(self, most: int = 60):
+        """Start once more, `most` times at most in all: a run that never gets through is a finding."""
+        if self.starts >= most:
+            raise RuntimeError(f"{self.place}: started {self.starts} times, and not through")
+        self.start()
 
     def finish(self, most: int = 6) -> int:
         """Resume until the run succeeds, `most` times at most; the last exit status."""
         while (status := self.driver.wait()) and most:
             most -= 1
-            self.start()
+            self.resume()
         return status
 
 
@@ -161,6 +176,9 @@ def _content(path: Path) -> bytes:
     if path.suffix == ".csv":
         with open(path, newline="") as handle:
             return json.dumps([_timeless(row) for row in csv.DictReader(handle)]).encode()
+    if path.suffix == ".h5":  # HDF5 notes when it was written
+        transform = sitk.ReadTransform(str(path))
+        return repr((transform.GetParameters(), transform.GetFixedParameters())).encode()
     return path.read_bytes()
 
 

@@ -124,7 +124,7 @@ def test_a_pair_that_could_not_be_registered_is_never_kept(curate, tmp_path):
     """Left out with its reason, whatever the mode; a fault under --strict, a list's names excepted."""
     records = {"A": good(0), "B": {"method": "impact", "failed": "the images do not overlap"}}
     strict = ("--set", "curation.strict=true")
-    bad_input(curate(records, *strict)[0], "1 of 2 patients could not be registered", "B: the images do not overlap")
+    bad_input(curate(records, *strict)[0], "1 of 2 patients could not be used", "B: the images do not overlap")
     assert not (tmp_path / "kept.csv").exists()
     for mode in ((), AUTO):
         assert curate(records, *mode)[1] == {"A": "", "B": "registration failed: the images do not overlap"}

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -207,13 +208,15 @@ def test_a_broken_series_is_named_before_any_registration(nextflow, root, sheet,
     series = [write_mr(tmp_path / name, array, uid=f"1.2.{n}") for n, name in enumerate(("whole", "cut", "other"))]
     broken = sorted(series[1].iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:300])
-    rows = [f"P{n},AB,A,{place},{place if n == 2 else 'mr/STS_018/ct.mha'},,train" for n, place in enumerate(series)]
+    wrong = shutil.copytree(series[2], tmp_path / "wrong")
+    cts = ("mr/STS_018/ct.mha", "mr/STS_028/ct.mha", wrong)
+    rows = [f"P{n},AB,A,{series[n]},{cts[n]},,train" for n in range(3)]
     arguments = ("--input", sheet(*rows), "--modality", "mr", "--preset", "test", "--registration", "none")
     done = nextflow(tmp_path, "run", root / "main.nf", *arguments, "--holdout", "1", "--folds", "2", "--outdir", "r")
     said = done.stdout
-    assert done.returncode != 0 and "2 of 4 DICOM inputs cannot be used" in said, said
+    assert done.returncode != 0 and "2 of 3 patients could not be used" in said, said
     assert f"samplesheet, patient P1, column image: DICOM {series[1]}" in said
-    assert f"samplesheet, patient P2, column ct: DICOM {series[2]}: modality MR, expected CT" in said
+    assert f"samplesheet, patient P2, column ct: DICOM {wrong}: modality MR, expected CT" in said
     assert "Submitted process > SCAN" in said and "STUDY:REGISTER" not in said
 
 

@@ -132,7 +132,7 @@ def runs(tmp_path_factory, nextflow, kubernetes):
                         directory=directory,
                     )
                 )
-        assert {task.step for task in tasks} == STEPS - {"SCAN"}  # no DICOM in the sheet
+        assert {task.step for task in tasks} == STEPS
         for arm in ("elastix", "impact"):  # excluded from one arm's training, not from the other's
             text = (directory / "out dir/registration" / arm / "excluded.csv").read_text()
             assert (rows[0]["patient"] in text) == (arm == "elastix"), text
@@ -279,7 +279,7 @@ def test_pod_that_vanishes(runs, kubernetes):
     names = [pod["metadata"]["labels"]["nextflow.io/taskName"] for pod in kubernetes.specs]
     twice = {name for name in names if names.count(name) == 2}
     assert len(twice) == 1 and "TRAIN" in twice.pop()
-    assert {task.step for task in runs["gpu,k8s"]} == STEPS - {"SCAN"}
+    assert {task.step for task in runs["gpu,k8s"]} == STEPS
 
 
 def test_nothing_depends_on_a_local_path(tmp_path, nextflow):

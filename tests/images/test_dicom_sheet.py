@@ -54,14 +54,39 @@ def test_each_bad_input_of_a_sheet_is_a_line(plan, tmp_path, run_tool):
         return run_tool("dicom.py", "check", tmp_path / "scans.csv", "--modality", "mr")
 
     good = check(rows)
-    assert good.returncode == 0 and "3 DICOM inputs opened" in good.stdout, good.stderr
+    assert good.returncode == 0 and "3 inputs opened, 0 bad" in good.stdout, good.stderr
     done = check(rows + bad)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    head, *lines = done.stderr.strip().splitlines()
-    assert "3 of 6 DICOM inputs" in head and len(lines) == 3
+    *lines, last = done.stderr.strip().splitlines()
+    assert "2 of 3 patients could not be used, --max_excluded 0.2 allows 1" in last and len(lines) == 3
     assert "patient P2, column image: DICOM given/ct: modality CT, expected MR" in lines[0]
     assert "patient P2, column ct: DICOM given/cut/" in lines[1] and str(tmp_path) not in lines[1]
     assert "patient P3, column mask" in lines[2] and "no region with a closed contour" in lines[2]
+
+
+def test_one_bad_volume_costs_its_patient_and_strict_stops(tmp_path, run_tool):
+    """Volumes are looked at too: header, place, promised bytes, a sample; one of three patients may be lost."""
+    array = np.random.default_rng(0).normal(300, 50, GRID.shape).astype(np.float32)
+    for name in "abc":
+        write_volume(Volume(array, GRID), tmp_path / f"{name}.mha", compress=False)
+    rows = "".join(f"P{name},image,{tmp_path}/{name}.mha,{name}.mha\n" for name in "abc")
+    (tmp_path / "scans.csv").write_text("patient,column,path,named\n" + rows)
+    whole = (tmp_path / "b.mha").read_bytes()
+
+    def check(*more):
+        return run_tool("dicom.py", "check", tmp_path / "scans.csv", "--modality", "mr", *more)
+
+    for broken, why in (
+        (whole[:-99], "truncated"),
+        (whole[:-100] + np.float32(np.nan).tobytes() + whole[-96:], "NaN"),
+        (whole.replace(b"ElementSpacing = 1", b"ElementSpacing = 0"), "spacing"),
+    ):
+        (tmp_path / "b.mha").write_bytes(broken)
+        done = check()
+        assert done.returncode == 0 and "3 inputs opened, 1 bad" in done.stdout, done.stderr
+        assert "warning: samplesheet, patient Pb, column image: image b.mha: " in done.stderr and why in done.stderr
+    done = check("--set", "curation.strict=true")
+    assert done.returncode == 2 and "1 of 3 patients could not be used, --strict allows none" in done.stderr
 
 
 def test_evaluation_and_registration_take_contours_as_mask(plan, tmp_path, run_tool):

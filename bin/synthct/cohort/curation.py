@@ -4,17 +4,18 @@ The score is the largest of several measures, each divided by its limit: above 1
 that says so is the reason. Every limit is a number of the preset, none is taken from the cohort: what is said of a
 pair does not change with who else is in it.
 
-A pair whose registration failed ("failed" in its record) cannot be kept: it is left out with its reason. More of them
+A pair that could not be registered, or made a training case ("failed" in its record), cannot be kept: it is left out
+with its reason. More of them
 than `max_excluded` allows, or with `strict` a single one that no list names, are a fault of the cohort.
 """
 
-import csv
 import math
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from synthct.cohort.folds import PATIENT
 from synthct.core.errors import InputError
-from synthct.core.tables import read_object, read_table, read_text
+from synthct.core.tables import cells_of, read_object, read_table, read_text
 
 COLUMNS = ("patient", "reason", "score", "verdict", "measure")  # of the tables kept and excluded
 VERDICTS = ("keep", "exclude", "")
@@ -39,10 +40,32 @@ def read_records(paths) -> dict[str, dict]:
         for file in found:
             record = read_object(file, "quality record")
             patient = record.get("patient") or (file.resolve().parent.name if file.name == "qc.json" else file.stem)
+            _check_record(record, patient, f"quality record {file}")
             if patient in records:
                 raise InputError(f"{file}: a second quality record for patient {patient}")
             records[patient] = record
     return dict(sorted(records.items()))
+
+
+def with_cases(records: dict[str, dict], cases: dict[str, dict]) -> dict[str, dict]:
+    """Quality records of which those say "failed" too whose pair could not be made a training case."""
+    lost = {patient: case["failed"] for patient, case in cases.items() if "failed" in case}
+    return {
+        patient: record | {"failed": lost[patient], "step": "preprocessing"} if patient in lost else record
+        for patient, record in records.items()
+    }
+
+
+def _check_record(record: dict, patient, at: str):
+    """`InputError` unless the patient is a name, and what the pair is judged by are numbers."""
+    if not isinstance(patient, str) or not PATIENT.fullmatch(patient):
+        raise InputError(f"{at}: patient {patient!r}, expected letters, digits, '_', '.', '-'")
+    if not isinstance(record.get("failed", ""), str):
+        raise InputError(f"{at}: failed is {record['failed']!r}, expected a text")
+    try:
+        _numbers(record)
+    except (TypeError, ValueError, KeyError, AttributeError) as fault:
+        raise InputError(f"{at}: a measure that is no number ({type(fault).__name__}: {fault})") from None
 
 
 def recipes_of(records: Iterable[dict]) -> list[dict]:
@@ -74,10 +97,8 @@ def _listed(path) -> list[dict[str, str]]:
     header = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
     if "patient" not in header:
         return [{"patient": name} for line in lines if (name := line.split("#")[0].split(",")[0].strip())]
-    rows = [
-        dict(zip(header, (cell.strip() for cell in cells), strict=False))
-        for cells in csv.reader(lines[1:], skipinitialspace=True)
-    ]
+    given = cells_of("\n".join(lines[1:]), f"exclusion list {path}")
+    rows = [dict(zip(header, cells, strict=False)) for _, cells in given]
     return [row for row in rows if row.get("patient")]
 
 
@@ -138,7 +159,7 @@ def curate(
     excluded, cleared = excluded or {}, set(cleared)
     failed = {patient: record["failed"] for patient, record in records.items() if "failed" in record}
     lost = {patient: why for patient, why in failed.items() if patient not in excluded}
-    if fault := too_many(lost, len(records), settings, "could not be registered"):
+    if fault := too_many(lost, len(records), settings):
         raise InputError(fault)
     scores = {patient: _measures(record, settings["limits"]) for patient, record in records.items()}
     for patient, record in records.items():
@@ -152,7 +173,8 @@ def curate(
         if patient in excluded:
             reason = ": ".join(filter(None, ("on the exclusion list", excluded[patient])))
         elif patient in failed:
-            reason, score = f"registration failed: {failed[patient]}", math.inf
+            step = records[patient].get("step", "registration")
+            reason, score = f"{step} failed: {failed[patient]}", math.inf
         elif settings["mode"] == "auto" and score > 1 and patient not in cleared:
             reason = why
         verdict = "exclude" if patient in excluded else "keep" if patient in cleared else ""
@@ -161,10 +183,12 @@ def curate(
     return sorted(rows, key=lambda row: (-row["score"], row["patient"]))
 
 
-def too_many(lost: dict[str, str], of: int, settings: dict, what: str) -> str:
+def too_many(lost: dict[str, str], of: int, settings: dict) -> str:
     """One line where more patients are `lost` ({patient: reason}) of so many than ``curation`` allows, else "".
 
-    >>> too_many({"A": "truncated"}, 4, {"strict": False, "max_excluded": 0.2}, "could not be read")
+    The one rule of a run, for whatever step could not use them.
+
+    >>> too_many({"A": "truncated"}, 4, {"strict": False, "max_excluded": 0.2})
     ''
     """
     share = 0 if settings["strict"] else settings["max_excluded"]
@@ -178,8 +202,8 @@ def too_many(lost: dict[str, str], of: int, settings: dict, what: str) -> str:
     )
     told = [f"{patient}: {why}" for patient, why in list(lost.items())[:5]] + ["…"] * (len(lost) > 5)
     return (
-        f"{len(lost)} of {of} patients {what}, {rule}; mend the input or name them in an exclusion list (--exclude): "
-        + "; ".join(told)
+        f"{len(lost)} of {of} patients could not be used, {rule}; mend the input or name them in an exclusion list "
+        f"(--exclude): {'; '.join(told)}"
     )
 
 
@@ -188,11 +212,17 @@ def _numbers(record: dict) -> list[tuple[str, float]]:
     found = []
     for name in ("folding_fraction", "mutual_information_after", *(key for key, _, _, _ in LIKENESS)):
         if record.get(name) is not None:
-            found.append((name, float(record[name])))
+            found.append((name, _number(name, record[name])))
     for name, keys in (("displacement_mm", ("p95",)), ("jacobian", ("p1", "p99"))):
         if name in record:
-            found += [(f"{name}.{key}", float(record[name][key])) for key in keys]
+            found += [(f"{name}.{key}", _number(name, record[name][key])) for key in keys]
     return found
+
+
+def _number(name: str, value) -> float:
+    if isinstance(value, bool):
+        raise TypeError(f"{name} is {value}")
+    return float(value)
 
 
 def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:

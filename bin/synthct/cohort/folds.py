@@ -1,5 +1,6 @@
 """The cohort: rows of the sheet, exclusions, the held-out test and the stratified folds. No pixels here."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -10,6 +11,12 @@ from synthct.core.tables import read_table, write_table
 
 GLOBAL = "global"  # the group of all regions
 PATIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+LONGEST = 100  # letters of a patient's name: files are called after it, and more
+CELLS = {  # other columns: what they may hold, and what that is called
+    "region": (re.compile(r"[A-Za-z0-9_]*"), "letters, digits and '_', such as AB"),
+    "center": (re.compile(r"[A-Za-z0-9_-]*"), "letters, digits, '_' and '-'"),
+    "split": (re.compile(r"(train|test)?"), "train, test or nothing"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,20 +31,37 @@ class Patient:
 
 def read_sheet(path) -> list[Patient]:
     """The patients of a sheet (CSV with a header; columns patient, region, center, split; others are ignored)."""
-    patients, seen = [], set()
+    patients = []
+    seen: dict[str, str] = {}
+    spelt: dict[tuple[str, str], str] = {}  # (column, in small letters): as it stands first
     for row in read_table(path, "sheet"):
-        name = row.get("patient", "")
-        if not PATIENT.fullmatch(name):
-            raise InputError(
-                f"sheet {path}, line {row.line}: patient {name!r}, expected letters, digits, '_', '.', '-'"
-            )
-        if name in seen:
-            raise InputError(f"sheet {path}, line {row.line}: patient {name!r} stands twice")
-        seen.add(name)
+        at, name = f"sheet {path}, line {row.line}", row.get("patient", "")
+        check_name(name, seen, at)
+        for column, (known, expected) in CELLS.items():
+            cell = row.get(column, "")
+            if not known.fullmatch(cell):
+                raise InputError(f"{at}: {column} {cell!r}, expected {expected}")
+            first = spelt.setdefault((column, cell.lower()), cell)
+            if cell != first:
+                raise InputError(f"{at}: {column} {cell!r}, which stands as {first!r} above; expected one spelling")
         patients.append(Patient(name, row.get("region", ""), row.get("center", ""), row.get("split", "")))
     if not patients:
         raise InputError(f"sheet {path}: no patients")
     return patients
+
+
+def check_name(name: str, seen: dict[str, str], at: str):
+    """`InputError` for a patient's name that no file can be called after, or that is in `seen`, which it then joins.
+
+    Names that differ in case alone are one: on many file systems their files would be.
+    """
+    if not PATIENT.fullmatch(name):
+        raise InputError(f"{at}: patient {name!r}, expected letters, digits, '_', '.', '-'")
+    if len(name) > LONGEST:
+        raise InputError(f"{at}: patient {name[:12]!r}… of {len(name)} letters, expected {LONGEST} at most")
+    if (first := seen.get(name.lower())) is not None:
+        raise InputError(f"{at}: patient {name!r} stands twice" + (f" (above as {first!r})" if first != name else ""))
+    seen[name.lower()] = name
 
 
 def write_sheet(path, patients: list[Patient]):
@@ -58,6 +82,8 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
         wanted = None if holdout == "split" else float(holdout)
     except ValueError:
         raise InputError(f"holdout {holdout!r}: expected a count, a fraction below 1 or 'split'") from None
+    if wanted is not None and not math.isfinite(wanted):
+        raise InputError(f"holdout {holdout!r}: expected a count, a fraction below 1 or 'split'")
     if wanted == 0:
         return []
     by_column = sorted(p.name for p in patients if p.split == "test")

@@ -12,7 +12,15 @@ from synthct.core.errors import FAULT_FILE, InputError
 from synthct.core.files import out_of_room
 
 
-class Tool(click.Command):
+class Command(click.Command):
+    """A Click command none of whose outputs takes the place of an input, or of another output."""
+
+    def invoke(self, ctx):
+        _check_places(self, ctx)
+        return super().invoke(ctx)
+
+
+class Tool(Command):
     """A Click command whose bad input (Click's own or an `InputError`) is one line on stderr and exit status 2.
 
     Any other exception is one line too, with the log to send, and exit status 1 (see `synthct.core.crash`).
@@ -53,7 +61,32 @@ class Tool(click.Command):
 class ToolGroup(Tool, click.Group):
     """A tool with subcommands, under the same rule."""
 
-    command_class = click.Command
+    command_class = Command
+
+
+def _check_places(command: click.Command, ctx: click.Context):
+    """Whole directories are the tools' own matter: what they may replace in one, they know (`require_replaceable`)."""
+    given = [
+        (one.type.exists, one.opts[0], path)
+        for one in command.params
+        if isinstance(one.type, click.Path)
+        for path in _paths(one, ctx.params.get(one.name or ""))
+    ]
+    inputs = {os.path.realpath(path): option for read, option, path in given if read and os.path.isfile(path)}
+    taken: dict[str, str] = {}
+    for read, option, path in given:
+        place = os.path.realpath(path)
+        if read:
+            continue
+        if place in inputs:
+            raise InputError(f"{option} {path}: is the input {inputs[place]}, which would be lost")
+        if place in taken and os.path.splitext(place)[1]:
+            raise InputError(f"{option} {path}: is the output {taken[place]} as well, expected two places")
+        taken[place] = option
+
+
+def _paths(option: click.Parameter, value) -> list[str]:
+    return [str(each) for each in (value if isinstance(value, tuple | list) else [value])] if value else []
 
 
 def _die(name: str, message: str):

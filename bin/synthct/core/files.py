@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from synthct.core.errors import InputError
+from synthct.core.errors import InputError, OutputError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -20,15 +22,19 @@ def atomic(path):
     On an error the temporary file is removed and whatever stood at `path` before is untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
+    with _placed(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with _placed(path):
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -63,8 +69,9 @@ def atomic_directory(path, ours: Callable[[Path], bool]):
     """
     path = Path(path)
     require_replaceable(path, ours)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    with _placed(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
     try:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
@@ -77,6 +84,18 @@ def atomic_directory(path, ours: Callable[[Path], bool]):
             os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _placed(path: Path):
+    """Say in one line that nothing can be written at `path`; a full disk has a line of its own (see `out_of_room`)."""
+    try:
+        yield
+    except (OSError, ValueError) as fault:  # ValueError: a NUL in the name
+        if out_of_room(fault):
+            raise
+        why = getattr(fault, "strerror", None) or fault
+        raise OutputError(f"output {path}: cannot be written ({why})") from None
 
 
 def write_text(path, text: str):
@@ -97,12 +116,12 @@ def sha256_of(path) -> str:
 
 
 def out_of_room(fault: BaseException | None) -> bool:
-    """Whether a full disk is behind `fault`, whichever library raised it.
+    """Whether a full disk or quota is behind `fault`, whichever library raised it.
 
     torch hides the system's error behind one of its own, and safetensors has it in the text alone.
     """
     while fault is not None:
-        if getattr(fault, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(fault):
+        if getattr(fault, "errno", None) in FULL or any(f"os error {code}" in str(fault) for code in FULL):
             return True
         fault = fault.__cause__ or fault.__context__
     return False

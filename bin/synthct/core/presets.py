@@ -11,7 +11,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from synthct.core import arms
+from synthct.core import arms, limits
 from synthct.core.errors import InputError
 from synthct.core.tables import read_object
 
@@ -49,6 +49,7 @@ def resolve(
     for override in overrides:
         _apply(tree, override)
     tree["registration"] = arms.completed(tree["registration"])
+    limits.check(tree)
     return {"preset": Path(preset).stem, "modality": modality, **tree}
 
 
@@ -132,7 +133,9 @@ def section(name: str, *, settings: str | None, preset: str, modality: str, over
         tree = load(settings)
         for override in overrides:
             _apply(tree if name in tree else {name: tree}, override)
-        return tree.get(name, tree)
+        found = tree.get(name, tree)
+        limits.check({name: found})
+        return found
     return resolve(preset, modality, overrides)[name]
 
 
@@ -141,6 +144,7 @@ def overridden(tree: dict, overrides: list[str] | tuple[str, ...]) -> dict:
     tree = copy.deepcopy(tree)
     for override in overrides:
         _apply(tree, override)
+    limits.check(tree)
     return tree
 
 
@@ -151,7 +155,7 @@ def _load(preset: str | Path, directory: Path, heirs: tuple[Path, ...] = ()) -> 
         raise InputError(f"preset {preset!r}: not found, expected one of {', '.join(known)} or a .toml file")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise InputError(f"preset {path}: not valid TOML ({fault})") from None
     parent = tree.pop("inherit", None)
     if parent is not None:

@@ -35,13 +35,17 @@ def read_text(path, what: str = "file") -> str:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise InputError(f"{what} {path}: text in UTF-16, expected UTF-8 (in a spreadsheet: save as 'CSV UTF-8')")
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         line = data[: fault.start].count(b"\n") + 1
         raise InputError(
             f"{what} {path}, line {line}: cannot be read as UTF-8 text (byte 0x{data[fault.start]:02x}); "
             "in a spreadsheet: save as 'CSV UTF-8'"
         ) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise InputError(f"{what} {path}, line {line}: a NUL byte, expected text; is the file damaged?")
+    return text
 
 
 def read_table(path, what: str = "table", needed: Sequence[str] = (), delimiter: str = ",") -> list[Row]:
@@ -52,6 +56,8 @@ def read_table(path, what: str = "table", needed: Sequence[str] = (), delimiter:
     """
     lines = read_cells(path, what, delimiter)
     _, header = next(lines, (1, []))
+    if doubled := [name for name in header if name and header.count(name) > 1]:
+        raise InputError(f"{what} {path}: column {doubled[0]!r} stands {header.count(doubled[0])} times, expected once")
     rows = []
     for number, cells in lines:
         if any(cells[len(header) :]):
@@ -68,15 +74,19 @@ def read_table(path, what: str = "table", needed: Sequence[str] = (), delimiter:
 
 def read_cells(path, what: str = "table", delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Line number and stripped cells of each line of a CSV file that is not empty; a header is a line as any other."""
-    text = io.StringIO(read_text(path, what), newline="")
-    lines = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
+    yield from cells_of(read_text(path, what), f"{what} {path}", delimiter)
+
+
+def cells_of(text: str, named: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """`read_cells` of a text; `named` is what a message calls it."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         for cells in lines:
             cells = [cell.strip() for cell in cells]
             if any(cells):
                 yield lines.line_num, cells
     except csv.Error as fault:
-        raise InputError(f"{what} {path}, line {lines.line_num}: cannot be read as CSV ({fault})") from None
+        raise InputError(f"{named}, line {lines.line_num}: cannot be read as CSV ({fault})") from None
 
 
 def read_names(path, what: str = "list of names") -> list[str]:

@@ -1,5 +1,7 @@
 """The options of evaluate.py, and what one of them says."""
 
+import math
+
 import click
 
 from synthct.core import presets
@@ -34,6 +36,9 @@ evaluate_options = options(
     click.option("--uncertainty", type=VOLUME, help="standard deviation of the ensemble, HU"),
     click.option("--image", type=VOLUME, help="the model's input on the same grid"),
     click.option("--baselines", type=FILE, help="trivial predictors of baselines.py; needs --image"),
+    click.option(
+        "--record-failure", is_flag=True, help="a pair that cannot be scored is said in --out, and is no reason to fail"
+    ),
     click.option("--slices", type=OUT, help="npz of small mid-slices for the report to write"),
     click.option("--out", required=True, type=OUT, help="JSON file to write"),
 )
@@ -42,10 +47,10 @@ evaluate_options = options(
 def hu_range_of(given: tuple[float, float] | None, settings: str | None) -> tuple[float, float]:
     """The ends (HU) between which images are scored: as `given`, else as a file of settings says, else the challenge's.
 
-    Raises `InputError` where the lower end is not the lower one.
+    Raises `InputError` unless both are finite and the lower one comes first.
     """
     section = presets.section("evaluation", settings=settings, preset="", modality="") if settings and not given else {}
     low, high = given or section.get("hu_range", HU_RANGE)
-    if not low < high:
-        raise InputError(f"--hu-range {low:g} {high:g}: expected the lower end first")
+    if not (math.isfinite(high - low) and low < high):
+        raise InputError(f"--hu-range {low:g} {high:g}: expected two numbers, the lower first")
     return low, high

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from synthct.core.errors import InputError
+from synthct.core.errors import PatientError
 from synthct.evaluation import baselines as trivial
 from synthct.evaluation.metrics.image import HU_RANGE, hu_bin_scores, image_scores
 from synthct.evaluation.metrics.segmentation import segmentation_scores
@@ -36,7 +36,7 @@ def read_pair(sct, ct, mask=None, *, uncertainty=None, image=None, resample_ct: 
     """Read an sCT and what it is compared with, from paths; without a `mask` one is made from the CT by threshold.
 
     Everything lies on the CT's grid; with `resample_ct` the CT is brought onto the sCT's, and what it does not cover
-    is not compared. Raises `InputError` for an image of another size than the CT.
+    is not compared. Raises `PatientError` for an image of another size than the CT.
     """
     truth = read_volume(ct, "CT", "ct")
     notes: list[str] = []
@@ -88,7 +88,7 @@ def read_on_grid(path, what: str, grid: Grid, notes: list[str]) -> np.ndarray:
     kind = "ct" if what == "sCT" else "labels" if what.endswith(("mask", "map")) else ""
     volume = read_volume(path, what, kind)
     if volume.grid.size != grid.size:
-        raise InputError(
+        raise PatientError(
             f"{what} {path}: {volume.grid.differs_from(grid)} of the CT; resample it onto the CT's grid first"
         )
     if difference := volume.grid.differs_from(grid):

@@ -7,7 +7,7 @@ computations that follow can carry, by what the volume is (`KINDS`). Each rule s
 import numpy as np
 
 from synthct.core.errors import PatientError
-from synthct.images.grid import Volume, numbers
+from synthct.images.grid import Grid, Volume, numbers
 
 KINDS = ("ct", "cbct", "mr", "labels", "")  # "" is an image of unknown modality
 AIR = -1024.0  # HU: less is padding of a scanner's circle or a no-data value, and means air (MR: no signal)
@@ -18,6 +18,8 @@ HOT = 100.0  # times the 99.9th percentile: a voxel so bright leaves everything 
 HU_LIKE = -500.0  # the darkest 2 % of an MR do not lie below
 SPACING = (0.01, 100.0)  # mm: outside, the unit is another (metres, micrometres, indices)
 SQUARE = 5e-3  # largest difference of direction · directionᵀ from the unit matrix
+MOST_LABELS = 256  # different ones; an image has more
+SWAPPED = 2.0  # times rougher than with its bytes the other way round: real images are 0.1 to 0.4 times as rough
 WHOLE = 0.1  # labels may be off their whole numbers by so much: a slope that was rounded
 
 
@@ -27,7 +29,7 @@ def checked(volume: Volume, path, what: str, kind: str = "") -> Volume:
     Raises `PatientError`, which names `what` and `path` and the rule, for a volume that nothing can be computed with.
     """
     name = f"{what} {path}"
-    _check_grid(volume, name)
+    check_grid(volume.grid, name)
     array = volume.array
     if array.ndim == 3 and min(array.shape) < 2:
         raise PatientError(f"{name}: size {numbers(volume.grid.size)}, expected a 3-D volume of several slices")
@@ -48,6 +50,8 @@ def valued(volume: Volume, name: str, kind: str, in_place: bool = False) -> Volu
     """
     if kind == "labels":
         return Volume(_labels(volume.array, name), volume.grid)
+    if kind:
+        _check_bytes(volume.array, name)
     array = air_for_padding(volume.array, kind, volume.array if in_place and volume.array.flags.writeable else None)
     if kind:
         _check_values(array, kind, name)
@@ -71,8 +75,8 @@ def air_for_padding(array: np.ndarray, kind: str = "ct", out: np.ndarray | None 
     return np.maximum(array, array.dtype.type(AIR), out=out)
 
 
-def _check_grid(volume: Volume, name: str):
-    grid = volume.grid
+def check_grid(grid: Grid, name: str):
+    """The part of `checked` that looks at where a volume lies."""
     for key in ("spacing", "origin", "direction"):
         if not np.isfinite(getattr(grid, key)).all():
             raise PatientError(f"{name}: {key} {numbers(getattr(grid, key))}, expected numbers")
@@ -110,7 +114,27 @@ def _check_values(array: np.ndarray, kind: str, name: str):
         )
 
 
+def _check_bytes(array: np.ndarray, name: str):
+    """Refuse 16-bit values whose bytes were written in another order than the header says: smooth only when swapped."""
+    if array.dtype.kind not in "iu" or array.dtype.itemsize != 2:
+        return
+    middle = array[array.shape[0] // 2]
+    rough = [_roughness(part) for part in (middle, middle.byteswap())]
+    if rough[0] > SWAPPED * rough[1] > 0:
+        raise PatientError(f"{name}: bytes in the other order than its header says (smooth only when swapped)")
+
+
+def _roughness(plane: np.ndarray) -> float:
+    """Difference of neighbours, of the plane's own spread: near 1 for noise, far below for anatomy."""
+    plane = plane.astype(np.float32)
+    spread = float(plane.std())
+    return float(np.abs(np.diff(plane, axis=1)).mean()) / spread if spread else 0.0
+
+
 def _labels(array: np.ndarray, name: str) -> np.ndarray:
+    sample = array.ravel()[:: max(1, array.size // 200_000)]
+    if (many := len(np.unique(sample))) > MOST_LABELS:
+        raise PatientError(f"{name}: {many} different values in a sample, expected labels; is it an image?")
     if np.issubdtype(array.dtype, np.integer):
         return array
     whole = np.rint(array)

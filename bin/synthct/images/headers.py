@@ -53,6 +53,7 @@ NRRD_TYPES = {
     "f8": ("double",),
 }
 LONGEST = 1 << 20  # bytes of a header
+APART = 0.5  # voxels by which the two places of a NIfTI may differ: they are rounded differently
 SINGLE = ("raw", "gzip", "zlib")  # codings whose bytes are checked here; others are left to ITK
 
 
@@ -134,6 +135,11 @@ def _nifti(path: Path, head: bytes, zipped: bool) -> Header:
     spacing = get("8f", 76) if old else get("8d", 104)
     lead = int(get("f", 108)[0] if old else get("q", 168)[0])
     slope, offset = get("2f", 112) if old else get("2d", 176)
+    magic = head[344:348] if old else head[4:8]
+    if magic[:3] not in (b"n+1", b"ni1", b"n+2", b"ni2"):
+        raise HeaderError(f"magic {magic.rstrip(bytes(1))!r}, expected NIfTI (Analyze does not say left from right)")
+    if magic[:2] == b"n+" and lead < (348 if old else 540):
+        raise HeaderError(f"vox_offset {lead}, expected voxels behind the header")
     rank = dims[0]
     if not 1 <= rank <= 7 or min(dims[1 : rank + 1]) < 1:
         raise HeaderError(f"its header promises axes of {'×'.join(map(str, dims[1 : max(rank, 0) + 1]))} voxels")
@@ -147,6 +153,12 @@ def _nifti(path: Path, head: bytes, zipped: bool) -> Header:
     affine = get("12f", 280) if old else get("12d", 400)
     if s_code > 0:
         _finite(affine, "affine (srow)")
+    q_code = get("h", 252)[0] if old else get("i", 344)[0]
+    quaternion = get("6f", 256) if old else get("6d", 352)
+    if q_code > 0:
+        _finite(quaternion, "quatern and qoffset")
+    if rank >= 3:
+        _check_place(affine if s_code > 0 else None, quaternion if q_code > 0 else None, spacing, dims)
     if not math.isfinite(slope) or slope == 0:  # says: not scaled
         if math.isfinite(offset) and offset != 0:
             raise HeaderError(f"scl_slope {slope:g} with scl_inter {offset:g}: is one meant to be added or not?")
@@ -160,6 +172,30 @@ def _nifti(path: Path, head: bytes, zipped: bool) -> Header:
     return Header("Nifti", path, *where, kind, sizes, lead if zipped else 0, float(slope), float(offset))
 
 
+def _check_place(affine, quaternion, spacing, dims):
+    """Refuse a NIfTI that does not say where it lies, or says two things: each reader has its own choice then."""
+    if affine is None and quaternion is None:
+        raise HeaderError("neither sform nor qform says how it lies in the patient (both codes are 0)")
+    if affine is None or quaternion is None:
+        return
+    b, c, d, *offset = quaternion
+    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    turn = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    steps = np.array(spacing[1:4]) * (1, 1, -1 if spacing[0] < 0 else 1)
+    one = np.array(affine, float).reshape(3, 4)
+    other = np.column_stack([turn * steps, offset])
+    corners = np.array([[x, y, z, 1] for x in (0, dims[1] - 1) for y in (0, dims[2] - 1) for z in (0, dims[3] - 1)])
+    apart = float(np.abs((one - other) @ corners.T).max())
+    if apart > APART * min(map(abs, spacing[1:4])):
+        raise HeaderError(f"sform and qform place it {apart:.3g} mm apart, expected one place")
+
+
 def _meta(path: Path, begin: bytes) -> Header:
     at = begin.index(b"ElementDataFile")
     stop = begin.find(b"\n", at)
@@ -170,10 +206,27 @@ def _meta(path: Path, begin: bytes) -> Header:
         _finite(fields.get(key, "").split(), key)
         if key == "ElementSpacing" and any(float(step) == 0 for step in fields.get(key, "").split()):
             raise HeaderError(f"spacing {fields[key]}, expected more than 0 mm")
+    rank = int(fields["NDims"])
+    for key, count in (
+        ("ElementSpacing", rank),
+        ("ElementSize", rank),
+        ("Offset", rank),
+        ("Position", rank),
+        ("Origin", rank),
+        ("TransformMatrix", rank**2),
+        ("Orientation", rank**2),
+    ):
+        if key in fields and len(fields[key].split()) != count:
+            raise HeaderError(f"{key} {fields[key]}, expected {count} numbers as NDims says")
+    for key, plain in (("ElementToIntensityFunctionSlope", 1), ("ElementToIntensityFunctionOffset", 0)):
+        if float(fields.get(key, plain)) != plain:  # which ITK passes over
+            raise HeaderError(f"{key} {fields[key]}, expected values that stand as they are ({plain})")
+    if fields.get("BinaryData", "True").lower() in ("false", "0"):
+        raise HeaderError("BinaryData = False, voxels as text, expected binary ones")
     if fields.get("DistanceUnits", "?").strip() not in ("?", "mm", ""):
         raise HeaderError(f"DistanceUnits {fields['DistanceUnits']}, expected mm")
     sizes = tuple(int(n) for n in fields["DimSize"].split())
-    if len(sizes) != int(fields["NDims"]):
+    if len(sizes) != rank:
         raise HeaderError(f"DimSize {fields['DimSize']}, expected {fields['NDims']} numbers as NDims says")
     if min(sizes) < 1:
         raise HeaderError(f"its header promises axes of {'×'.join(map(str, sizes))} voxels")
@@ -193,7 +246,12 @@ def _meta(path: Path, begin: bytes) -> Header:
         raise HeaderError(f"its voxels lie in {name}, which is not there")
     end = data.stat().st_size
     start = stop + 1 if local else 0
-    if (skip := int(fields.get("HeaderSize", 0))) and not local:
+    skip = int(fields.get("HeaderSize", 0))
+    if skip < -1:
+        raise HeaderError(f"HeaderSize {skip}, expected bytes, or -1 for what stands before the voxels")
+    if int(fields.get("CompressedDataSize", 0)) < 0:
+        raise HeaderError(f"CompressedDataSize {fields['CompressedDataSize']}, expected bytes")
+    if skip and not local:
         start = skip if skip > 0 else end - math.prod(sizes) * kind.itemsize
     if coding == "zlib" and int(fields.get("CompressedDataSize", 0)) > 0:
         promised = start + int(fields["CompressedDataSize"])

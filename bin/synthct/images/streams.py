@@ -5,6 +5,7 @@ What ITK has read is summed again, which costs a fraction of unpacking; only whe
 unpacked a second time, to say why.
 """
 
+import math
 import os
 import zlib
 from pathlib import Path
@@ -32,6 +33,18 @@ def check_promise(header: Header, room: int | None = None):
     found = header.end - header.start
     if header.coding == "raw" and found < header.size:
         raise HeaderError(f"truncated ({max(found, 0)} of {header.size} bytes of voxels)")
+    if header.coding == "raw":
+        _check_rest(header, found)
+
+
+def _check_rest(header: Header, found: int):
+    """Refuse a file that holds a slice more than it promises: of another type or size than its header says.
+
+    Less is let be: writers fill up a block, or end a file with a line.
+    """
+    a_slice = header.dtype.itemsize * math.prod(header.sizes[:2])
+    if found >= header.size + a_slice:
+        raise HeaderError(f"{found} bytes of voxels, expected {header.size} as its header promises")
 
 
 def check_array(header: Header, array: np.ndarray):
@@ -48,6 +61,22 @@ def check_array(header: Header, array: np.ndarray):
         _check_finite(stored)
         if not np.array_equal(stored, array.ravel()):
             raise HeaderError("cannot be read: its voxels are not those that its header describes")
+
+
+def check_sample(header: Header):
+    """Raise `HeaderError` where the first `BLOCK` of the voxels holds what is no number, or cannot be unpacked."""
+    if header.coding not in SINGLE:
+        return
+    with open(header.data, "rb") as file:
+        file.seek(header.start)
+        data = file.read(min(BLOCK, header.end - header.start))
+    if header.coding != "raw":
+        try:
+            data = zlib.decompressobj(47).decompress(data, BLOCK)[header.lead :]
+        except zlib.error:
+            raise HeaderError(DAMAGED) from None
+    count = min(len(data) // header.dtype.itemsize, header.count)
+    _check_finite(np.frombuffer(data, header.dtype, count))
 
 
 def unpacked(header: Header) -> np.ndarray:
@@ -71,15 +100,15 @@ def unpacked(header: Header) -> np.ndarray:
                 skipped = min(lead, len(part))
                 lead -= skipped
                 data += part[skipped:]
-                if len(data) > wanted + BLOCK:
-                    raise HeaderError(f"more voxels than the {wanted} bytes that its header promises")
+                if len(data) > wanted:
+                    _check_rest(header, len(data))
             file.seek(-len(stream.unused_data), os.SEEK_CUR)
             left += len(stream.unused_data)
             if len(data) >= wanted and not _more(file, left):
                 break
     if len(data) < wanted:
         raise HeaderError(f"truncated ({len(data)} of {wanted} bytes of voxels)")
-    return np.frombuffer(data, header.dtype, header.count)
+    return np.frombuffer(data, header.dtype, header.count)  # not what may follow
 
 
 def scaled(header: Header, kind) -> np.ndarray:

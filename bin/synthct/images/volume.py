@@ -16,7 +16,7 @@ from synthct.core.errors import InputError, OutputError, PatientError
 from synthct.core.files import atomic
 from synthct.core.quiet import quiet
 from synthct.images import streams
-from synthct.images.checks import checked
+from synthct.images.checks import check_grid, checked
 from synthct.images.grid import Grid, Volume, from_sitk, grid_of, to_sitk
 from synthct.images.headers import Header, HeaderError, read_header
 
@@ -52,6 +52,29 @@ def read_volume(path, what: str = "image", kind: str = "", choice=None) -> Volum
     except RuntimeError as fault:
         raise PatientError(f"{what} {path}: cannot be read ({_reason(fault)}); is the file truncated?") from None
     return checked(volume, path, what, kind)
+
+
+def look(path, what: str = "image"):
+    """`PatientError` for a file whose header, place or first voxels (a few megabytes) show that it cannot be used.
+
+    Costs a fraction of reading it: damage further on, and what all values together tell, `read_volume` finds.
+    """
+    path = Path(path)
+    try:
+        header = read_header(path)
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO(f"{header.format}ImageIO")
+        with _named(path, header) as name, quiet():
+            reader.SetFileName(str(name))
+            reader.ReadImageInformation()
+        _check_shape(reader)
+        streams.check_promise(header)
+        check_grid(_grid(reader), f"{what} {path}")
+        streams.check_sample(header)
+    except HeaderError as fault:
+        raise PatientError(f"{what} {path}: {fault}") from None
+    except RuntimeError as fault:
+        raise PatientError(f"{what} {path}: cannot be read ({_reason(fault)}); is the file truncated?") from None
 
 
 def _read(path: Path) -> Volume:

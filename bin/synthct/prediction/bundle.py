@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from synthct import __version__
+from synthct.core import limits
 from synthct.core.errors import InputError
 from synthct.core.files import atomic_directory, plain, sha256_of, write_json
-from synthct.core.presets import CHECKPOINTS
+from synthct.core.presets import CHECKPOINTS, MODALITIES, RULES
 from synthct.core.tables import read_object
 from synthct.networks.checkpoint import fit
 from synthct.networks.unetpp import ENCODERS, UnetPlusPlus
@@ -29,7 +30,16 @@ from synthct.networks.unetpp import ENCODERS, UnetPlusPlus
 FORMAT = 1
 RECORD = "trust.json"  # what the held-out patients of a study taught, written after its test, beside bundle.json
 GLOBAL = "global"
-NEEDED = ("modality", "channels", "network", "preprocessing", "inference", "groups", "default_region", "files")
+NEEDED: dict[str, type | tuple[type, ...]] = {  # what bundle.json must say, and as what
+    "modality": str,
+    "channels": int,
+    "network": dict,
+    "preprocessing": dict,
+    "inference": dict,
+    "groups": dict,
+    "default_region": (str, type(None)),
+    "files": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -117,13 +127,41 @@ def read_bundle(path, modality: str | None = None) -> Bundle:
         raise InputError(f"bundle {path}: format {about.get('format')!r}, expected {FORMAT}")
     if about.get("digest") != _digest(about):
         raise InputError(f"bundle {path}: bundle.json was changed after the bundle was made (its digest does not fit)")
-    if missing := [key for key in NEEDED if key not in about]:
-        raise InputError(f"bundle {path}: bundle.json has no {missing[0]!r}")
+    _check_content(about, f"bundle {path}: bundle.json")
     if modality and about["modality"] != modality:
         raise InputError(f"bundle {path}: made for modality {about['modality']}, the image is {modality}")
     if gone := [name for name in about["files"] if not (path / name).is_file()]:
         raise InputError(f"bundle {path}: {gone[0]} is missing ({len(gone)} of {len(about['files'])} files)")
     return Bundle(path, about if "trust" in about else about | _taught(path, about["digest"]))
+
+
+def _check_content(about: dict, at: str):
+    """`InputError` for what has not the form that `write_bundle` gives it: a digest can be made of anything."""
+    if missing := [key for key in NEEDED if key not in about]:
+        raise InputError(f"{at} has no {missing[0]!r}")
+    for key, kind in NEEDED.items():
+        if not isinstance(about[key], kind) or isinstance(about[key], bool):
+            raise InputError(f"{at}: {key} is {about[key]!r:.60}, expected what bundle.py writes")
+    if about["modality"] not in MODALITIES or about["channels"] < 1:
+        raise InputError(f"{at}: modality {about['modality']!r} with {about['channels']} channels, expected mr or cbct")
+    for section, keys in (("network", ("encoder", "decoder_channels")), ("preprocessing", RULES[:4])):
+        if missing := [key for key in keys if key not in about[section]]:
+            raise InputError(f"{at} has no {section}.{missing[0]}")
+    if "checkpoint" not in about["inference"] or "flips" not in about["inference"]:
+        raise InputError(f"{at} has no inference.checkpoint or no inference.flips")
+    limits.check({key: about[key] for key in ("network", "preprocessing", "inference")})
+    for name in about["files"]:
+        if name != Path(name).name or not name.endswith(".safetensors"):
+            raise InputError(f"{at}: file {name!r}, expected the name of a .safetensors file beside it")
+    if not about["groups"]:
+        raise InputError(f"{at}: no groups of networks")
+    for name, group in about["groups"].items():
+        group = group if isinstance(group, dict) else {}
+        lists = [group.get("regions"), *(group.get(kind, []) for kind in CHECKPOINTS)]
+        if not all(isinstance(one, list) and all(isinstance(each, str) for each in one) for one in lists):
+            raise InputError(f"{at}: group {name!r} is {group!r:.60}, expected lists of regions and of files")
+        if unknown := [each for one in lists[1:] for each in one if each not in about["files"]]:
+            raise InputError(f"{at}: group {name!r} names {unknown[0]!r}, which is not among its files")
 
 
 def _taught(path: Path, digest: str) -> dict:

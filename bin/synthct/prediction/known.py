@@ -46,7 +46,7 @@ def learn(bundle: Bundle, summaries: list[Path], metrics: list[Path]) -> dict:
     arm, patients = bundle.about["arm"], []
     errors: dict[str, dict] = {}
     for path in metrics:
-        scored = read_object(path, "metrics")
+        scored = read_object(path, "metrics")  # one that failed has no error to learn from
         if scored.get("trained_on") == scored.get("tested_on") == arm:
             errors.setdefault(str(scored.get("patient")), {})[scored.get("checkpoint")] = scored.get("mae")
     for path in summaries:

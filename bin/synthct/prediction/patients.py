@@ -5,12 +5,14 @@ is done; nothing is half-written.
 """
 
 import contextlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 import torch
 
+from synthct.cohort.folds import check_name
 from synthct.core import presets
 from synthct.core.errors import InputError, OutputError
 from synthct.core.files import write_text
@@ -55,15 +57,14 @@ def listed(sheet: str, outdir: str, common: Patient) -> list[Patient]:
     with dicom_from, get DICOM objects. Raises `InputError` with the line.
     """
     base = Path(sheet).parent
-    patients, seen = [], set()
+    patients: list[Patient] = []
+    seen: dict[str, str] = {}
     for row in read_table(sheet, "list", ("patient", "image")):
         at, cell = f"list {sheet}, line {row.line}", {key: row.get(key, "") for key in COLUMNS}
         name = cell["patient"]
         if not name or not cell["image"]:
             raise InputError(f"{at}: patient {name!r}, image {cell['image']!r}, expected both")
-        if name in seen or "/" in name or name.startswith("."):
-            raise InputError(f"{at}: patient {name!r}, expected a name that stands once")
-        seen.add(name)
+        check_name(name, seen, at)
         image, mask, ct, dicom_from = (_path(base, cell[key], at) for key in ("image", "mask", "ct", "dicom_from"))
         source = dicom_from or common.dicom_from
         dicom = common.dicom if Path(image).is_dir() or source else None
@@ -95,7 +96,7 @@ COLUMNS = ("patient", "image", "mask", "region", "ct", "series", "roi", "dicom_f
 
 def _path(base: Path, cell: str, at: str) -> str:
     """A cell's file, relative to the table's directory; "" for an empty cell."""
-    if cell and not (base / cell).exists():
+    if cell and not os.path.exists(base / cell):  # False also for a name that no file can have
         raise InputError(f"{at}: {cell}: no such file")
     return str(base / cell) if cell else ""
 

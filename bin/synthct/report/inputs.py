@@ -24,6 +24,7 @@ class Inputs:
     folds: dict[str, dict] = field(default_factory=dict)  # by arm ("" when there is one for all)
     settings: dict = field(default_factory=dict)
     excluded: list[dict] = field(default_factory=list)  # arm, patient, reason
+    lost: list[dict] = field(default_factory=list)  # of `excluded` those that could not be predicted or scored
     predictions: list[dict] = field(default_factory=list)  # what predict wrote beside its images
     doses: list[dict] = field(default_factory=list)  # records of dose.py
     dose_slices: dict[tuple[str, str, str], Path] = field(default_factory=dict)  # (trained, tested, patient)
@@ -45,8 +46,9 @@ def read_inputs(records=(), *, cohort=None, settings=None, versions=None) -> Inp
     found: dict[str, list[tuple[Path, dict]]] = {kind: [] for kind in (*KINDS, *PICTURES)}
     for path, record in gather(records):
         found[record[KIND]].append((path, record))
+    made = [record for _, record in found["prediction"]]
     return Inputs(
-        rows=ranked(rows_of(found["metrics"]), told),
+        rows=ranked(rows_of(one for one in found["metrics"] if "failed" not in one[1]), told),
         slices={_cell(path, about): path for path, about in found["slices"]},
         qc=sorted((_registered(*one) for one in found["registration"]), key=_pair),
         previews={_pair(_registered(*one)): one[0] for one in found["preview"]},
@@ -54,7 +56,8 @@ def read_inputs(records=(), *, cohort=None, settings=None, versions=None) -> Inp
         cohort=[dict(row) for row in read_table(cohort, "sheet")] if cohort else [],
         folds={str(plan.get("arm", "")): plan for _, plan in found["folds"]},
         settings=told,
-        excluded=_excluded(records) + _unpredicted(made := [record for _, record in found["prediction"]]),
+        excluded=_excluded(records) + (lost := _unpredicted(made) + _unscored(found["metrics"])),
+        lost=lost,
         predictions=made,
         doses=dose_records(record for _, record in found["dose"]),
         dose_slices={_cell(path, about): path for path, about in found["dose slices"]},
@@ -98,6 +101,16 @@ def _unpredicted(records: list[dict]) -> list[dict]:
         for patient, why in (record.get("failed") or {}).items():
             arm = (record.get("model") or {}).get("arm", "")
             found[arm, patient] = {"arm": arm, "patient": patient, "reason": f"not predicted: {why}"}
+    return list(found.values())
+
+
+def _unscored(records: list[tuple[Path, dict]]) -> list[dict]:
+    """Pairs that evaluate.py could not use, once for each arm they are of."""
+    found = {}
+    for path, record in records:
+        if "failed" in record:
+            arm, patient = str(record.get("tested_on") or ""), str(record.get("patient") or path.stem)
+            found[arm, patient] = {"arm": arm, "patient": patient, "reason": f"not scored: {record['failed']}"}
     return list(found.values())
 
 

@@ -24,13 +24,6 @@ def check_settings(chosen: dict, device: str):
     betas = chosen["betas"]
     if len(betas) != 2 or not all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas):
         raise InputError(f"training.betas {betas}: expected two numbers from 0 to below 1")
-    least = {key: 1 for key in ("channels", "batch", "validate_every", "validation_batch", "lr_every")}
-    least |= {
-        key: 0 for key in ("workers", "copies", "warmup", "max_steps", "max_epochs", "validation_slices", "patience")
-    }
-    for key, number in least.items():
-        if chosen[key] < number:
-            raise InputError(f"training.{key} {chosen[key]}: expected {number} or more")
     if not chosen["copies"] and not chosen["originals"]:
         raise InputError("training.copies 0 without training.originals: an epoch would hold nothing")
     if chosen["compile"] and device_of(device).type == "cuda" and not compiler():

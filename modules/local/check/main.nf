@@ -7,7 +7,7 @@ process CHECK {
     ext code: { CodeDigest.of(projectDir, 'check.py') }
 
     input:
-    path sheet
+    path sheet, stageAs: 'sheet/*' // whatever it is called, no output takes its name
     path presets, stageAs: 'presets/*'
     val preset // a name; with `own` its file; '' for what the bundle says
     path own, stageAs: 'own/*'

@@ -6,7 +6,7 @@ process CURATE {
     ext code: { CodeDigest.of(projectDir, 'curate.py') }
 
     input:
-    tuple val(arm), path(qc, stageAs: 'qc/*'), path(exclude)
+    tuple val(arm), path(qc, stageAs: 'qc/*'), path(cases, stageAs: 'cases/*'), path(exclude) // records of REGISTER and of PREPROCESS
     val settings
 
     output:
@@ -23,6 +23,7 @@ process CURATE {
     curate.py ${task.ext.args} \\
         --qc qc \\
         --arm ${arm} \\
+        ${cases ? '--cases cases' : ''} \\
         ${exclude ? "--exclude ${exclude}" : ''} \\
         --settings settings.json \\
         --out-kept ${arm}__kept.csv \\
@@ -36,7 +37,7 @@ process CURATE {
     cat > settings.json <<'JSON'
     ${settings}
     JSON
-    curate.py --qc qc --arm ${arm} ${exclude ? "--exclude ${exclude}" : ''} --settings settings.json \\
+    curate.py --qc qc --arm ${arm} ${cases ? '--cases cases' : ''} ${exclude ? "--exclude ${exclude}" : ''} --settings settings.json \\
         --out-kept ${arm}__kept.csv --out-excluded ${arm}__excluded.csv --out-recipes ${arm}__recipes.json
     touch versions.yml
     """

@@ -12,7 +12,7 @@ process EVALUATE {
 
     output:
     tuple val(meta), path("${name}.json"), emit: metrics
-    tuple val(meta), path("${name}.npz"), emit: slices
+    tuple val(meta), path("${name}.npz"), emit: slices, optional: true // absent where the pair cannot be scored; the metrics say why
     path 'versions.yml', emit: versions
 
     script:
@@ -41,6 +41,7 @@ process EVALUATE {
         --tested-on ${meta.tested} \\
         --checkpoint '${meta.checkpoint ?: ''}' \\
         --settings settings.json \\
+        --record-failure \\
         --slices ${name}.npz \\
         --out ${name}.json
     versions.py --process ${task.process} numpy scipy SimpleITK

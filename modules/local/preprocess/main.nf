@@ -10,7 +10,9 @@ process PREPROCESS {
     val settings
 
     output:
-    tuple val(meta), path("${meta.patient}"), emit: case_dir
+    // of a pair that cannot be used there is only the record, which says why
+    tuple val(meta), path("${meta.patient}"), emit: case_dir, optional: true
+    tuple val(meta), path("${meta.arm}__${meta.patient}.json"), emit: record
     path 'versions.yml', emit: versions
 
     script:
@@ -30,6 +32,7 @@ process PREPROCESS {
         --ct ${ct} \\
         --mask ${mask} \\
         --settings settings.json \\
+        --record ${meta.arm}__${meta.patient}.json \\
         --out ${meta.patient}
     versions.py --process ${task.process} SimpleITK numpy
     """
@@ -37,6 +40,7 @@ process PREPROCESS {
     stub:
     """
     mkdir ${meta.patient}
+    echo '{"patient": "${meta.patient}"}' > ${meta.arm}__${meta.patient}.json
     touch versions.yml
     """
 }

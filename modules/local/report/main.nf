@@ -24,6 +24,7 @@ process REPORT {
         --cohort ${sheet} \\
         --settings ${settings} \\
         --versions ${versions} \\
+        --limit \\
         --outdir report \\
         --evaluation-out evaluation
     """

@@ -1,6 +1,6 @@
-// Every DICOM series and contour object of the sheet opened, headers alone, before anything is computed from any of them.
+// Every image of the sheet opened, its header and a sample of its voxels, before anything is computed from any of them.
 process SCAN {
-    tag "${scans.size()} DICOM inputs"
+    tag "${scans.size()} inputs"
     label 'process_single'
     container "${ContainerImage.of(projectDir, params.container_registry, 'evaluate')}" // the smallest that reads DICOM
     ext code: { CodeDigest.of(projectDir, 'dicom.py') }
@@ -8,6 +8,10 @@ process SCAN {
     input:
     tuple val(scans), path(files, stageAs: 'scans/?/*') // [patient, column, path in the sheet], and the files in the same order
     val modality
+    path presets, stageAs: 'presets/*'
+    val preset // as in CHECK: how many patients may be lost
+    path own, stageAs: 'own/*'
+    val overrides
 
     output:
     path 'opened.txt', emit: opened
@@ -20,7 +24,11 @@ process SCAN {
     patient,column,named,path
     ${rows.join('\n    ')}
     CSV
-    dicom.py check scans.csv --modality ${modality}
+    dicom.py check scans.csv \\
+        --modality ${modality} \\
+        --presets presets \\
+        --preset '${own ?: preset}' \\
+        --set '${overrides}'
     echo ${scans.size()} > opened.txt
     """
 
