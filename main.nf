@@ -28,6 +28,7 @@ workflow {
     if (faults) {
         error(StudyCheck.text(faults))
     }
+    sheet.warnings.each { line -> log.warn(line) }
     def busy = OutdirLock.take(params.outdir)
     if (busy) {
         error(busy)

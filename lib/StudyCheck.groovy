@@ -1,4 +1,5 @@
 import groovy.json.JsonSlurper
+import java.nio.file.FileSystems
 import java.nio.file.Files
 import java.nio.file.Path
 import nextflow.Nextflow
@@ -16,7 +17,7 @@ class StudyCheck {
         evaluate: ['ct', 'sct'],
     ]
 
-    /** All faults of a run, the sheet's rows, and the modality: the one given, in predict mode else the bundle's. */
+    /** All faults and warnings of a run, the sheet's rows, and the modality: the one given, in predict mode else the bundle's. */
     static Map run(Map params, Path projectDir) {
         String mode = params.mode.toString()
         Map sheet = [faults: [], rows: []]
@@ -26,11 +27,11 @@ class StudyCheck {
         Map bundle = mode == 'predict' ? model(params) : [faults: []]
         def modality = params.modality ?: bundle.modality
         List<String> faults = Schema.params(params, projectDir.resolve('nextflow_schema.json')) + sheet.faults + bundle.faults
-        faults += files(params) + Exclusions.faults(params) + columns(params, sheet.rows) + shared(mode, sheet.rows)
+        faults += files(params) + Exclusions.faults(params) + columns(params, sheet.rows) + doubled(sheet.rows)
         if (!modality && !bundle.faults) {
             faults << 'parameter --modality: missing, expected one of mr, cbct'
         }
-        return [faults: faults, rows: sheet.rows, modality: modality]
+        return [faults: faults, warnings: mode == 'train' ? copies(sheet.rows) : [], rows: sheet.rows, modality: modality]
     }
 
     static String text(List<String> faults) {
@@ -84,28 +85,32 @@ class StudyCheck {
         return faults
     }
 
-    /**
-     * Faults of one file in two places: in a row no two columns mean the same (but an aligned CT may be the CT), and what one
-     * patient is trained on must not be another's, on whom it may be tested. Links count as what they lead to.
-     */
-    private static List<String> shared(String mode, List<Map> rows) {
-        List<String> faults = []
-        Map<String, String> owners = [:]
-        rows.each { row ->
+    /** Faults of rows in which two columns that mean different things name one file. */
+    private static List<String> doubled(List<Map> rows) {
+        return rows.collectMany { row ->
             Map<String, String> columns = [:]
-            ['image', 'ct', 'mask', 'sct', 'target'].findAll { column -> row[column] instanceof Path && Files.exists(row[column] as Path) }.each { column ->
-                String place = (row[column] as Path).toRealPath().toUriString()
-                String other = columns.putIfAbsent(place, column)
-                String owner = mode == 'train' && column in ['image', 'ct'] ? owners.putIfAbsent("${column} ${place}".toString(), row.patient as String) : null
-                if (other) {
-                    faults << "samplesheet, patient ${row.patient}, column ${column}: the same file as column ${other}, expected another".toString()
-                }
-                else if (owner) {
-                    faults << "samplesheet, patient ${row.patient}, column ${column}: the same file as patient ${owner}'s, expected another".toString()
-                }
+            ['image', 'ct', 'mask'].findAll { column -> row[column] instanceof Path }.collectMany { column ->
+                String other = columns.putIfAbsent(place(row[column] as Path), column)
+                other ? ["samplesheet, patient ${row.patient}, column ${column}: the same file as column ${other}, expected another".toString()] : []
             }
         }
-        return faults
+    }
+
+    /** A line where patients share an image or a CT: one of them may be trained on and another tested on. */
+    private static List<String> copies(List<Map> rows) {
+        Map<String, String> owners = [:]
+        List<String> found = ['image', 'ct'].collectMany { column ->
+            rows.findAll { row -> row[column] instanceof Path }.collectMany { row ->
+                String owner = owners.putIfAbsent("${column} ${place(row[column] as Path)}".toString(), row.patient as String)
+                owner ? ["patient ${row.patient}, column ${column}: the same file as patient ${owner}'s".toString()] : []
+            }
+        }
+        return found ? ["samplesheet: ${found.size()} images are another patient's too, who may be tested on what was trained on; ${found[0]}".toString()] : []
+    }
+
+    /** Where a file is, links followed. */
+    private static String place(Path path) {
+        return path.fileSystem == FileSystems.default && Files.exists(path) ? path.toRealPath().toString() : path.toUriString()
     }
 
     /** Faults of cells that some parameters need, and others do not. */

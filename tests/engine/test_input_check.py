@@ -40,6 +40,17 @@ def refuse(nextflow, root, directory, *arguments):
     return said
 
 
+def test_one_file_in_two_places(nextflow, root, sheet, tmp_path):
+    """For two columns it is a fault; for two patients a warning, since one may be tested on what the other taught."""
+    path = sheet(row("P1", ct="mr.mha"), row("P2"))
+    said = refuse(nextflow, root, tmp_path, "--input", path, "--modality", "mr", "--preset", "test")
+    assert "patient P1, column ct: the same file as column image" in said
+    path = sheet(*(row(f"P{number}") for number in range(4)))
+    command = ("-profile", "test,stub", "-stub-run", "--input", path, "--registration", "mi", "--folds", "2")
+    done = nextflow(tmp_path, "run", root / "main.nf", *command, "--holdout", "1", "--outdir", "out")
+    assert "6 images are another patient's too" in done.stdout + done.stderr and not done.returncode, done.stdout
+
+
 def test_five_mistakes_five_lines(nextflow, root, sheet, tmp_path):
     path = sheet(
         row("P1"),
