@@ -58,14 +58,14 @@ def test_nothing_folds_and_the_record_says_so(found):
     [
         ("voxel_mm=[6.0, 4.0, 3.0, 2.0]", "expected 4 numbers"),
         ("voxel_mm=[6.0, 4.0]", "expected 2 numbers"),
-        ("iterations=[20, 0, 10]", "above 0"),
+        ("iterations=[20, 0, 10]", "expected 1 or more"),
         ("grid_schedule=[4, 2, 2]", "expected 1 at its end"),
     ],
 )
 def test_settings_by_level_must_fit_one_another(case, told, expected):
     fixed, moving, mask, _ = case
-    section = phantom.section("cbct", f"registration.dense.{told}")
     with pytest.raises(InputError, match=expected):
+        section = phantom.section("cbct", f"registration.dense.{told}")
         pairwise.register(fixed, moving, mask, section, method="mind", modality="cbct")
 
 
