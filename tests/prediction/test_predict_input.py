@@ -184,7 +184,7 @@ def test_a_list_with_a_fault_is_refused_before_anything_is_computed(model, here)
 
     good = ("a", "image.mha", "mask.mha", "AB")
     refused(run([good, ("b", "gone.mha", "", "AB")]), here, "line 3", "gone.mha")
-    refused(run([good, good]), here, "line 3", "stands once")
+    refused(run([good, good]), here, "line 3", "stands twice")
     refused(run([good, ("../b", "image.mha", "", "AB")]), here, "line 3")
     refused(run([]), here, "no patients")
 

@@ -28,11 +28,10 @@ def row(patient, mae, region="AB", trained="impact", tested="impact", checkpoint
         "trained_on": trained,
         "tested_on": tested,
         "checkpoint": checkpoint,
+        **dict.fromkeys(study.BY_KEY, math.nan),
         "mae": mae,
         "psnr": 40 - mae / 10,
         "ms_ssim": 1 - mae / 1000,
-        "dice": math.nan,
-        "hd95": math.nan,
     } | more
 
 

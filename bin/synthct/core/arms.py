@@ -10,6 +10,8 @@ from synthct.core.errors import InputError
 
 ENGINES = ("elastix", "dense", "sampled", "none")  # none: the moving image is resampled where it lies
 DIRECTIONS = ("ct_to_image", "image_to_ct")
+MARKERS = "osD^vPXph<>"  # matplotlib's, for which `synthct.report.figures.style` has words
+COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
 NAME = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
 TAKEN = ("mr", "cbct", "region", "native", "given", "final")  # these stand for something else in tables and paths
 UNSAID = {
@@ -28,7 +30,7 @@ UNSAID = {
 def completed(section: dict) -> dict:
     """The section ``registration`` with everything that its arms leave unsaid; the label is then the name.
 
-    Raises `InputError` for a name, an engine or a direction that cannot be.
+    Raises `InputError` for a name, an engine, a direction, a colour or a marker that cannot be.
     """
     arms = {}
     for name, table in section.get("arms", {}).items():
@@ -40,7 +42,14 @@ def completed(section: dict) -> dict:
         arm = {**UNSAID, "label": name, **table}
         for key, known in (("engine", ENGINES), ("direction", DIRECTIONS)):
             if arm[key] not in known:
-                raise InputError(f"{at}.{key}: {arm[key]!r}, expected one of {', '.join(known)}")
+                found = repr(arm[key]) if arm[key] else "missing"
+                raise InputError(f"{at}.{key}: {found}, expected one of {', '.join(known)}")
+        if arm["colour"] and not COLOUR.fullmatch(arm["colour"]):
+            raise InputError(f'{at}.colour: {arm["colour"]!r}, expected #RRGGBB, or "" for the next free one')
+        if arm["marker"] and (len(arm["marker"]) > 1 or arm["marker"] not in MARKERS):
+            raise InputError(
+                f'{at}.marker: {arm["marker"]!r}, expected one of {" ".join(MARKERS)}, or "" for the next free one'
+            )
         arms[name] = arm
     return {**section, "arms": arms}
 

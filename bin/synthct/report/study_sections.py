@@ -13,7 +13,7 @@ from synthct.study.comparison import IMAGES, MODEL, comparisons
 from synthct.study.rows import (
     AGGREGATED,
     BY_KEY,
-    IMAGE_METRICS,
+    PAPERS,
     POOLED,
     matrix,
     metrics_in,
@@ -43,7 +43,7 @@ def results(inputs: Inputs) -> Section | None:
         Figure(
             f"patients_{m.key}", plots.patient_dots(rows, m.key), f"{m.label} of every test patient by region and arm"
         )
-        for m in IMAGE_METRICS
+        for m in PAPERS
     ]
     section.blocks.append(Panels(panels, "Every mark is a test patient; black: mean ± SD. " + _key(rows), 3))
     section.blocks += _tissue_and_uncertainty(rows)

@@ -37,7 +37,7 @@ METRICS = (
     Metric("hd95", "HD95", "mm", True, 2),
 )
 BY_KEY = {metric.key: metric for metric in METRICS}
-IMAGE_METRICS = METRICS[:3]
+PAPERS = tuple(BY_KEY[key] for key in ("mae", "psnr", "ms_ssim"))  # they choose the model and have dots by patient
 AGGREGATED = "aggregated"  # every region weighs the same, as in the paper's tables
 POOLED = "pooled"  # every patient weighs the same, as on the leaderboard
 
@@ -76,7 +76,7 @@ def metrics_in(rows: list[dict], among: tuple[Metric, ...] = METRICS) -> list[Me
     """The metrics of `among` that at least one row has."""
     if among is not METRICS:
         return [m for m in among if any(not math.isnan(row[m.key]) for row in rows)]
-    return [m for m in METRICS if any(not math.isnan(row[m.key]) for row in rows)] or list(IMAGE_METRICS)
+    return [m for m in METRICS if any(not math.isnan(row[m.key]) for row in rows)] or list(PAPERS)
 
 
 def aggregate(region_values: dict[str, list[float]] | dict[str, float]) -> float:
@@ -217,9 +217,9 @@ def selection(rows: list[dict], validation_mae: dict[tuple[str, str], float] | N
         some = [cell for cell in cells if cell["tested_on"] == tested]
         if len(some) < 2:
             continue
-        columns = {m.key: [cell.get(f"{m.key}_aggregated", math.nan) for cell in some] for m in IMAGE_METRICS}
+        columns = {m.key: [cell.get(f"{m.key}_aggregated", math.nan) for cell in some] for m in PAPERS}
         scores = similarity([{key: values[i] for key, values in columns.items()} for i in range(len(some))])
-        ranks = np.mean([_ranks(columns[m.key], m.lower_is_better) for m in IMAGE_METRICS], axis=0)
+        ranks = np.mean([_ranks(columns[m.key], m.lower_is_better) for m in PAPERS], axis=0)
         validation = [validation_mae.get((cell["trained_on"], cell["checkpoint"] or "best"), math.nan) for cell in some]
         for i, cell in enumerate(some):
             result.append(
