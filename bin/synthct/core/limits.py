@@ -18,6 +18,7 @@ COUNTS = {  # of these the least that means something; of others 0, which mostly
     "dose": ("grid_mm", "prescription_gy", "beamlet_mm"),
 }
 LENGTHS = {"preprocessing.spacing": 3, "training.patch": 2, "finetuning.patch": 2, "training.betas": 2}
+WORDS = {2: "two", 3: "three"}
 CHOICES = {
     "curation.mode": ("none", "auto"),
     "training.schedule": ("step", "cosine"),
@@ -51,7 +52,7 @@ def _check_value(at: str, key: str, value):
     if key in RANGES and isinstance(value, list) and not (len(value) == 2 and value[0] < value[1]):
         raise InputError(f"{at} {value}: expected two numbers, the lower first")
     if at in LENGTHS and isinstance(value, list) and len(value) != LENGTHS[at]:
-        raise InputError(f"{at} {value}: expected {LENGTHS[at]} numbers")
+        raise InputError(f"{at} {value}: expected {WORDS[LENGTHS[at]]} numbers")
     if at in CHOICES and value not in CHOICES[at]:
         raise InputError(f"{at} {value!r}: expected {' or '.join(CHOICES[at])}")
 
