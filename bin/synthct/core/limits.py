@@ -8,7 +8,10 @@ import math
 
 from synthct.core.errors import InputError
 
-SIGNED = ("ct_range", "clip_ct", "hu_range", "outside", "padding", "head_bias", "batchnorm_mean", "air_hu", "hu_table")
+SIGNED = (
+    *("ct_range", "clip_ct", "hu_range", "outside", "padding", "head_bias", "batchnorm_mean", "air_hu", "hu_table"),
+    "registration.rigid.margin",  # below 0: a rigid start is taken whatever the images say
+)
 RANGES = ("ct_range", "clip_ct", "hu_range")  # two numbers, the lower first
 SHARES = ("curation.max_excluded", "training.flip_probability", "finetuning.flip_probability")  # 0 to 1
 COUNTS = {  # of these the least that means something; of others 0, which mostly says "no limit"
@@ -44,7 +47,7 @@ def _check_value(at: str, key: str, value):
         if not math.isfinite(number):
             raise InputError(f"{at} {value}: expected finite numbers")
         least = 0 if key not in COUNTS.get(at.split(".")[0], ()) else 1 if isinstance(number, int) else math.ulp(0.0)
-        if number < least and key not in SIGNED:
+        if number < least and not {key, at} & set(SIGNED):
             expected = f"{least} or more" if least in (0, 1) else "more than 0"
             raise InputError(f"{at} {value}: expected {expected}")
     if at in SHARES and numbers and max(numbers) > 1:
