@@ -175,8 +175,8 @@ def test_check_draws_with_the_lists_and_a_holdout_is_somebody(run_tool, root, sh
     (tmp_path / "a.txt").write_text("P0\nP1\n")
     (tmp_path / "b.txt").write_text("P1\nP2\n")
     (tmp_path / "c.txt").write_text("P1\nQ2\n")
-    assert run_tool(*common, "--list", tmp_path / "a.txt", "--cohort-out", tmp_path / "cohort.csv").returncode == 0
-    assert (tmp_path / "cohort.csv").read_text().splitlines()[:2] == ["patient,region,center,split", "P0,AB,A,train"]
+    assert run_tool(*common, "--list", tmp_path / "a.txt", "--cohort-out", tmp_path / "drawn.csv").returncode == 0
+    assert (tmp_path / "drawn.csv").read_text().splitlines()[:2] == ["patient,region,center,split", "P0,AB,A,train"]
     bad_input(run_tool(*common, "--list", tmp_path / "a.txt", "--list", tmp_path / "b.txt"), "'P1' stands in two")
     bad_input(run_tool(*common, "--list", tmp_path / "c.txt"), "'Q2' is not among the sheet's training patients")
     bad_input(run_tool(*common, "--set", "folds.holdout=0.1"), "holdout 0.1: of 4 patients that is nobody")
