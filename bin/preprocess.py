@@ -8,18 +8,13 @@ beside the raw values. Without --ct the case can be predicted but not trained on
 from pathlib import Path
 
 import click
-import numpy as np
 
-from synthct.cases.store import ours, write_case
+from synthct.cases.pair import make_case
+from synthct.cases.store import ours
 from synthct.core import presets
 from synthct.core.cli import FILE, OUT, VOLUME, tool
 from synthct.core.errors import PatientError
 from synthct.core.files import require_replaceable, write_json
-from synthct.images.contours import FILLED, filled
-from synthct.images.orientation import to_lps
-from synthct.images.volume import read_mask, read_volume
-
-AIR_INSIDE = -500.0  # HU: the median in a body is fat or muscle, also where lungs are in it
 
 
 @tool("preprocess.py", help=__doc__)
@@ -43,7 +38,8 @@ def main(modality, image, ct, mask, settings, preset, overrides, out, record, **
     require_replaceable(out, ours, filter(None, (image, ct, mask)))
     labels["patient"] = labels["patient"] or Path(out).name
     try:
-        case = _case(modality, image, ct, mask, rules, labels, out)
+        given = {"image": image, "ct": ct, "mask": mask, "modality": modality}
+        case = make_case(out, **given, rules=rules, labels=labels, warn=_warn)
     except PatientError as fault:
         if not record:
             raise
@@ -56,25 +52,8 @@ def main(modality, image, ct, mask, settings, preset, overrides, out, record, **
     click.echo(f"{labels['patient']}: {len(case['body_slices'])} of {z} slices with body, {y}×{x} pixels")
 
 
-def _case(modality: str, image, ct, mask, rules: dict, labels: dict, out) -> dict:
-    volume = read_volume(image, kind=modality)
-    body, was_contour = filled(read_mask(mask, volume.grid))
-    if was_contour:
-        click.echo(f"preprocess.py: warning: mask {mask} {FILLED}", err=True)
-    target = read_volume(ct, "CT", "ct") if ct else None
-    if target is not None and (difference := target.grid.differs_from(volume.grid)):
-        raise PatientError(f"CT {ct}: another grid than the image ({difference})")
-    if target is not None and (hu := float(np.median(target.array[body.array > 0]))) < AIR_INSIDE:
-        raise PatientError(f"mask {mask}: most of it is air ({hu:.0f} HU in the middle), expected the body")
-    return write_case(
-        out,
-        image=to_lps(volume),
-        mask=to_lps(body),
-        ct=to_lps(target) if target else None,
-        modality=modality,
-        rules=presets.for_region(rules, labels["region"]),
-        labels=labels,
-    )
+def _warn(line: str):
+    click.echo(f"preprocess.py: warning: {line}", err=True)
 
 
 if __name__ == "__main__":
