@@ -38,7 +38,7 @@ workflow {
     scans = Scans.of(sheet.rows)
     SCAN(
         channel.fromList(scans ? [[scans.collect { scan -> scan.take(2) + [scan[2].toString()] }, scans.collect { scan -> scan[2] }]] : []),
-        sheet.modality, Presets.files(projectDir), Presets.name(params), Presets.own(params), Presets.overrides(params)
+        sheet.modality, Presets.files(projectDir), Presets.name(params), Presets.own(params), Presets.overrides(params, 'curation')
     )
 
     // one element a patient: [meta(patient, region, center, split, modality, masked), image, ct, mask, sct]; absent files are []

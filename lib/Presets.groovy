@@ -37,8 +37,8 @@ class Presets {
         return params.fold_lists ? Nextflow.files("${params.fold_lists}/*.txt").sort { it.name } : []
     }
 
-    /** All overrides as check.py reads them: "section.key=value;section.key=value". */
-    static String overrides(Map params) {
+    /** All overrides as check.py reads them: "section.key=value;section.key=value"; those of one section where it is named. */
+    static String overrides(Map params, String section = '') {
         List<String> result = SHORTHAND.findAll { name, key -> params[name] != null }.collect { name, key -> "${key}=${params[name]}".toString() }
         if (params.strict) {
             result << 'curation.strict=true'
@@ -52,7 +52,7 @@ class Presets {
         if (params.set) {
             result.addAll(params.set.toString().split(';')*.trim())
         }
-        return result.join(';')
+        return result.findAll { given -> !section || given.startsWith("${section}.") }.join(';')
     }
 
     /** The settings as plain maps: those of JsonSlurper fill themselves on first reading, which operators do in parallel. */
