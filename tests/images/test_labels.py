@@ -52,4 +52,6 @@ def test_failures_are_one_line_and_leave_nothing(segment):
     bad_input(process, "no weights here", "totalseg_download_weights")
     assert not out.exists()
     bad_input(segment("sitk.WriteImage(image[:6] > 0, options['-o'])")[0], "another grid")
-    bad_input(segment("sitk.WriteImage(sitk.Cast(image > 0, sitk.sitkInt16) * 1000, options['-o'])")[0], "expected 0 to 117")
+    bad_input(
+        segment("sitk.WriteImage(sitk.Cast(image > 0, sitk.sitkInt16) * 1000, options['-o'])")[0], "expected 0 to 117"
+    )
