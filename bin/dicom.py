@@ -36,13 +36,12 @@ def check(sheet, modality, preset, presets, overrides):
     settings allow.
     """
     from synthct.cohort.curation import too_many
-    from synthct.core.presets import resolve
+    from synthct.core.presets import changes, resolve
     from synthct.core.tables import read_table
     from synthct.images.dicom.sheet import faults
 
     rows = read_table(sheet, "list of inputs", ("patient", "column", "path", "named"))
-    wanted = [item for given in overrides for item in given.split(";") if item.strip()]
-    settings = resolve(preset or "paper", modality, wanted, presets)["curation"]
+    settings = resolve(preset or "paper", modality, changes(overrides), presets)["curation"]
     found = faults(rows, modality)
     bad = {patient: line for patient, line in reversed(found)}  # the first of each
     fatal = too_many(bad, len({row["patient"] for row in rows}), settings)

@@ -9,6 +9,7 @@ import copy
 import difflib
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 from synthct.core import arms, limits
@@ -137,6 +138,15 @@ def section(name: str, *, settings: str | None, preset: str, modality: str, over
         limits.check({name: found})
         return found
     return resolve(preset, modality, overrides)[name]
+
+
+def changes(overrides: Iterable[str]) -> list[str]:
+    """Overrides one by one, where each may hold several, separated by ";" (as the pipeline hands them over).
+
+    >>> changes(["training.batch=2; training.seed=7", ""])
+    ['training.batch=2', ' training.seed=7']
+    """
+    return [item for given in overrides for item in given.split(";") if item.strip()]
 
 
 def overridden(tree: dict, overrides: list[str] | tuple[str, ...]) -> dict:

@@ -36,8 +36,8 @@ class Request:
 
     @property
     def changes(self) -> list[str]:
-        """The overrides one by one: each may hold several, separated by ";"."""
-        return [item for given in self.overrides for item in given.split(";") if item.strip()]
+        """The overrides one by one."""
+        return presets.changes(self.overrides)
 
 
 def check(request: Request) -> tuple[dict, list[Patient]]:
