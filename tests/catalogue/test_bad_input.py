@@ -355,7 +355,7 @@ KINDS = {
     "preset: NaN": (lambda h: preset(h, 'inherit = "test"\n[training]\nlearning_rate = nan\n'), "training.learning_rate nan"),
     "preset: nested 5000 deep": (lambda h: preset(h, 'inherit = "test"\n[training]\npatch = ' + "[" * 5000), "own.toml", "TOML"),
     "setting: below zero": (lambda h: setting(h, "training.batch=-1"), "training.batch -1", "1 or more"),
-    "setting: a patch of one number": (lambda h: setting(h, "training.patch=[64]"), "training.patch", "2 numbers"),
+    "setting: a patch of one number": (lambda h: setting(h, "training.patch=[64]"), "training.patch", "two numbers"),
     "setting: a range turned round": (lambda h: setting(h, "preprocessing.ct_range=[1000, -1000]"), "ct_range", "lower first"),
     "setting: a share of two": (lambda h: setting(h, "curation.max_excluded=2.0"), "max_excluded 2.0", "0 to 1"),
     "setting: a schedule that is none": (lambda h: setting(h, "training.schedule=never"), "'never'", "step or cosine"),
