@@ -2,7 +2,6 @@
 """Make, look into and verify model bundles, and import the authors' published checkpoints into one."""
 
 import json
-from pathlib import Path
 
 import click
 
@@ -10,7 +9,7 @@ from synthct.core import presets
 from synthct.core.cli import OUT, tool_group
 from synthct.core.device import device_of
 from synthct.core.files import plain, require_replaceable, write_json
-from synthct.prediction import assembly, bundle_options
+from synthct.prediction import assembly, bundle_options, known
 from synthct.prediction import bundle as bundles
 
 main = tool_group("bundle.py", help=__doc__)
@@ -28,9 +27,7 @@ def create(checkpoints, more, out, recipes, **options):
 @bundle_options.trust_options
 def trust(directory, sheet, folds, device):
     """Record in a bundle what its known patients teach, so that predict.py says use, look or do not use."""
-    from synthct.prediction.known import teach
-
-    made = teach(bundles.read_bundle(directory), sheet, folds, device_of(device), click.echo)
+    made = known.teach(bundles.read_bundle(directory), sheet, folds, device_of(device), click.echo)
     click.echo(made.summary)
 
 
@@ -38,10 +35,7 @@ def trust(directory, sheet, folds, device):
 @bundle_options.learn_options
 def learn(directory, predictions, metrics, out):
     """The record of known patients from a study's own test: nothing is predicted again."""
-    from synthct.prediction.known import learn as learned
-
-    bundle = bundles.read_bundle(directory)
-    record = learned(bundle, *(sorted(Path(place).glob("*.json")) for place in (predictions, metrics)))
+    record = known.learn(bundles.read_bundle(directory), predictions, metrics)
     write_json(out, plain(record))
     click.echo(f"{directory}: {record['patients']} held-out patients known")
 
@@ -65,10 +59,9 @@ def verify(directory):
 @bundle_options.import_options
 def import_(checkpoints, more, group, regions, modality, preset, overrides, kind, append, out):
     """Import the authors' published checkpoints (--checkpoints CV_0.pt CV_1.pt ...) as one group of a bundle."""
-    names = bundle_options.regions_of(regions)
     require_replaceable(out, bundles.ours, (*checkpoints, *more))
     tree = presets.resolve(preset, modality, overrides)
-    made = assembly.from_published([*checkpoints, *more], group, names, tree, out, kind=kind, append=append)
+    made = assembly.from_published([*checkpoints, *more], group, regions, tree, out, kind=kind, append=append)
     click.echo(made.summary)
 
 

@@ -17,8 +17,11 @@ import SimpleITK as sitk
 from conftest import copy_checkout
 from published import missing
 
-# the three simulated-CBCT pairs, as short as a study can be
-SHORT = "training.max_steps=8;training.validate_every=4;training.warmup=0;finetuning.max_steps=2;inference.flips=none"
+# the three simulated-CBCT pairs, as short as a study can be; the demo trains the paper's network
+SHORT = (
+    "training.max_steps=8;training.validate_every=4;training.warmup=0;finetuning.max_steps=2;inference.flips=none;"
+    "training.network.encoder=resnet18;training.network.decoder_channels=[16, 8, 8]"
+)
 CBCT = [
     "-profile",
     "test",

@@ -17,11 +17,6 @@ from small_training import LONGER, log, run, same_weights, start
 from synthct.training.state import StateFile
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return small.cohort(tmp_path_factory.mktemp("cohort"))
-
-
 def test_killed_three_times_and_continued_equals_uninterrupted(data, tmp_path):
     """SIGKILL at random moments after a state was written, SIGTERM in between: same weights, same log."""
     whole, states, out = tmp_path / "whole", tmp_path / "states", tmp_path / "out"

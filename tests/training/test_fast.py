@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 
-import pytest
 import small_training as small
 import torch
 from small_training import LONGER, log, run, same_weights, start
@@ -21,11 +20,6 @@ CHANGES = {
     if value != resolve("paper", "mr")["training"][key]
 }
 FAST = [part for key, value in CHANGES.items() for part in ("--set", f"training.{key}={str(value).lower()}")]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return small.cohort(tmp_path_factory.mktemp("cohort"))
 
 
 def test_fast_changes_how_and_not_what():

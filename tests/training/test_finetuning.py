@@ -5,7 +5,6 @@ import pickle
 
 import numpy as np
 import pytest
-import small_training as small
 import torch
 from conftest import bad_input
 from small_training import log, run, same_weights
@@ -13,16 +12,6 @@ from small_training import log, run, same_weights
 from synthct.core.presets import resolve
 from synthct.networks.checkpoint import load_weights
 from synthct.networks.network import build
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return small.cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
-    return small.trained(data, tmp_path_factory.mktemp("trained") / "run")
 
 
 def test_fine_tuning_takes_the_groups_patients(trained, data, tmp_path):

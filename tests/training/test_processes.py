@@ -17,16 +17,6 @@ from synthct.networks.checkpoint import load_weights
 from synthct.training import launch as places
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return small.cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
-    return small.trained(data, tmp_path_factory.mktemp("trained") / "run")
-
-
 def start_both(data, out, *more, **keywords) -> list[small.Tool]:
     """Two processes of one run, as torchrun starts them (gloo, CPU)."""
     with socket.socket() as free:

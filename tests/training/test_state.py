@@ -39,11 +39,6 @@ fsspec.register_implementation("weak", Weak)
 WHOLE = ("final.safetensors", "best.safetensors")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return small.cohort(tmp_path_factory.mktemp("cohort"))
-
-
 def train(data, place, *more, **environment):
     sets = [part for one in small.TINY for part in ("--set", one)]
     command = ("--cases", data[0], "--folds", data[1], "--fold", "0", "--preset", "test", "--device", "cpu")

@@ -17,16 +17,6 @@ from synthct.training.schedule import learning_rate
 from synthct.training.validation import better, validate
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return small.cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
-    return small.trained(data, tmp_path_factory.mktemp("trained") / "run")
-
-
 def test_what_a_run_leaves(trained, data):
     out, text = trained
     assert [row["step"] for row in log(out)] == ["2", "4", "6"]

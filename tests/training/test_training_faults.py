@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-import small_training as small
 import torch
 from conftest import bad_input
 from small_training import run
@@ -12,11 +11,6 @@ from synthct.core.errors import InputError
 from synthct.core.presets import resolve
 from synthct.training import checks
 from synthct.training.journal import utilisation
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return small.cohort(tmp_path_factory.mktemp("cohort"))
 
 
 @pytest.mark.parametrize(

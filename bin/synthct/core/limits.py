@@ -14,13 +14,29 @@ SIGNED = (
 )
 RANGES = ("ct_range", "clip_ct", "hu_range")  # two numbers, the lower first
 SHARES = ("curation.max_excluded", "training.flip_probability", "finetuning.flip_probability")  # 0 to 1
+BELOW_ONE = ("training.betas", "finetuning.betas")  # 0 to below 1
 COUNTS = {  # of these the least that means something; of others 0, which mostly says "no limit"
     "training": ("channels", "batch", "patch", "validate_every", "validation_batch", "lr_every"),
     "finetuning": ("channels", "batch", "patch", "validate_every", "validation_batch", "lr_every"),
-    "registration": ("iterations", "voxel_mm", "grid_mm", "step_mm", "grid_schedule", "pyramid_schedule", "bins"),
+    "registration": (
+        "iterations",
+        "voxel_mm",
+        "grid_mm",
+        "step_mm",
+        "grid_schedule",
+        "pyramid_schedule",
+        "bins",
+        "stride",
+    ),
     "dose": ("grid_mm", "prescription_gy", "beamlet_mm"),
 }
-LENGTHS = {"preprocessing.spacing": 3, "training.patch": 2, "finetuning.patch": 2, "training.betas": 2}
+LENGTHS = {
+    "preprocessing.spacing": 3,
+    "training.patch": 2,
+    "finetuning.patch": 2,
+    "training.betas": 2,
+    "finetuning.betas": 2,
+}
 WORDS = {2: "two", 3: "three"}
 CHOICES = {
     "curation.mode": ("none", "auto"),
@@ -52,6 +68,8 @@ def _check_value(at: str, key: str, value):
             raise InputError(f"{at} {value}: expected {expected}")
     if at in SHARES and numbers and max(numbers) > 1:
         raise InputError(f"{at} {value}: expected a share, 0 to 1")
+    if at in BELOW_ONE and numbers and max(numbers) >= 1:
+        raise InputError(f"{at} {value}: expected numbers from 0 to below 1")
     if key in RANGES and isinstance(value, list) and not (len(value) == 2 and value[0] < value[1]):
         raise InputError(f"{at} {value}: expected two numbers, the lower first")
     if at in LENGTHS and isinstance(value, list) and len(value) != LENGTHS[at]:

@@ -7,6 +7,19 @@ from synthct.core.cli import FILE, OUT, VOLUME, options
 from synthct.core.device import CHOICES
 from synthct.core.errors import InputError
 
+
+def regions_of(text: str) -> list[str]:
+    """The regions that --regions names.
+
+    >>> regions_of("AB, TH")
+    ['AB', 'TH']
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"regions {text!r}: expected names separated by commas")
+    return names
+
+
 out_option = click.option("--out", required=True, type=OUT, help="bundle directory to write")
 
 create_options = options(
@@ -44,7 +57,7 @@ import_options = options(
     click.option("--checkpoints", multiple=True, required=True, type=FILE, help="CV_0.pt ... in the published layout"),
     click.argument("more", nargs=-1, type=FILE),
     click.option("--group", required=True, help="name of the region group, such as AB+TH"),
-    click.option("--regions", required=True, help="its regions, separated by commas"),
+    click.option("--regions", required=True, callback=lambda _, __, text: regions_of(text), help="separated by commas"),
     click.option("--modality", required=True, type=click.Choice(presets.MODALITIES)),
     click.option("--preset", default="released", show_default=True, help="preset they were trained under"),
     click.option("--set", "overrides", multiple=True, help="section.key=value"),
@@ -52,15 +65,3 @@ import_options = options(
     click.option("--append", is_flag=True, help="add the group to the bundle that is there"),
     out_option,
 )
-
-
-def regions_of(text: str) -> list[str]:
-    """The regions that --regions names.
-
-    >>> regions_of("AB, TH")
-    ['AB', 'TH']
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise InputError(f"regions {text!r}: expected names separated by commas")
-    return names

@@ -37,19 +37,20 @@ def teach(bundle: Bundle, sheet, folds, device: torch.device, say: Callable[[str
     return with_record(bundle, "trust", trust.learned(patients))
 
 
-def learn(bundle: Bundle, summaries: list[Path], metrics: list[Path]) -> dict:
+def learn(bundle: Bundle, summaries, metrics) -> dict:
     """The record that a study's held-out patients teach its bundle: features from the `summaries` of predict.py on
-    the given images, errors from the `metrics` of evaluate.py where the bundle's arm is trained and tested on.
+    the given images, errors from the `metrics` of evaluate.py where the bundle's arm is trained and tested on; both
+    are directories of JSON files.
 
     Raises `InputError` for files that are none of these; patients of other bundles and arms are passed over.
     """
     arm, patients = bundle.about["arm"], []
     errors: dict[str, dict] = {}
-    for path in metrics:
+    for path in sorted(Path(metrics).glob("*.json")):
         scored = read_object(path, "metrics")  # one that failed has no error to learn from
         if scored.get("trained_on") == scored.get("tested_on") == arm:
             errors.setdefault(str(scored.get("patient")), {})[scored.get("checkpoint")] = scored.get("mae")
-    for path in summaries:
+    for path in sorted(Path(summaries).glob("*.json")):
         summary = read_object(path, "summary of predictions")
         if (summary.get("model") or {}).get("digest") != bundle.digest:
             continue

@@ -21,7 +21,7 @@ from synthct.study import compared
 from synthct.study.arms import arm_name, arm_order, told
 from synthct.study.comparison import comparisons
 from synthct.study.missing import missing
-from synthct.study.rows import matrix, metrics_in, of_chosen_checkpoint, own_images
+from synthct.study.rows import by_the_leaderboard, matrix, metrics_in, of_chosen_checkpoint, own_images
 from synthct.study.verdict import verdict
 
 LARGEST = 6_500_000  # bytes of pictures in the page, so that it stays below 10 MB once they are written as text
@@ -70,6 +70,7 @@ def render(parts: list[Section], verdict_sentences: list[str], cards: Cards | No
         cards=cards,
         heads=heads,
         version=__version__,
+        leaderboard=by_the_leaderboard(),
         modality=settings.get("modality", ""),
         preset=settings.get("preset", ""),
     )

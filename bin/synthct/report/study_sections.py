@@ -15,6 +15,7 @@ from synthct.study.rows import (
     BY_KEY,
     PAPERS,
     POOLED,
+    by_the_leaderboard,
     matrix,
     metrics_in,
     of_chosen_checkpoint,
@@ -33,7 +34,7 @@ def results(inputs: Inputs) -> Section | None:
     rows = own_images(of_chosen_checkpoint(inputs.rows))
     if not rows:
         return None
-    lead = "Inside the body mask, as the SynthRAD2025 leaderboard computes it."
+    lead = "; ".join(filter(None, ("Inside the body mask", by_the_leaderboard(metrics_in(rows))))) + "."
     if all(row["trained_on"] == row["tested_on"] != "given" for row in rows):
         lead += " Each model is scored on test images registered as its training images were."
     section = Section("results", "Image similarity", lead)

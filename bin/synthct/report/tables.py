@@ -9,7 +9,7 @@ from synthct.study.arms import recipes_of
 from synthct.study.compared import tag
 from synthct.study.comparison import comparisons
 from synthct.study.doses import DOSE_METRICS, agreement, dose_rows
-from synthct.study.rows import METRICS, matrix, metrics_in, of_chosen_checkpoint, selection, summary
+from synthct.study.rows import METRICS, by_the_leaderboard, matrix, metrics_in, of_chosen_checkpoint, selection, summary
 
 PATIENT_COLUMNS = ("patient", "region", "center", "trained_on", "tested_on", "checkpoint")
 
@@ -157,7 +157,7 @@ def write_multiqc(rows: list[dict], figures: dict[str, bytes], directory) -> Non
             directory / "synthct_matrix_mqc.tsv",
             "synthct_matrix",
             "synthct: trained on, tested on",
-            "Mean over patients inside the body mask, as on the SynthRAD2025 leaderboard.",
+            ". ".join(filter(None, ("Mean over patients inside the body mask", by_the_leaderboard(metrics)))) + ".",
             table,
         )
         table = [

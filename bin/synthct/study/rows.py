@@ -27,14 +27,15 @@ class Metric:
     unit: str
     lower_is_better: bool
     decimals: int
+    leaderboard: bool = False  # computed as on the SynthRAD2025 leaderboard, and called so
 
 
 METRICS = (
-    Metric("mae", "MAE", "HU", True, 1),
-    Metric("psnr", "PSNR", "dB", False, 2),
-    Metric("ms_ssim", "MS-SSIM", "", False, 4),
-    Metric("dice", "Dice", "", False, 3),
-    Metric("hd95", "HD95", "mm", True, 2),
+    Metric("mae", "MAE", "HU", True, 1, leaderboard=True),
+    Metric("psnr", "PSNR", "dB", False, 2, leaderboard=True),
+    Metric("ms_ssim", "MS-SSIM", "", False, 4, leaderboard=True),
+    Metric("dice", "Dice", "", False, 3, leaderboard=True),
+    Metric("hd95", "HD95", "mm", True, 2, leaderboard=True),
 )
 BY_KEY = {metric.key: metric for metric in METRICS}
 PAPERS = tuple(BY_KEY[key] for key in ("mae", "psnr", "ms_ssim"))  # they choose the model and have dots by patient
@@ -77,6 +78,20 @@ def metrics_in(rows: list[dict], among: tuple[Metric, ...] = METRICS) -> list[Me
     if among is not METRICS:
         return [m for m in among if any(not math.isnan(row[m.key]) for row in rows)]
     return [m for m in METRICS if any(not math.isnan(row[m.key]) for row in rows)] or list(PAPERS)
+
+
+def by_the_leaderboard(metrics: Iterable[Metric] = METRICS) -> str:
+    """A clause that names those of `metrics` that the leaderboard has; "" where it has none of them.
+
+    >>> by_the_leaderboard([BY_KEY["mae"], BY_KEY["dice"]])
+    'MAE and Dice as the SynthRAD2025 leaderboard computes them'
+    """
+    labels = [metric.label for metric in metrics if metric.leaderboard]
+    if not labels:
+        return ""
+    *most, last = labels
+    names = f"{', '.join(most)} and {last}" if most else last
+    return f"{names} as the SynthRAD2025 leaderboard computes {'them' if most else 'it'}"
 
 
 def aggregate(region_values: dict[str, list[float]] | dict[str, float]) -> float:

@@ -16,14 +16,11 @@ def check_settings(chosen: dict, device: str):
     `chosen` is the training section, `device` what --device says.
     """
     patch = chosen["patch"]
-    if len(patch) != 2 or any(type(size) is not int or size % STRIDE or size <= 0 for size in patch):
+    if any(type(size) is not int or size % STRIDE for size in patch):
         raise InputError(f"training.patch {patch}: expected two multiples of {STRIDE}")
     for key, known in (("flip_per", ("volume", "slice")), ("select", RULES)):
         if chosen[key] not in known:
             raise InputError(f"training.{key} {chosen[key]!r}: expected {' or '.join(known)}")
-    betas = chosen["betas"]
-    if len(betas) != 2 or not all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas):
-        raise InputError(f"training.betas {betas}: expected two numbers from 0 to below 1")
     if not chosen["copies"] and not chosen["originals"]:
         raise InputError("training.copies 0 without training.originals: an epoch would hold nothing")
     if chosen["compile"] and device_of(device).type == "cuda" and not compiler():
