@@ -52,27 +52,44 @@ def valued(volume: Volume, name: str, kind: str, in_place: bool = False) -> Volu
         return Volume(_labels(volume.array, name), volume.grid)
     if kind:
         _check_bytes(volume.array, name)
-    array = air_for_padding(volume.array, kind, volume.array if in_place and volume.array.flags.writeable else None)
+    array, low, high = _padding_made_air(volume.array, kind, in_place and volume.array.flags.writeable)
     if kind:
-        _check_values(array, kind, name)
+        _check_values(array, low, high, kind, name)
     return Volume(array, volume.grid)
 
 
-def air_for_padding(array: np.ndarray, kind: str = "ct", out: np.ndarray | None = None) -> np.ndarray:
-    """`array` without values below `AIR`: they become `AIR` in a CT or CBCT, 0 in an MR.
-
-    Without any it is the same object; `out`, where it is given, takes the result (the array itself may be it).
+def air_for_padding(array: np.ndarray, kind: str = "ct") -> np.ndarray:
+    """`array` without values below `AIR`: they become `AIR` in a CT or CBCT, 0 in an MR; the same object without any.
 
     Scanners fill the corners beyond their circle with -2000 or -3024, other tools with -32768 or -3.4e38: numbers that
     are no measurements, and with which every minimum, mean and threshold is another.
     """
-    if kind not in ("ct", "cbct", "mr") or not array.size or array.min() >= AIR:
-        return array
-    if kind == "mr":
-        result = array.copy() if out is None else out
-        result[array < AIR] = 0
-        return result
-    return np.maximum(array, array.dtype.type(AIR), out=out)
+    return _padding_made_air(array, kind, False)[0]
+
+
+def _padding_made_air(array: np.ndarray, kind: str, in_place: bool) -> tuple[np.ndarray, float, float]:
+    """`air_for_padding`, in the array itself where that is asked, with the result's lowest and highest value.
+
+    Plane by plane: a plane stays in the processor's cache for its minimum, its maximum and what lies between.
+    """
+    if not array.size:
+        return array, np.inf, -np.inf
+    result, lows, highs = array, [], []
+    for number in range(len(array)) if array.ndim > 1 else (slice(None),):
+        low = array[number].min()
+        if low < AIR and kind in ("ct", "cbct", "mr"):
+            if result is array and not in_place:
+                result = array.copy()
+            plane = result[number]
+            if kind == "mr":
+                plane[plane < AIR] = 0
+                low = plane.min()
+            else:
+                np.maximum(plane, array.dtype.type(AIR), out=plane)
+                low = AIR
+        lows.append(low)
+        highs.append(result[number].max())
+    return result, float(min(lows)), float(max(highs))
 
 
 def check_grid(grid: Grid, name: str):
@@ -90,8 +107,7 @@ def check_grid(grid: Grid, name: str):
         raise PatientError(f"{name}: direction {numbers(grid.direction)}, expected axes at right angles, of length 1")
 
 
-def _check_values(array: np.ndarray, kind: str, name: str):
-    low, high = float(array.min()), float(array.max())
+def _check_values(array: np.ndarray, low: float, high: float, kind: str, name: str):
     if kind == "ct" and low > LOWEST_CT:
         raise PatientError(
             f"{name}: no voxel below {LOWEST_CT:g} HU (lowest {low:g}), expected air in a CT; was its rescale "
