@@ -169,6 +169,8 @@ def test_a_spacing_of_zero_is_not_one_millimetre(tmp_path, ct):
         ("MET_SHORT", "MET_STRING", "ElementType MET_STRING"),
         ("MET_SHORT", "MET_FLOAT", "truncated"),
         ("LOCAL", "gone.raw", "gone.raw, which is not there"),
+        ("LOCAL", "gone" * 100, "gonegone, which is not there"),  # longer than a name can be: found by the fuzzer
+        ("LOCAL", "go\0ne", "which is not there"),
     ],
 )
 def test_headers_that_cannot_be(tmp_path, ct, old, new, text):

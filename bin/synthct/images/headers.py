@@ -4,6 +4,7 @@ ITK reads these formats leniently: missing voxels, a spacing of zero, NaN in the
 fit raise no error. So each header is read here as well, by content and not by the file's name, before ITK reads it.
 """
 
+import contextlib
 import gzip
 import math
 import struct
@@ -126,6 +127,15 @@ def read_header(path) -> Header:
     raise HeaderError("cannot be read: no header of MetaImage, NIfTI or NRRD; is the file truncated?")
 
 
+def _beside(path: Path, name: str) -> Path:
+    """The file of voxels that a header names. Raises `HeaderError` where there is none, or could be none."""
+    data = path.parent / name
+    with contextlib.suppress(OSError, ValueError):  # a name too long, or with a NUL in it
+        if data.is_file():
+            return data
+    raise HeaderError(f"its voxels lie in {name[:80]}, which is not there")
+
+
 def _nifti(path: Path, head: bytes, zipped: bool) -> Header:
     first = next(order for order in "<>" if struct.unpack(f"{order}i", head[:4])[0] in (348, 540))
     old = struct.unpack(f"{first}i", head[:4])[0] == 348
@@ -241,9 +251,7 @@ def _meta(path: Path, begin: bytes) -> Header:
     several = name.upper().startswith("LIST") or "%" in name
     binary = true("BinaryData") or "BinaryData" not in fields
     coding = ("zlib" if true("CompressedData") else "raw") if binary and not several else "other"
-    data = path if local or coding == "other" else path.parent / name
-    if not data.is_file():
-        raise HeaderError(f"its voxels lie in {name}, which is not there")
+    data = path if local or coding == "other" else _beside(path, name)
     end = data.stat().st_size
     start = stop + 1 if local else 0
     skip = int(fields.get("HeaderSize", 0))
@@ -287,9 +295,7 @@ def _nrrd(path: Path, begin: bytes) -> Header:
     name = fields.get("data file", fields.get("datafile", ""))
     if name.upper().startswith("LIST") or "%" in name or int(fields.get("line skip", fields.get("lineskip", 0))):
         coding = "other"
-    data = path.parent / name if name and coding != "other" else path
-    if not data.is_file():
-        raise HeaderError(f"its voxels lie in {name}, which is not there")
+    data = _beside(path, name) if name and coding != "other" else path
     end = data.stat().st_size
     start = 0 if name else (stop + 2 if stop >= 0 else end)
     lead, skip = 0, int(fields.get("byte skip", fields.get("byteskip", 0)))

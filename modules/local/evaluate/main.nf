@@ -1,6 +1,6 @@
 // One patient's sCT against a CT, with the challenge's metrics.
 process EVALUATE {
-    tag "${meta.patient} ${meta.trained} on ${meta.tested}"
+    tag "${meta.patient} ${meta.trained} on ${meta.tested}${meta.second ? " ${meta.checkpoint}" : ""}"
     label 'process_low'
     container "${ContainerImage.of(projectDir, params.container_registry, 'evaluate')}"
     ext code: { CodeDigest.of(projectDir, 'evaluate.py') }

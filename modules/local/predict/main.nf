@@ -1,6 +1,6 @@
 // A handful of patients through one bundle, its start-up paid once: sCT and its uncertainty on each input's grid.
 process PREDICT {
-    tag "${meta.arm} on ${meta.kind} ${patients.size()} patients"
+    tag "${meta.arm} on ${meta.kind} ${patients.size()} patients${meta.second ? " ${meta.checkpoint}" : ""}"
     label 'process_medium'
     label 'process_gpu'
     maxForks params.gpu_forks
