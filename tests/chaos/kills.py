@@ -20,8 +20,13 @@ from pathlib import Path
 import SimpleITK as sitk
 
 VICTIMS = ("driver", "all", "task")
-STEPS = ("CHECK", "REGISTER", "PREPROCESS", "CURATE", "FOLDS", "BASELINES", "TRAIN", "FINETUNE", "BUNDLE")
-STEPS += ("PREDICT", "EVALUATE", "REPORT")  # in the order of their first tasks; neighbours may run side by side
+STEPS = ("SCAN", "CHECK", "REGISTER", "PREPROCESS", "CURATE", "FOLDS", "BASELINES", "TRAIN", "FINETUNE", "BUNDLE")
+STEPS += (
+    "PREDICT",
+    "EVALUATE",
+    "TRUST",
+    "REPORT",
+)  # in the order of their first tasks; neighbours may run side by side
 TRAININGS = ("TRAIN", "FINETUNE")
 # what tells of the way there: clocks, memory, the engine's own pages, states of trainings under way
 OF_THE_WAY = ("seconds", "memory_mib", "patches_per_s", "elapsed_s")
