@@ -170,6 +170,15 @@ def test_verdict_says_what_the_matrix_says():
     )
 
 
+def test_the_lowest_error_is_the_lowest_of_the_matrix():
+    """Also where a model does best on images that another registration made."""
+    rows = cells(FOUR | {("elastix", "impact"): 62.0})
+    said = verdict(rows, comparisons(rows))[1]
+    assert said.startswith("On test images registered as its training images were, the model trained on IMPACT pairs")
+    assert "has the lowest error: 68.0 ± 2.9 HU, over 10 patients. The lowest of the whole matrix is 67.0 HU" in said
+    assert said.endswith("of the model trained on Elastix pairs on IMPACT test images.")
+
+
 def test_up_to_means_the_largest_difference_of_the_matrix():
     """Also one that an arm without registration has a part in; which, is said."""
     nine = FOUR | {("none", "impact"): 90.0, ("none", "elastix"): 80.0, ("impact", "none"): 65.0}
