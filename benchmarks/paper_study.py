@@ -27,7 +27,7 @@ PATIENTS = {  # all of extremities; 028 lies 10 mm apart, the others within 2 mm
     "STS_047": "test",
     "STS_048": "train",
 }
-CURATED = ("STS_028",)  # left out of the baseline's training alone
+CURATED = {"STS_028": "slices 10 mm apart"}  # left out of the baseline's training alone
 TOML = """# The paper's study, shortened for two cores; what differs from the paper beside sizes is marked.
 inherit = "test"
 
@@ -92,7 +92,7 @@ def main(data, weights, out, steps, more):
     (out / "study.toml").write_text(TOML.format(steps=steps, half=steps // 2, encoder=encoder))
     rows = [f"{p},EX,A,{data}/{p}/mr.mha,{data}/{p}/ct.mha,{data}/{p}/mask.mha,{s}" for p, s in PATIENTS.items()]
     (out / "sheet.csv").write_text("\n".join(["patient,region,center,image,ct,mask,split", *rows]) + "\n")
-    (out / "elastix.txt").write_text("".join(f"{patient}\n" for patient in CURATED))
+    (out / "elastix.txt").write_text("".join(f"{patient}, {reason}\n" for patient, reason in CURATED.items()))
     command = [
         ROOT / "nextflow", "run", ROOT / "main.nf", "--input", out / "sheet.csv", "--modality", "mr",
         "--preset", out / "study.toml", "--registration", "elastix,impact", "--exclude", f"elastix={out}/elastix.txt",

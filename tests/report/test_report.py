@@ -251,7 +251,10 @@ def test_nothing_but_a_place_to_write(tmp_path, run_tool):
 def test_the_head_and_the_matrix_say_what_was_compared_with_which_weights(report):
     text = (report / "report.html").read_text()
     head = text[: text.index("</header>")]
-    assert "IMPACT compares 1 TS730 layer 7 (static, L1); weights (SHA-256): M730.pt (0123456789ab)" in head
+    assert (
+        "IMPACT compares 1 TS730 layer 7 (static, L1); weights (SHA-256, its first 12 digits): M730.pt (0123456789ab)"
+        in head
+    )
     cells = read_csv(report / "csv" / "matrix.csv")
     said = {row["trained_on_compared"] for row in cells if row["trained_on"] == "impact"}
     assert said == {"TS730 layer 7; static, L1; 01234567"}

@@ -66,7 +66,8 @@ def training(inputs: Inputs) -> Section | None:
     """Loss and validation MAE by arm; a line a fold."""
     if not inputs.logs:
         return None
-    section = Section("training", "Training", f"{len(inputs.logs)} training runs; every line is one fold.")
+    lead = f"{len(inputs.logs)} training runs; every line is one fold. {_loss(inputs.settings.get('training') or {})}"
+    section = Section("training", "Training", lead.strip())
     figures = []
     for arm in sorted({arm for arm, _, _ in inputs.logs}, key=arm_order):
         for column, title in (("loss", "Training loss"), ("validation_mae_hu", "Validation MAE (HU)")):
@@ -78,22 +79,23 @@ def training(inputs: Inputs) -> Section | None:
                 )
             )
     section.blocks.append(
-        Panels(figures, "Line styles: the model of all regions, then each region group fine-tuned from it.")
+        Panels(
+            figures,
+            "Line styles: the model of all regions, then each region group, drawn on from where that model ended.",
+        )
     )
     body = []
     for (arm, fold, group), records in sorted(inputs.logs.items()):
-        values = [(float(r["validation_mae_hu"]), r.get("step", "")) for r in records if r.get("validation_mae_hu")]
-        values = [value for value in values if math.isfinite(value[0])]
-        best = min(values, default=(math.nan, "–"))
+        best, step, last = checkpoints_of(records)
         body.append(
             [
                 arm_name(arm),
                 fold.removeprefix("fold"),
                 group or "all",
                 records[-1].get("step", "–") if records else "–",
-                "–" if math.isnan(best[0]) else f"{best[0]:.1f}",
-                best[1],
-                f"{values[-1][0]:.1f}" if values else "–",
+                _short(best),
+                step,
+                _short(last),
             ]
         )
     section.blocks.append(
@@ -199,7 +201,7 @@ def provenance(inputs: Inputs) -> Section | None:
 
 
 def validation_mae(logs: dict) -> dict[tuple[str, str], float]:
-    """Validation MAE (HU) by (arm, "best" or "final"): mean over runs of the lowest and of the last value.
+    """Validation MAE (HU) by (arm, "best" or "final"): mean over runs of the chosen and of the last checkpoint's.
 
     Where an arm was fine-tuned by region group, its fine-tuned runs count, not the runs that they started from.
     """
@@ -208,12 +210,47 @@ def validation_mae(logs: dict) -> dict[tuple[str, str], float]:
     for (arm, _, group), records in logs.items():
         if arm in tuned and group in ("global", "train", ""):
             continue
-        values = [float(r["validation_mae_hu"]) for r in records if r.get("validation_mae_hu")]
-        values = [value for value in values if math.isfinite(value)]
-        if values:
-            found.setdefault((arm, "best"), []).append(min(values))
-            found.setdefault((arm, "final"), []).append(values[-1])
+        best, _, last = checkpoints_of(records)
+        for checkpoint, value in (("best", best), ("final", last)):
+            if math.isfinite(value):
+                found.setdefault((arm, checkpoint), []).append(value)
     return {key: sum(values) / len(values) for key, values in found.items()}
+
+
+def checkpoints_of(records: list[dict]) -> tuple[float, str, float]:
+    """Validation MAE (HU) of a run's best checkpoint, at which step that was, and of its last one; NaN, "–", NaN
+    without any.
+
+    The log says which value its rule kept. Where no step has it, it is the start's: fine-tuning may end where it began.
+
+    >>> checkpoints_of([{"step": "9", "validation_mae_hu": "86.1", "best_mae_hu": "80.7"}])
+    (80.7, 'the start', 86.1)
+    """
+    values = [(float(one["validation_mae_hu"]), one) for one in records if finite(one.get("validation_mae_hu") or None)]
+    if not values:
+        return math.nan, "–", math.nan
+    last, record = values[-1]
+    if not finite(record.get("best_mae_hu") or None):  # a log of an earlier version
+        best, one = min(values, key=lambda value: value[0])
+        return best, str(one.get("step", "–")), last
+    best = float(record["best_mae_hu"])
+    steps = [str(one.get("step", "–")) for value, one in values if value == best]
+    return best, steps[0] if steps else "the start", last
+
+
+def _loss(settings: dict) -> str:
+    """What was minimised, from the section "training"; "" where it is not known."""
+    perceptual = settings.get("perceptual") or {}
+    if "l1_weight" not in settings:
+        return ""
+    where = "inside the body mask" if settings.get("loss_region") == "mask" else "over the whole patch"
+    said = f"Loss: {settings['l1_weight']:g} × L1 {where}"
+    names = [name.strip() for name in str(perceptual.get("encoder", "none")).split(",")]
+    if names == ["none"] or not perceptual.get("weight"):
+        return f"{said}."
+    weights = {name: (perceptual.get("encoders") or {}).get(name, {}).get("weight", 1.0) for name in names}
+    terms = " + ".join(f"{weight:g} × {name}" for name, weight in weights.items())
+    return f"{said} + {perceptual['weight']:g} × ({terms}), differences of features."
 
 
 def _split(row: dict, inputs: Inputs) -> str:

@@ -47,7 +47,7 @@ def patients(inputs: Inputs) -> Section | None:
     names = list(dict.fromkeys(row["patient"] for row in rows))
     chosen = names[: PICTURED - 1] + names[PICTURED - 1 :][-1:]
     for place, patient in enumerate(chosen):
-        remark = "smallest error" if len(names) > 1 and patient == names[-1] else ""
+        remark = "smallest mean error" if len(names) > 1 and patient == names[-1] else ""
         section.blocks += _pictures(inputs, patient, rows, remark, grid=place < GRIDS)
     return section
 

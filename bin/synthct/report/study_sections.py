@@ -62,7 +62,7 @@ def study_matrix(inputs: Inputs) -> Section | None:
         "matrix",
         "Train × test matrix",
         "Rows: which registration made the training pairs. Columns: which one made "
-        "the test images. " + _directions(inputs.rows),
+        "the test images. " + _directions(inputs.rows) + _shown(inputs.rows),
     )
     section.blocks.append(
         Panels(
@@ -76,24 +76,26 @@ def study_matrix(inputs: Inputs) -> Section | None:
                     "Mean absolute error of every patient across test registrations",
                 ),
             ],
-            "Left: mean ± SD over patients. Right: thin lines are patients, thick ones means.",
+            "Left: mean ± SD (of these patients) over patients. Right: thin lines are patients, thick ones means.",
         )
     )
     metrics = metrics_in(rows)
+    several = ["checkpoint"] if len({row["checkpoint"] for row in inputs.rows}) > 1 else []
     section.blocks.append(
         Table(
             "All metrics, mean over patients",
-            ["trained on", "tested on", "n", *map(titled, metrics)],
+            ["trained on", "tested on", *several, "n", *map(titled, metrics)],
             [
                 [
                     arm_name(c["trained_on"]),
                     arm_name(c["tested_on"]),
+                    *(c[key] for key in several),
                     str(c["n"]),
                     *[number(c.get(f"{m.key}_pooled"), m.decimals) for m in metrics],
                 ]
-                for c in cells
+                for c in matrix(inputs.rows)
             ],
-            2,
+            2 + len(several),
             "matrix.csv",
         )
     )
@@ -113,8 +115,29 @@ def study_matrix(inputs: Inputs) -> Section | None:
             "note",
         )
     )
-    section.blocks += [Text(note, "note") for note in cautions(tests)]
+    section.blocks += [Text(note, "note") for note in (*cautions(tests), *_unlike(inputs.folds))]
     return section
+
+
+def _shown(rows: list[dict]) -> str:
+    """Which checkpoint the study's numbers are of, where there are several; "" else."""
+    checkpoints = {row["checkpoint"] for row in rows}
+    if len(checkpoints) < 2:
+        return ""
+    shown = of_chosen_checkpoint(rows)[0]["checkpoint"]
+    return f" Scores, tests and pictures are of the checkpoint “{shown}” wherever no other is named."
+
+
+def _unlike(folds: dict[str, dict]) -> list[str]:
+    """A caution where the arms did not learn from the same patients."""
+    patients = {
+        arm: {name for fold in plan.get("folds", ()) for part in ("train", "validation") for name in fold.get(part, ())}
+        for arm, plan in folds.items()
+    }
+    if len({frozenset(names) for names in patients.values()}) < 2:
+        return []
+    counts = ", ".join(f"{arm_name(arm)} from {len(patients[arm])}" for arm in sorted(patients, key=arm_order))
+    return [f"The arms did not learn from the same patients ({counts}; see Cohort): rows differ by that as well."]
 
 
 def choices(inputs: Inputs, validation_mae: dict) -> Section | None:
@@ -125,8 +148,10 @@ def choices(inputs: Inputs, validation_mae: dict) -> Section | None:
     section = Section(
         "selection",
         "Model selection",
-        "The aggregate is the mean of MAE, PSNR and MS-SSIM, each scaled over the "
-        "candidates from 0 (worst) to 1 (best). Candidates are compared on the same test images only.",
+        "The aggregate is the mean of MAE, PSNR and MS-SSIM, each scaled over the candidates from 0 (worst) to 1 "
+        "(best). Candidates are compared on the same test images only: this describes, it chooses nothing. The best "
+        "checkpoints are those that training chose on its validation patients. Validation MAE is of each arm's own "
+        "validation images, so it tells checkpoints of an arm apart, not arms.",
     )
     checkpoints = len({entry["checkpoint"] for entry in ranked}) > 1
     body = [

@@ -42,7 +42,7 @@ def line(label: str, recipes: list[dict]) -> str:
     """One arm in one line: its label, its terms and the weights' digests."""
     said = "; or ".join(dict.fromkeys(filter(None, map(terms, recipes)))) or "nothing"
     files = weights(recipes)
-    return f"{label} compares {said}" + (f"; weights (SHA-256): {files}" if files else "")
+    return f"{label} compares {said}" + (f"; weights (SHA-256, its first 12 digits): {files}" if files else "")
 
 
 def tag(recipes: list[dict]) -> list[str]:

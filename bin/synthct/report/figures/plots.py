@@ -120,9 +120,10 @@ def learning_curve(logs: dict[tuple[str, str, str], list[dict]], arm: str, colum
     groups = sorted({group for _, _, group in logs}, key=lambda group: (group not in ("global", "train", ""), group))
     figure, axes = canvas(HALF, 2.7)
     axis = axes[0, 0]
-    for (name, _, group), records in sorted(logs.items()):
+    for (name, fold, group), records in sorted(logs.items()):
+        start = _start(logs, name, fold) if group not in ("global", "train", "") else 0.0
         points = [(float(one["step"]), float(one[column])) for one in records if one.get("step") and one.get(column)]
-        points = [(x, y) for x, y in points if math.isfinite(y)]
+        points = [(start + x, y) for x, y in points if math.isfinite(y)]
         if name == arm and points:
             axis.plot(
                 *zip(*points, strict=True),
@@ -141,6 +142,17 @@ def learning_curve(logs: dict[tuple[str, str, str], list[dict]], arm: str, colum
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=len(groups), columnspacing=1.2)
     return png(figure)
+
+
+def _start(logs: dict[tuple[str, str, str], list[dict]], arm: str, fold: str) -> float:
+    """The last step of the model that a region group was fine-tuned from: its curve goes on from there."""
+    records = [
+        one
+        for (name, at, group), some in logs.items()
+        if (name, at) == (arm, fold) and group == "global"
+        for one in some
+    ]
+    return max((float(one["step"]) for one in records if one.get("step")), default=0.0)
 
 
 @styled
