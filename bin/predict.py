@@ -12,6 +12,7 @@ import click
 
 from synthct.core.cli import tool
 from synthct.core.device import repeatable
+from synthct.core.digests import inputs_of
 from synthct.core.errors import InputError
 from synthct.core.files import plain, write_json
 from synthct.core.records import KIND
@@ -23,7 +24,19 @@ from synthct.prediction.options import patient_of, predict_options, settings_of
 @tool("predict.py", help=__doc__)
 @predict_options
 def main(
-    model, sheet, outdir, record_failures, summary, modality, settings, overrides, checkpoint, device, batch, **asked
+    model,
+    sheet,
+    outdir,
+    record_failures,
+    summary,
+    place,
+    modality,
+    settings,
+    overrides,
+    checkpoint,
+    device,
+    batch,
+    **asked,
 ):
     bundle = read_bundle(model, modality)
     chosen = settings_of(bundle, settings, overrides, checkpoint, batch)
@@ -40,10 +53,13 @@ def main(
         raise InputError("--record-failures goes with --list")
     faults = {} if sheet else None
     where = repeatable(device)
+    # by content before anything is computed: of an image that cannot be used as well
+    read = {one.name: inputs_of(image=one.image, mask=one.mask) for one in listed if summary}
     reports = patients.predict_all(bundle, listed, chosen, where, faults)
     if summary:
         model = {key: bundle.about[key] for key in ("preset", "modality", "arm", "digest")}
-        told = {KIND: "prediction", "model": model, "inference": chosen, "device": str(where), "patients": reports}
+        told = {KIND: "prediction", "model": model, "place": place, "inference": chosen}
+        told |= {"device": str(where), "patients": reports, "inputs": read}
         write_json(summary, plain(told | ({"failed": faults} if record_failures else {})))
     if record_failures:
         for patient, fault in faults.items():

@@ -65,5 +65,5 @@ workflow VERDICT {
     steps = versions
         .mix(TRUST.out.versions.first(), SEGMENT.out.versions.first(), DOSE.out.versions.first(), EVALUATE.out.versions.first())
         .collectFile(name: 'versions.yml', sort: { file -> file.text })
-    REPORT(file(params.input), settings_file, shown, steps)
+    REPORT(file(params.input), settings_file, shown, steps, Provenance.of(params, workflow), projectDir.resolve(workflow.manifest.mainScript))
 }

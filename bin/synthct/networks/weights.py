@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from synthct.core.errors import InputError
+from synthct.core.files import sha256_of
 from synthct.networks.terms import perceptual_terms
 
 MR_NETWORKS = ("730", "731", "732", "733", "850", "851", "852", "853")  # TotalSegmentator data sets of MR
@@ -226,6 +227,16 @@ def absent(missing: list[Need], looked: Iterable, *, command: str = "", otherwis
     if otherwise:
         parts.append(otherwise)
     return "; ".join(parts)
+
+
+def digests(files: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of each file of weights, by its name; a trained nnU-Net's by that of its data set too, as all of them
+    are called checkpoint_final.pth."""
+    found = {}
+    for path in files:
+        named = [part for part in path.parts[:-1] if part.startswith("Dataset")]
+        found["/".join((*named[-1:], path.name))] = sha256_of(path)
+    return found
 
 
 def by_name(names: Iterable[str]) -> list[Need]:

@@ -24,7 +24,7 @@ process SEGMENT {
     segment.py ${task.ext.args} \\
         --image ${volume} \\
         --out labels.mha
-    versions.py --process ${task.process} totalsegmentator torch SimpleITK
+    versions.py --process ${task.process} --code ${task.ext.code} totalsegmentator torch SimpleITK
     """
 
     stub:
