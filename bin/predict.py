@@ -12,7 +12,6 @@ import click
 
 from synthct.core.cli import tool
 from synthct.core.device import repeatable
-from synthct.core.digests import inputs_of
 from synthct.core.errors import InputError
 from synthct.core.files import plain, write_json
 from synthct.core.records import KIND
@@ -53,14 +52,13 @@ def main(
         raise InputError("--record-failures goes with --list")
     faults = {} if sheet else None
     where = repeatable(device)
-    # by content before anything is computed: of an image that cannot be used as well
-    read = {one.name: inputs_of(image=one.image, mask=one.mask) for one in listed if summary}
+    told = {KIND: "prediction", "place": place, "device": str(where)}
+    if summary:
+        told |= patients.origins(bundle, listed, chosen)
     reports = patients.predict_all(bundle, listed, chosen, where, faults)
     if summary:
-        model = {key: bundle.about[key] for key in ("preset", "modality", "arm", "digest")}
-        told = {KIND: "prediction", "model": model, "place": place, "inference": chosen}
-        told |= {"device": str(where), "patients": reports, "inputs": read}
-        write_json(summary, plain(told | ({"failed": faults} if record_failures else {})))
+        failed = {"failed": faults} if record_failures else {}
+        write_json(summary, plain({**told, "inference": chosen, "patients": reports, **failed}))
     if record_failures:
         for patient, fault in faults.items():
             click.echo(f"predict.py: not predicted: {patient}: {' '.join(fault.split())}", err=True)

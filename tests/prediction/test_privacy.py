@@ -68,6 +68,8 @@ def test_a_persons_name_stays_in_the_dicom(tmp_path):
     made = ("--out-image", out / "ct.mha", "--out-displacement", out / "field.mha", "--qc", out / "qc.json")
     registered = call("register.py", *told, *pair, *made, "--preview", out / "preview.npz")
     assert registered.returncode == 0 and (out / "qc.json").exists(), registered.stderr
+    read = json.loads((out / "qc.json").read_text())["inputs"]
+    assert read["fixed"].keys() == {"files", "bytes", "sha256"} and read["moving"]["name"] == "P1.mha"
     # the provenance of a run that predicts, which tells the series by its digest alone
     (out / "pipeline_info").mkdir()
     shutil.copy(ROOT / "main.nf", out / "pipeline_info")

@@ -142,6 +142,7 @@ def test_code_and_software_of_each_step_are_told(evaluated):
     needs = [found[name] for name in linked(found["#step/EVALUATE"], "softwareRequirements")]
     packages = {one["name"]: one["softwareVersion"] for one in needs}
     assert packages["numpy"] == np.__version__ and "python" in packages
+    assert f"pkg:pypi/numpy@{np.__version__}" in found
     assert found["#workflow/code"]["value"] == "0123456789abcdef" and "#workflow/commit" not in found
     assert found["#parameter/segment/value"]["value"] is False
 
@@ -204,9 +205,11 @@ def test_weights_and_bundles():
         "registration": [{"method": "i", "patient": p, "recipe": {"weights": {"M730.pt": DIGESTS["f"]}}} for p in "12"],
         "training": [{"arm": "i", "weights": {"vgg19.pth": DIGESTS["g"]}}],
         "bundle": [bundle],
-        "prediction": [{"place": "mind/on_mi", "patients": [{"patient": "P1"}]}],
+        "prediction": [{"place": "mind/on_mi", "patients": [{"patient": "P1"}], "weights": {}}],
+        "segmentation": [{"weights": {"Dataset297_x/checkpoint_final.pth": DIGESTS["h"]}}],
     }
-    assert list(networks(records)) == [("M730.pt", DIGESTS["f"]), ("vgg19.pth", DIGESTS["g"])]
+    labelled = ("Dataset297_x/checkpoint_final.pth", DIGESTS["h"])
+    assert list(networks(records)) == [labelled, ("M730.pt", DIGESTS["f"]), ("vgg19.pth", DIGESTS["g"])]
     left = published(records, "train")
     assert left["models/mind/global_fold0_best.safetensors"] == DIGESTS["e"]
     assert {"sct/mind/on_mi/P1.mha", "sct/mind/on_mi/uncertainty/P1.mha", "training/i/"} <= left.keys()

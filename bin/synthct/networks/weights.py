@@ -132,6 +132,16 @@ def of_training(section: dict) -> list[Need]:
     return needs
 
 
+def of_masks(modality: str) -> Need:
+    """What makes body masks where TotalSegmentator is asked for them."""
+    return Need(network("M597" if modality == "mr" else "M299"), "inference.body_mask")
+
+
+def of_labels() -> Need:
+    """What labels CTs for Dice and HD95."""
+    return Need(network("M297"), "--segment")
+
+
 def wanted_by(term: dict) -> str:
     """What a term of a perceptual loss is called where its weights are asked for."""
     return f"training.perceptual {term['name']}"
@@ -227,6 +237,11 @@ def absent(missing: list[Need], looked: Iterable, *, command: str = "", otherwis
     if otherwise:
         parts.append(otherwise)
     return "; ".join(parts)
+
+
+def digests_of(needs: Iterable[Need]) -> dict[str, str]:
+    """`digests` of those networks of `needs` that are there."""
+    return digests(path for path in map(find, needs) if path)
 
 
 def digests(files: Iterable[Path]) -> dict[str, str]:

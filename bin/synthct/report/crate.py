@@ -163,6 +163,7 @@ def _workflow(run: dict, main: dict, formal: list[dict], steps: list[dict]) -> l
         "name": told["name"],
         "description": told["description"],
         "version": told["version"],
+        "encodingFormat": "text/plain",
         "url": told["url"],
         "license": {"@id": licence["@id"]},
         "programmingLanguage": {"@id": LANGUAGE},
@@ -184,15 +185,14 @@ def _workflow(run: dict, main: dict, formal: list[dict], steps: list[dict]) -> l
 
 
 def _parameters(given: dict) -> tuple[list[dict], list[dict]]:
-    """The parameters and their values; that of --input is the samplesheet."""
+    """The parameters and their values, of --input the samplesheet's name."""
     formal, values = [], []
     for name, value in sorted(given.items()):
         one = {"@id": f"#parameter/{name}", "@type": "FormalParameter", "name": name}
         kind = "File" if name == "input" else TYPES.get(type(value), "Text")
         formal.append({**one, "additionalType": kind, "conformsTo": {"@id": FORMAL_PARAMETER}})
-        if name != "input":
-            about = {"name": name, "value": value, "exampleOfWork": {"@id": one["@id"]}}
-            values.append({"@id": f"{one['@id']}/value", "@type": "PropertyValue", **about})
+        about = {"name": name, "value": value, "exampleOfWork": {"@id": one["@id"]}}
+        values.append({"@id": f"{one['@id']}/value", "@type": "PropertyValue", **about})
     return formal, values
 
 
@@ -201,7 +201,7 @@ def _software(versions: list[tuple[str, str, str]]) -> tuple[list[dict], list[di
     code = {step: version for step, package, version in versions if package == "synthct"}
     others = [(step, package, version) for step, package, version in versions if package != "synthct"]
     packages = {
-        (package, version): _application(f"#package/{package}/{version}", package, version)
+        (package, version): _application(_purl(package, version), package, version)
         for _, package, version in sorted(others, key=lambda one: one[1:])
     }
     steps = []
@@ -211,20 +211,30 @@ def _software(versions: list[tuple[str, str, str]]) -> tuple[list[dict], list[di
     return steps, list(packages.values())
 
 
+def _purl(package: str, version: str) -> str:
+    """The package URL (purl) of a Python package, or of Python itself.
+
+    >>> _purl("SimpleITK", "2.5+cpu")
+    'pkg:pypi/simpleitk@2.5%2Bcpu'
+    """
+    place = "generic" if package == "python" else "pypi"
+    return f"pkg:{place}/{quote(package.lower().replace('_', '-'))}@{quote(version, safe='')}"
+
+
 def _application(name: str, title: str, version: str) -> dict:
     return {"@id": name, "@type": "SoftwareApplication", "name": title, "softwareVersion": version}
 
 
 def _sources(inputs: Inputs, mode: str, sheet: dict) -> list[dict]:
-    """The samplesheet, the files that it names, and the networks whose features were compared."""
-    found = [{**_source("#samplesheet", sheet, "the samplesheet"), "exampleOfWork": {"@id": "#parameter/input"}}]
+    """The samplesheet, the files that it names, and the networks that took part."""
+    found = [_source("#samplesheet", sheet, "the samplesheet")]
     for (patient, column, digest), content in sheet_files(inputs.records, inputs.cohort, mode).items():
         name = f"#input/{quote(patient)}/{column}/{digest[:12]}"
         source = _source(name, content, f"patient {patient}, column {column} of the samplesheet")
         found.append({**source, "identifier": f"{patient}/{column}"})
     for (file, digest), use in networks(inputs.records).items():
         name = f"#weights/{quote(file)}/{digest[:12]}"
-        found.append(_work(name, file, description=f"weights of a network, {use}", sha256=digest))
+        found.append(_work(name, file, description=f"a network: {use}", sha256=digest))
     return found
 
 
@@ -257,8 +267,8 @@ def _results(paths: dict[str, str]) -> tuple[list[dict], list[dict]]:
         directory = directories.setdefault(top, {**about, "hasPart": []})
         directory["hasPart"].append({"@id": quote(path)})
         part = {"@id": quote(path), "@type": "Dataset" if path.endswith("/") else "File", "name": inside}
-        if kind := FORMATS.get(Path(path).suffix):
-            part["encodingFormat"] = kind
+        if not path.endswith("/"):
+            part["encodingFormat"] = FORMATS.get(Path(path).suffix, "application/octet-stream")
         if digest:
             part["sha256"] = digest
         if path != MAIN:

@@ -42,13 +42,16 @@ def _inputs(kind: str, record: dict) -> list[tuple[str, dict]]:
 
 
 def networks(records: dict[str, list[dict]]) -> dict[tuple[str, str], str]:
-    """{(file, SHA-256): use} of the networks whose features a registration or a training's loss compared."""
+    """{(file, SHA-256): use} of the networks that took part, but for those of bundles."""
     found: dict[tuple[str, str], str] = {}
     for record in records.get("registration", []):
         recipe = record.get("recipe") or {}
         found |= dict.fromkeys(recipe.get("weights", {}).items(), "compared by a registration")
     for record in records.get("training", []):
         found |= dict.fromkeys(record.get("weights", {}).items(), "compared by a training's loss")
+    for kind, use in (("prediction", "made body masks"), ("segmentation", "made label maps")):
+        for record in records.get(kind, []):
+            found |= dict.fromkeys(record.get("weights", {}).items(), use)
     return dict(sorted(found.items()))
 
 
