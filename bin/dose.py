@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from synthct.core import presets
 from synthct.core.cli import cpu_threads, tool
+from synthct.core.digests import inputs_of
 from synthct.core.errors import PatientError
 from synthct.core.files import plain, write_json
 from synthct.dose.case import about, compare, plan_case
@@ -32,6 +33,7 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
     section = presets.section("dose", settings=settings, preset=preset, modality="mr", overrides=overrides)
     section = with_tables(presets.for_region(section, region), tables)
     said = {key: asked[key] for key in ("patient", "tested_on", "trained", "checkpoints")}
+    read = inputs_of(ct=ct, mask=mask, target=target, structures=structures)
     names = identities(len(scts), region=region, **said)
     try:
         planned_on = read_volume(ct, "CT", "ct")
@@ -44,9 +46,9 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
             raise
         print(f"dose.py: not planned: {fault}", file=sys.stderr)
         for name, out in zip(names, outs, strict=True):
-            write_json(out, plain({**name, "failed": str(fault)}))
+            write_json(out, plain({**name, "inputs": read, "failed": str(fault)}))
         return
-    planned = about(case)
+    planned = {"inputs": read, **about(case)}
     for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
         record, doses = compare(case, sct)
         if asked["doses"]:

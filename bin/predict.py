@@ -23,7 +23,19 @@ from synthct.prediction.options import patient_of, predict_options, settings_of
 @tool("predict.py", help=__doc__)
 @predict_options
 def main(
-    model, sheet, outdir, record_failures, summary, modality, settings, overrides, checkpoint, device, batch, **asked
+    model,
+    sheet,
+    outdir,
+    record_failures,
+    summary,
+    place,
+    modality,
+    settings,
+    overrides,
+    checkpoint,
+    device,
+    batch,
+    **asked,
 ):
     bundle = read_bundle(model, modality)
     chosen = settings_of(bundle, settings, overrides, checkpoint, batch)
@@ -40,11 +52,13 @@ def main(
         raise InputError("--record-failures goes with --list")
     faults = {} if sheet else None
     where = repeatable(device)
+    told = {KIND: "prediction", "place": place, "device": str(where)}
+    if summary:
+        told |= patients.origins(bundle, listed, chosen)
     reports = patients.predict_all(bundle, listed, chosen, where, faults)
     if summary:
-        model = {key: bundle.about[key] for key in ("preset", "modality", "arm", "digest")}
-        told = {KIND: "prediction", "model": model, "inference": chosen, "device": str(where), "patients": reports}
-        write_json(summary, plain(told | ({"failed": faults} if record_failures else {})))
+        failed = {"failed": faults} if record_failures else {}
+        write_json(summary, plain({**told, "inference": chosen, "patients": reports, **failed}))
     if record_failures:
         for patient, fault in faults.items():
             click.echo(f"predict.py: not predicted: {patient}: {' '.join(fault.split())}", err=True)

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from synthct.core import presets
 from synthct.core.cli import cpu_threads, tool
 from synthct.core.device import device_of, set_threads
+from synthct.core.digests import inputs_of
 from synthct.core.errors import InputError, PatientError
 from synthct.images.volume import read_volume
 from synthct.registration import pairwise
@@ -34,6 +35,7 @@ def main(method, modality, fixed, moving, fixed_mask, patient, region, device, r
     section = presets.section("registration", modality=modality, **source)
     pairwise.ready(section, method, region)
     about = {"method": method, "modality": modality, "region": region}
+    read = inputs_of(fixed=fixed, moving=moving, mask=fixed_mask)
     identity = {"patient": patient or "", **about}
     try:
         fixed_image, moving_image = read_volume(fixed, "fixed image"), read_volume(moving, "moving image")
@@ -43,9 +45,9 @@ def main(method, modality, fixed, moving, fixed_mask, patient, region, device, r
         if not record_failure:
             raise
         _say(f"not registered: {fault}")
-        write_failure(outputs["qc"], identity, fault)
+        write_failure(outputs["qc"], {**identity, "moving_is": how["moving_is"], "inputs": read}, fault)
         return
-    write_registration(result, fixed_image, identity, **outputs)
+    write_registration(result, fixed_image, identity, inputs=read, **outputs)
 
 
 def _say(line: str):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write which Python and which packages a step ran with, as versions.yml."""
+"""Write which code, which Python and which packages a step ran with, as versions.yml."""
 
 import platform
 from importlib import metadata
@@ -14,10 +14,11 @@ from synthct.core.files import write_text
 
 @tool("versions.py", help=__doc__)
 @click.option("--process", required=True, help="name of the step")
+@click.option("--code", default="", help="digest of the step's code, which goes behind the version: 0.1.0+DIGEST")
 @click.option("--out", default="versions.yml", type=OUT)
 @click.argument("packages", nargs=-1)
-def main(process, out, packages):
-    found = {"synthct": __version__, "python": platform.python_version()}
+def main(process, code, out, packages):
+    found = {"synthct": f"{__version__}+{code}" if code else __version__, "python": platform.python_version()}
     try:
         found |= {package: metadata.version(package) for package in packages}
     except metadata.PackageNotFoundError as fault:

@@ -17,13 +17,30 @@ class CodeDigest {
     static String of(Object projectDir, String tool) {
         return KNOWN.computeIfAbsent("${projectDir}/${tool}" as String) {
             Path bin = (projectDir as Path).resolve('bin')
-            def digest = MessageDigest.getInstance('SHA-256')
-            sources(bin, tool).sort { path -> bin.relativize(path).toString() }.each { path ->
-                digest.update(bin.relativize(path).toString().getBytes('UTF-8'))
-                digest.update(Files.readAllBytes(path))
-            }
-            digest.digest().encodeHex().toString().substring(0, 16)
+            digest(bin, sources(bin, tool))
         }
+    }
+
+    /** The same over main.nf, the workflows, modules and classes: the order of the steps and how their tools are called. */
+    static String ofWorkflow(Path projectDir) {
+        Set<Path> scripts = [projectDir.resolve('main.nf')] as LinkedHashSet
+        ['workflows', 'modules', 'lib'].each { name ->
+            projectDir.resolve(name).toFile().eachFileRecurse { file ->
+                if (file.name.endsWith('.nf') || file.name.endsWith('.groovy')) {
+                    scripts << file.toPath()
+                }
+            }
+        }
+        return digest(projectDir, scripts)
+    }
+
+    private static String digest(Path base, Collection<Path> files) {
+        def digest = MessageDigest.getInstance('SHA-256')
+        files.sort { path -> base.relativize(path).toString() }.each { path ->
+            digest.update(base.relativize(path).toString().getBytes('UTF-8'))
+            digest.update(Files.readAllBytes(path))
+        }
+        return digest.digest().encodeHex().toString().substring(0, 16)
     }
 
     /** The tool and its modules; the files beside a module that it loads (templates) belong to its package's digest. */

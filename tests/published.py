@@ -5,13 +5,16 @@ from pathlib import Path
 
 PAIR = ("image.mha", "ct.mha", "mask.mha", "displacement.mha", "qc.json", "preview.npz")
 FIGURES = ("evaluation/patients.csv", "evaluation/summary.csv", "evaluation/matrix.csv", "report/report.html")
+PROVENANCE = ("ro-crate-metadata.json", "pipeline_info/main.nf", "pipeline_info/settings.json")
 
 
 def missing(results: Path, sheet: Path, arms: tuple[str, ...]) -> list[str]:
-    """Files that a study of `sheet` with `arms` owes and that are not in `results`: pairs, bundles, sCTs, figures."""
+    """Files that a study of `sheet` with `arms` owes and that are not in `results`: pairs, bundles, sCTs, figures and
+    provenance.
+    """
     with open(sheet, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    wanted = list(FIGURES)
+    wanted = [*FIGURES, *PROVENANCE]
     for arm in arms:
         wanted.append(f"models/{arm}/bundle.json")
         wanted += [f"sct/{arm}/{row['patient']}.mha" for row in rows if row["split"] == "test"]

@@ -49,7 +49,7 @@ workflow PREDICT_NEW {
     cts = with_ct.map { _meta, _image, ct, _mask, _sct -> ct }
     known = channel.empty()
     settings_file = CHECK.out.settings
-    records = PREDICT.out.summary.map { _meta, json -> json }
+    records = PREDICT.out.summary.map { _meta, json -> json }.mix(channel.of(bundle.resolve('bundle.json')))
     versions = CHECK.out.versions.mix(PREDICT.out.versions.first())
 
     emit:

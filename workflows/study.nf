@@ -141,6 +141,7 @@ workflow STUDY {
     records = FOLDS.out.plan.map { _arm, plan -> plan }.mix(
         CURATE.out.lists.map { _arm, _kept, excluded -> excluded },
         REGISTER.out.qc.mix(REGISTER.out.preview, TRAIN.out.record, FINETUNE.out.record).map { _meta, record -> record },
+        BUNDLE.out.bundle.map { _arm, bundle -> bundle.resolve('bundle.json') },
         TEST.out.summaries
     )
     versions = CHECK.out.versions

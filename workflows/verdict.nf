@@ -59,11 +59,12 @@ workflow VERDICT {
     // sorted, so that a resumed run sees the same; files of one name by the task that made them
     shown = records
         .mix(EVALUATE.out.metrics.mix(EVALUATE.out.slices.filter { meta, _npz -> !meta.second }).map { _meta, file -> file })
+        .mix(SEGMENT.out.record.first()) // all tell the same network
         .mix(DOSE.out.records.mix(DOSE.out.slices).flatMap { _meta, files -> [files].flatten() })
         .collect(sort: { file -> "${file.name} ${file.toUriString()}".toString() })
         .ifEmpty([])
     steps = versions
         .mix(TRUST.out.versions.first(), SEGMENT.out.versions.first(), DOSE.out.versions.first(), EVALUATE.out.versions.first())
         .collectFile(name: 'versions.yml', sort: { file -> file.text })
-    REPORT(file(params.input), settings_file, shown, steps)
+    REPORT(file(params.input), settings_file, shown, steps, Provenance.of(params, workflow), projectDir.resolve(workflow.manifest.mainScript))
 }

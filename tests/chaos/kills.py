@@ -28,8 +28,8 @@ STEPS += (
     "REPORT",
 )  # in the order of their first tasks; neighbours may run side by side
 TRAININGS = ("TRAIN", "FINETUNE")
-# what tells of the way there: clocks, memory, the engine's own pages, states of trainings under way
-OF_THE_WAY = ("seconds", "memory_mib", "patches_per_s", "elapsed_s")
+# what tells of the way there: clocks, memory, the day of the provenance, the engine's own pages, states under way
+OF_THE_WAY = ("seconds", "memory_mib", "patches_per_s", "elapsed_s", "datePublished")
 NOT_COMPARED = re.compile(r"^(pipeline_info/(?!settings\.json)|checkpoints/)")
 
 

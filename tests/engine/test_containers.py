@@ -72,8 +72,10 @@ def test_image_holds_what_the_tool_imports(step, image):
             owners = {re.sub(r"[-_.]+", "-", owner).lower() for owner in distributions.get(name, [name])}
             lacking = f"containers/{image}/requirements.in lacks what {tool} imports: {name} ({owners})"
             assert owners & set(held), lacking
-    for line in re.findall(r"versions\.py --process \S+(.*)", module):
-        assert {package.lower() for package in line.split()} <= set(held)
+    for line in re.findall(r"versions\.py (.*)", module):
+        assert "--code ${task.ext.code}" in line, "the provenance tells each step's code"
+        named = re.sub(r"--\w+ \S+", "", line).split()
+        assert {package.lower() for package in named} <= set(held)
 
 
 @pytest.mark.parametrize("step", STEPS)

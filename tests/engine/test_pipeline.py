@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import crate_rules
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -61,6 +63,24 @@ def table(path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
+def provenance(results) -> dict[str, dict]:
+    """The entities of a run's provenance, which keeps its rules, without the day."""
+    content = crate_rules.read(results)
+    assert not crate_rules.faults(content, results)
+    found = crate_rules.entities(content)
+    found["./"].pop("datePublished")
+    return found
+
+
+def inputs(found: dict[str, dict]) -> dict[str, str]:
+    """{patient/column: SHA-256} of what the run read of its sheet."""
+    return {one["identifier"]: one["sha256"] for name, one in found.items() if name.startswith("#input/")}
+
+
+def sha256(path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def write_sheet(place, *rows: dict):
     with open(place / "sheet.csv", "w", newline="") as handle:
         writer = csv.DictWriter(handle, rows[0])
@@ -100,6 +120,9 @@ def test_the_demo_leaves_what_is_promised(demo, root):
     sheet = table(root / "assets" / "demo" / "samplesheet_mr.csv")
     held_out = {row["patient"] for row in sheet if row["split"] == "test"}
     assert not missing(results, root / "assets" / "demo" / "samplesheet_mr.csv", ("elastix", "mi"))
+    demo_files = root / "assets" / "demo"
+    read = {f"{row['patient']}/{name}": demo_files / row[name] for row in sheet for name in ("image", "ct", "mask")}
+    assert inputs(provenance(results)) == {name: sha256(path) for name, path in read.items()}
     for arm in ("elastix", "mi"):
         bundle = json.loads((results / "models" / arm / "bundle.json").read_text())
         assert bundle["modality"] == "mr" and {"AB-TH", "EX"} <= {name.replace("+", "-") for name in bundle["groups"]}
@@ -144,6 +167,7 @@ def test_once_more_with_resume_everything_is_cached(demo, nextflow, root):
     assert events(again)["Submitted"] == set()
     assert events(again)["Cached"] == events(first)["Submitted"]
     assert fingerprints(place / "other results") == fingerprints(place / "results")
+    assert provenance(place / "other results") == provenance(place / "results")
 
 
 def test_cbct_goes_through_the_same_code(cbct):
@@ -183,6 +207,7 @@ def test_a_pair_that_cannot_be_registered_is_left_out_and_said(cbct):
     }
     assert "BLANK" in (results / "report" / "report.html").read_text()
     assert not (results / "registration" / "mind" / "BLANK" / "ct.mha").exists()
+    assert inputs(provenance(results))["BLANK/ct"] == sha256(cbct[0] / "blank.mha"), "read, and found to be no use"
 
 
 def test_a_new_patient_through_the_bundle(cbct, nextflow, root, tmp_path):
@@ -221,6 +246,10 @@ def test_a_new_patient_through_the_bundle(cbct, nextflow, root, tmp_path):
     (predicted,) = table(results / "evaluation" / "predictions.csv")
     assert predicted["trust_verdict"] == "not judged" and "knows 1 patients" in predicted["trust_reasons"]
     assert "not judged" in (results / "sct" / "my_bundle" / "pages" / "SIM_HN_034.html").read_text()
+    found = provenance(results)
+    assert inputs(found) == {f"SIM_HN_034/{name}": sha256(Path(path)) for name, path in given.items()}
+    assert found["#bundle/mind"]["identifier"] == json.loads((bundle / "bundle.json").read_text())["digest"]
+    assert "sct/my_bundle/SIM_HN_034.mha" in found
 
 
 def test_given_scts_with_label_maps(cbct, nextflow, root, tmp_path):
@@ -252,6 +281,12 @@ def test_given_scts_with_label_maps(cbct, nextflow, root, tmp_path):
     bone, more = (array > 300).sum(), (array > 150).sum()
     assert float(scored["dice"]) == pytest.approx(2 * bone / (bone + more), rel=1e-6)
     assert float(scored["hd95"]) > 0 and scored["n_classes_scored"] == "1"
+    found = provenance(tmp_path / "results")
+    assert inputs(found) == {
+        f"A/{name}": sha256(path) for name, path in row.items() if name not in ("patient", "region")
+    }
+    (network,) = (one for name, one in found.items() if name.startswith("#weights/"))
+    assert network["sha256"] == sha256(trained / "fold_0/checkpoint_final.pth")
 
 
 def test_an_edit_reruns_what_uses_it(cbct, nextflow, root, tmp_path):
@@ -294,6 +329,7 @@ def test_killed_in_training_and_resumed_gives_the_same_bits(cbct, root, nextflow
     assert again.returncode == 0, again.stdout + again.stderr
     assert "REGISTER" in steps(events(again)["Cached"]) and "TRAIN" in steps(events(again)["Submitted"])
     assert fingerprints(tmp_path / "my results") == fingerprints(cbct[0] / "results")
+    assert provenance(tmp_path / "my results") == provenance(cbct[0] / "results")
     shutil.rmtree(tmp_path / "work")
 
 

@@ -1,5 +1,7 @@
 """bin/segment.py around a stand-in for TotalSegmentator, whose weights no test machine has: call, grid, failures."""
 
+import hashlib
+import json
 import stat
 import sys
 
@@ -25,14 +27,15 @@ image = sitk.ReadImage(options["-i"])
 def segment(tmp_path, run_tool):
     """Run segment.py on an oblique volume with a program that does `body`."""
 
-    def run(body: str):
+    def run(body: str, *more):
         program = tmp_path / "TotalSegmentator"
         program.write_text(STAND_IN.format(python=sys.executable, body=body))
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
         array = np.arange(960, dtype=np.int16).reshape(GRID.shape) - 500
         write_volume(Volume(array, GRID), tmp_path / "ct.mha")
         process = run_tool(
-            "segment.py", "--image", tmp_path / "ct.mha", "--program", program, "--out", tmp_path / "labels.mha"
+            *("segment.py", "--image", tmp_path / "ct.mha", "--program", program, "--out", tmp_path / "labels.mha"),
+            *more,
         )
         return process, array, tmp_path / "labels.mha"
 
@@ -45,6 +48,20 @@ def test_labels_lie_on_the_images_grid(segment):
     labels = read_volume(out)
     assert labels.grid.differs_from(GRID) == "" and labels.array.dtype == np.uint8
     assert (labels.array == np.where(array > 0, 5, 0)).all()
+
+
+def test_the_network_that_labelled_is_told_by_its_digest(segment, tmp_path, monkeypatch):
+    trained = tmp_path / "weights/Dataset297_TotalSegmentator_total_3mm_1559subj/trainer"
+    (trained / "fold_0").mkdir(parents=True)
+    (trained / "plans.json").write_text("{}")
+    (trained / "fold_0/checkpoint_final.pth").write_bytes(b"weights")
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path / "weights"))
+    told = ("--record", tmp_path / "record.json")
+    process, _, _ = segment("sitk.WriteImage(sitk.Cast(image > 0, sitk.sitkUInt8) * 5, options['-o'])", *told)
+    assert process.returncode == 0, process.stderr
+    digest = hashlib.sha256(b"weights").hexdigest()
+    name = "Dataset297_TotalSegmentator_total_3mm_1559subj/checkpoint_final.pth"
+    assert json.loads((tmp_path / "record.json").read_text())["weights"] == {name: digest}
 
 
 def test_failures_are_one_line_and_leave_nothing(segment):

@@ -1,7 +1,12 @@
 """What a DICOM header says of a person stays in the DICOM: all that the tools write or say is searched for it."""
 
+import json
+import shutil
+
+import crate_rules
 import numpy as np
 import pydicom
+from conftest import ROOT
 from dicom_series import SHAPE, write_mr
 from models import call, write_checkpoints, write_settings
 
@@ -43,7 +48,7 @@ def found(place, *said):
 
 
 def test_a_persons_name_stays_in_the_dicom(tmp_path):
-    scan, out = planted(tmp_path / "scan"), tmp_path / "out"
+    scan, out = planted(tmp_path / "Quirin"), tmp_path / "out"  # called after the person, as exports are
     out.mkdir()
     tree = write_settings(tmp_path / "settings.json", "mr", flips="none")
     model = assembly.from_training(
@@ -51,17 +56,29 @@ def test_a_persons_name_stays_in_the_dicom(tmp_path):
     ).path
     broken = planted(tmp_path / "broken")
     sorted(broken.glob("*.dcm"))[2].write_bytes(sorted(broken.glob("*.dcm"))[2].read_bytes()[:-900])
-    (tmp_path / "list.csv").write_text("patient,image,region\nP1,scan,AB\nP2,broken,AB\n")
-    predict = ("predict.py", "--model", model, "--list", tmp_path / "list.csv", "--outdir", out / "sct")
+    (tmp_path / "list.csv").write_text("patient,image,region\nP1,Quirin,AB\nP2,broken,AB\n")
+    predict = ("predict.py", "--model", model, "--list", tmp_path / "list.csv", "--outdir", out / "sct/mind")
     predicted = call(*predict, "--record-failures", "--page", out / "pages")
-    assert predicted.returncode == 0 and (out / "sct/P1.mha").exists() and not (out / "sct/P2.mha").exists()
-    mask = ("--mask", out / "sct/masks/P1.mha")
+    assert predicted.returncode == 0 and (out / "sct/mind/P1.mha").exists() and not (out / "sct/mind/P2.mha").exists()
+    mask = ("--mask", out / "sct/mind/masks/P1.mha")
     case = call("preprocess.py", "--modality", "mr", "--preset", "test", "--image", scan, *mask, "--out", out / "P1")
     assert case.returncode == 0, case.stderr
-    pair = ("--fixed", scan, "--moving", out / "sct/P1.mha", "--fixed-mask", mask[1], "--moving-is", "ct")
+    pair = ("--fixed", scan, "--moving", out / "sct/mind/P1.mha", "--fixed-mask", mask[1], "--moving-is", "ct")
     told = ("--method", "none", "--modality", "mr", "--preset", "test", "--patient", "P1", "--record-failure")
     made = ("--out-image", out / "ct.mha", "--out-displacement", out / "field.mha", "--qc", out / "qc.json")
     registered = call("register.py", *told, *pair, *made, "--preview", out / "preview.npz")
     assert registered.returncode == 0 and (out / "qc.json").exists(), registered.stderr
-    assert not found(out, *(one.stdout + one.stderr for one in (predicted, case, registered)))
+    read = json.loads((out / "qc.json").read_text())["inputs"]
+    assert read["fixed"].keys() == {"files", "bytes", "sha256"} and read["moving"]["name"] == "P1.mha"
+    # the provenance of a run that predicts, which tells the series by its digest alone
+    (out / "pipeline_info").mkdir()
+    shutil.copy(ROOT / "main.nf", out / "pipeline_info")
+    (tmp_path / "run.json").write_text(json.dumps(crate_rules.run_of("predict")))
+    told = ("--cohort", tmp_path / "list.csv", "--settings", tmp_path / "settings.json", "--run", tmp_path / "run.json")
+    crate = ("--crate", out / "ro-crate-metadata.json", "--outdir", out / "report", "--evaluation-out")
+    reported = call("report.py", "--records", out / "sct", *told, *crate, out / "evaluation")
+    assert reported.returncode == 0, reported.stderr
+    inputs = [name for name in crate_rules.entities(crate_rules.read(out)) if name.startswith("#input/")]
+    assert [name.rsplit("/", 1)[0] for name in inputs] == ["#input/P1/image", "#input/P2/image"]
+    assert not found(out, *(one.stdout + one.stderr for one in (predicted, case, registered, reported)))
     assert found(scan), "the search itself must find what was planted"

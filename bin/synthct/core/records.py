@@ -14,7 +14,7 @@ from synthct.core.files import atomic
 from synthct.core.tables import files_in, read_json, read_object
 
 KIND = "record"  # the key that says what a record is of
-KINDS = ("registration", "folds", "training", "prediction", "metrics", "dose")
+KINDS = ("registration", "folds", "training", "bundle", "prediction", "segmentation", "metrics", "dose")
 PICTURES = ("preview", "slices", "dose slices")
 ABOUT = "about"  # the entry of an .npz that holds the identity, as JSON
 

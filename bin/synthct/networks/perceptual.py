@@ -31,10 +31,14 @@ def encoders(settings: dict, ct_range=(-1024, 3071)) -> dict[str, nn.Module]:
 
     Raises one `InputError` that names every absent file and the command that fetches them.
     """
-    terms = perceptual_terms(settings)
+    files = weight_files(settings)
+    return {term["name"]: _encoder(term, files, ct_range) for term in perceptual_terms(settings)}
+
+
+def weight_files(settings: dict) -> dict[str, Path]:
+    """The files that ``training.perceptual`` needs, by the term that needs them; raises as `encoders` does."""
     needs = of_training({"perceptual": settings})
-    files = dict(zip((need.wanted_by for need in needs), require(needs, otherwise=OTHERWISE), strict=True))
-    return {term["name"]: _encoder(term, files, ct_range) for term in terms}
+    return dict(zip((need.wanted_by for need in needs), require(needs, otherwise=OTHERWISE), strict=True))
 
 
 def _encoder(term: dict, files: dict[str, Path], ct_range) -> nn.Module:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from synthct.core.errors import InputError
+from synthct.core.files import sha256_of
 from synthct.networks.terms import perceptual_terms
 
 MR_NETWORKS = ("730", "731", "732", "733", "850", "851", "852", "853")  # TotalSegmentator data sets of MR
@@ -131,6 +132,16 @@ def of_training(section: dict) -> list[Need]:
     return needs
 
 
+def of_masks(modality: str) -> Need:
+    """What makes body masks where TotalSegmentator is asked for them."""
+    return Need(network("M597" if modality == "mr" else "M299"), "inference.body_mask")
+
+
+def of_labels() -> Need:
+    """What labels CTs for Dice and HD95."""
+    return Need(network("M297"), "--segment")
+
+
 def wanted_by(term: dict) -> str:
     """What a term of a perceptual loss is called where its weights are asked for."""
     return f"training.perceptual {term['name']}"
@@ -226,6 +237,21 @@ def absent(missing: list[Need], looked: Iterable, *, command: str = "", otherwis
     if otherwise:
         parts.append(otherwise)
     return "; ".join(parts)
+
+
+def digests_of(needs: Iterable[Need]) -> dict[str, str]:
+    """`digests` of those networks of `needs` that are there."""
+    return digests(path for path in map(find, needs) if path)
+
+
+def digests(files: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of each file of weights, by its name; a trained nnU-Net's by that of its data set too, as all of them
+    are called checkpoint_final.pth."""
+    found = {}
+    for path in files:
+        named = [part for part in path.parts[:-1] if part.startswith("Dataset")]
+        found["/".join((*named[-1:], path.name))] = sha256_of(path)
+    return found
 
 
 def by_name(names: Iterable[str]) -> list[Need]:

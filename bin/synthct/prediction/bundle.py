@@ -23,6 +23,7 @@ from synthct.core import limits
 from synthct.core.errors import InputError
 from synthct.core.files import atomic_directory, plain, sha256_of, write_json
 from synthct.core.presets import CHECKPOINTS, MODALITIES, RULES
+from synthct.core.records import KIND
 from synthct.core.tables import read_object
 from synthct.networks.checkpoint import fit
 from synthct.networks.unetpp import ENCODERS, UnetPlusPlus
@@ -213,7 +214,8 @@ def write_bundle(out, *, about: dict, sources: dict[str, Path], groups: dict) ->
         for name, source in sorted(sources.items()):
             link(source, directory / name)
             files[name] = sha256_of(directory / name)
-        content = plain({"format": FORMAT, **about, "groups": groups, "versions": versions(), "files": files})
+        made = {"groups": groups, "versions": versions(), "files": files}
+        content = plain({KIND: "bundle", "format": FORMAT, **about, **made})
         content["digest"] = _digest(content)
         write_json(directory / "bundle.json", content)
     return read_bundle(out)

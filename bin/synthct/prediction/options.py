@@ -58,6 +58,7 @@ predict_options = options(
         help="with --list: images that cannot be used are named in the summary, and are no reason to fail",
     ),
     click.option("--summary", type=OUT, help="JSON summary to write  [with --list: OUTDIR/patients.json]"),
+    click.option("--place", default="", help="where a run files the sCTs below its sct/, written into the summary"),
     click.option(
         "--modality", type=click.Choice(presets.MODALITIES), help="the images' modality, checked against the bundle"
     ),

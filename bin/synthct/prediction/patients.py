@@ -14,11 +14,13 @@ import torch
 
 from synthct.cohort.folds import check_name
 from synthct.core import presets
+from synthct.core.digests import inputs_of
 from synthct.core.errors import InputError, OutputError
 from synthct.core.files import write_text
 from synthct.core.tables import read_table
 from synthct.images.dicom.choice import Choice
 from synthct.images.volume import read_mask, read_volume, write_volume
+from synthct.networks.weights import digests_of, of_masks
 from synthct.prediction import inference, objects, trust
 from synthct.prediction.bundle import Bundle
 from synthct.prediction.viewer import page
@@ -206,6 +208,17 @@ def predict_all(
             f"{trust.line(report['trust'])}"
         )
     return [reports[patient.name] for patient in patients if patient.name in reports]
+
+
+def origins(bundle: Bundle, patients: list[Patient], chosen: dict) -> dict:
+    """What a prediction is made of, for its record: the model, each patient's inputs by content, be they usable or not,
+    and the network that makes masks, if one does."""
+    made = chosen["body_mask"] == "totalsegmentator" and not all(patient.mask for patient in patients)
+    return {
+        "model": {key: bundle.about[key] for key in ("preset", "modality", "arm", "digest")},
+        "inputs": {one.name: inputs_of(image=one.image, mask=one.mask) for one in patients},
+        "weights": digests_of([of_masks(bundle.about["modality"])] if made else []),
+    }
 
 
 def predict_one(bundle: Bundle, patient: Patient, networks: list, chosen: dict, warnings: list[str]) -> dict:

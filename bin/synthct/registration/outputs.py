@@ -15,6 +15,7 @@ def write_registration(
     fixed: Volume,
     identity: dict,
     *,
+    inputs: dict[str, dict],
     out_image: str,
     out_displacement: str,
     out_mask: str | None = None,
@@ -26,7 +27,7 @@ def write_registration(
     """Write each part of `result` for which register.py's option of that name gives a path.
 
     The moving image, the field (mm, LPS) and the mask lie on the grid of `fixed`; `identity` says in the quality record
-    (`qc`) and in the pictures (`preview`) whose they are.
+    (`qc`) and in the pictures (`preview`) whose they are, `inputs` in the former what was read.
     """
     write_volume(result.image, out_image)
     write_volume(result.displacement, out_displacement)
@@ -39,7 +40,7 @@ def write_registration(
     if preview:
         write_preview(preview, fixed, result.before, result.image, result.mask.array, about=identity)
     if qc:
-        write_json(qc, plain({KIND: "registration", **identity, **result.quality}))
+        write_json(qc, plain({KIND: "registration", **identity, "inputs": inputs, **result.quality}))
 
 
 def write_failure(qc: str, identity: dict, fault: PatientError):

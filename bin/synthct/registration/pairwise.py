@@ -11,10 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from synthct.core.errors import PairError
-from synthct.core.files import sha256_of
 from synthct.images.bodymask import body_mask
 from synthct.images.checks import valued
 from synthct.images.grid import Grid, Volume, resample, triple
+from synthct.networks.weights import digests
 from synthct.registration import elastix, quality, recipes
 from synthct.registration.checks import (
     SMALLEST_OVERLAP,
@@ -102,7 +102,7 @@ def register(
         "method": method,
         "arm": method,
         "label": recipe.label,
-        "recipe": recipes.about(recipe, {_called(path): sha256_of(path) for path in weights}),
+        "recipe": recipes.about(recipe, digests(weights)),
         "modality": modality,
         "region": region,
         "moving_is": moving_is,
@@ -206,12 +206,6 @@ def _from_where_it_lay(result: Registered, shift: np.ndarray) -> Registered:
     transform = as_composite(result.transform, sitk.TranslationTransform(3, shift.tolist()))
     field = result.displacement
     return replace(result, transform=transform, displacement=Volume(field.array + shift.astype(np.float32), field.grid))
-
-
-def _called(path: Path) -> str:
-    """A weights file by its name, a trained nnU-Net's by its data set's too: all of them are checkpoint_final.pth."""
-    named = [part for part in path.parts[:-1] if part.startswith("Dataset")]
-    return "/".join((*named[-1:], path.name))
 
 
 def _starts_rigidly(recipe: recipes.Recipe) -> bool:

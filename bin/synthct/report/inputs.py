@@ -29,6 +29,7 @@ class Inputs:
     doses: list[dict] = field(default_factory=list)  # records of dose.py
     dose_slices: dict[tuple[str, str, str], Path] = field(default_factory=dict)  # (trained, tested, patient)
     versions: list[tuple[str, str, str]] = field(default_factory=list)  # step, package, version
+    records: dict[str, list[dict]] = field(default_factory=dict)  # by kind, as the steps wrote them
 
     @property
     def test(self) -> set[str]:
@@ -62,6 +63,7 @@ def read_inputs(records=(), *, cohort=None, settings=None, versions=None) -> Inp
         doses=dose_records(record for _, record in found["dose"]),
         dose_slices={_cell(path, about): path for path, about in found["dose slices"]},
         versions=_versions(versions),
+        records={kind: [record for _, record in found[kind]] for kind in KINDS},
     )
 
 

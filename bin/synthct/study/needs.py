@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from synthct.core.arms import named
 from synthct.core.errors import InputError
 from synthct.core.presets import for_region, merged, resolve
-from synthct.networks.weights import Need, absent, find, network, of_models, of_training, places
+from synthct.networks.weights import Need, absent, find, of_labels, of_masks, of_models, of_training, places
 from synthct.registration.recipes import models_of, recipe
 
 OTHERWISE = "or choose arms without a network (--registration elastix,mi) and training.perceptual.encoder=none"
@@ -28,9 +28,9 @@ def needed(
         for section in (training, merged(training, for_region(settings.get("finetuning", {}), None))):
             needs += of_training(section)
     if masks and settings.get("inference", {}).get("body_mask") == "totalsegmentator":
-        needs.append(Need(network("M597" if settings["modality"] == "mr" else "M299"), "inference.body_mask"))
+        needs.append(of_masks(settings["modality"]))
     if segment:
-        needs.append(Need(network("M297"), "--segment"))
+        needs.append(of_labels())
     return list(dict.fromkeys(needs))
 
 

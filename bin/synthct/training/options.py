@@ -59,8 +59,8 @@ def carry_out(request: Request):
         Trainer(run).train()
         if run.place.first:
             group = run.about["group"].replace("+", "-")  # as the pipeline names it
-            identity = {KIND: "training", "arm": run.about["arm"], "fold": run.about["fold"], "group": group}
-            write_json(run.out / "training.json", {**identity, "log": read_table(run.out / "log.csv", "log")})
+            about = {KIND: "training", **{key: run.about[key] for key in ("arm", "fold", "weights")}, "group": group}
+            write_json(run.out / "training.json", {**about, "log": read_table(run.out / "log.csv", "log")})
     except Terminated:
         sys.exit(TERMINATED)
     finally:

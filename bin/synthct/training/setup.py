@@ -14,7 +14,7 @@ from synthct.cases.store import Case, find_cases
 from synthct.core import presets
 from synthct.core.errors import InputError
 from synthct.core.records import read_folds
-from synthct.networks import network, perceptual
+from synthct.networks import network, perceptual, weights
 from synthct.networks.checkpoint import fit, load_weights
 from synthct.training.checks import check_settings
 
@@ -119,6 +119,7 @@ def plan(request: Request) -> Plan:
         "regions": sorted({case.region for case in training}),
         "channels": settings["channels"],
         "patients": {"training": len(training), "validation": len(held_out)},
+        "weights": weights.digests(perceptual.weight_files(settings["perceptual"]).values()),
         "settings": {
             "preset": _preset_name(request.settings, request.preset),
             "preprocessing": rules,

@@ -16,7 +16,7 @@ process BASELINES {
     """
     # code ${task.ext.code}
     baselines.py ${task.ext.args} --cases cases --folds ${folds} --out ${arm}__baselines.json
-    versions.py --process ${task.process} numpy
+    versions.py --process ${task.process} --code ${task.ext.code} numpy
     """
 
     stub:

@@ -25,7 +25,7 @@ process BUNDLE {
         --recipes ${recipes} \\
         --out ${arm} \\
         --checkpoints checkpoints/*
-    versions.py --process ${task.process} torch safetensors
+    versions.py --process ${task.process} --code ${task.ext.code} torch safetensors
     """
 
     stub:

@@ -38,7 +38,7 @@ process CHECK {
         ${given.join(' ')} \\
         --out settings.json \\
         --cohort-out cohort.csv
-    versions.py --process ${task.process}
+    versions.py --process ${task.process} --code ${task.ext.code}
     """
 
     stub:

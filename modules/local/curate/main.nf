@@ -29,7 +29,7 @@ process CURATE {
         --out-kept ${arm}__kept.csv \\
         --out-excluded ${arm}__excluded.csv \\
         --out-recipes ${arm}__recipes.json
-    versions.py --process ${task.process}
+    versions.py --process ${task.process} --code ${task.ext.code}
     """
 
     stub:

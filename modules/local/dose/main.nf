@@ -43,7 +43,7 @@ process DOSE {
         --record-failure \\
         --doses ${meta.tested}/${meta.patient} \\
         ${each.join(' \\\n        ')}
-    versions.py --process ${task.process} numpy pyRadPlan pymedphys SimpleITK
+    versions.py --process ${task.process} --code ${task.ext.code} numpy pyRadPlan pymedphys SimpleITK
     """
 
     stub:

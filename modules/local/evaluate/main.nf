@@ -44,7 +44,7 @@ process EVALUATE {
         --record-failure \\
         --slices ${name}.npz \\
         --out ${name}.json
-    versions.py --process ${task.process} numpy scipy SimpleITK
+    versions.py --process ${task.process} --code ${task.ext.code} numpy scipy SimpleITK
     """
 
     stub:

@@ -34,7 +34,7 @@ process FOLDS {
         --out ${arm}__folds.json \\
         --runs-out ${arm}__runs.csv \\
         --lists-out ${arm}__lists
-    versions.py --process ${task.process}
+    versions.py --process ${task.process} --code ${task.ext.code}
     """
 
     stub:

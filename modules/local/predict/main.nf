@@ -49,6 +49,7 @@ process PREDICT {
         --list patients.csv \\
         --settings settings.json \\
         --outdir ${meta.place} \\
+        --place ${meta.place} \\
         ${meta.checkpoint ? "--checkpoint ${meta.checkpoint}" : ''} \\
         ${dicom ? "--dicom ${meta.place}/dicom" : ''} \\
         --record-failures \\
@@ -58,7 +59,7 @@ process PREDICT {
     for patient in ${patients*.patient.join(' ')}; do
         [ ! -e ${meta.place}/\${patient}_uncertainty.mha ] || mv ${meta.place}/\${patient}_uncertainty.mha ${meta.place}/uncertainty/\${patient}.mha
     done
-    versions.py --process ${task.process} torch segmentation-models-pytorch SimpleITK
+    versions.py --process ${task.process} --code ${task.ext.code} torch segmentation-models-pytorch SimpleITK
     """
 
     stub:

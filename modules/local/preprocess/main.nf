@@ -34,7 +34,7 @@ process PREPROCESS {
         --settings settings.json \\
         --record ${meta.arm}__${meta.patient}.json \\
         --out ${meta.patient}
-    versions.py --process ${task.process} SimpleITK numpy
+    versions.py --process ${task.process} --code ${task.ext.code} SimpleITK numpy
     """
 
     stub:

@@ -49,7 +49,7 @@ process REGISTER {
         --qc ${meta.arm}__${meta.patient}.json \\
         --record-failure \\
         --preview ${meta.arm}__${meta.patient}.npz
-    versions.py --process ${task.process} SimpleITK itk-elastix torch
+    versions.py --process ${task.process} --code ${task.ext.code} SimpleITK itk-elastix torch
     """
 
     stub:

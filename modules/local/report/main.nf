@@ -10,20 +10,32 @@ process REPORT {
     path settings
     path records, stageAs: 'records/?/*' // of all steps: each says itself what and whose it is
     path versions
+    val run // what the engine alone knows of it: workflow, engine, parameters
+    path main_script, stageAs: 'main/*' // the workflow's, which the provenance names
 
     output:
     path 'report', emit: report
     path 'evaluation/*', emit: evaluation // file by file: the directory as one would replace the patients' own beside them
+    path 'ro-crate-metadata.json', emit: provenance
+    path 'pipeline_info/*', emit: main_script
 
     script:
     """
     # code ${task.ext.code}
-    mkdir -p records
+    mkdir -p records pipeline_info
+    cp ${main_script} pipeline_info/main.nf
+    cat > run.json <<'JSON'
+    ${run}
+    JSON
+    versions.py --process ${task.process} --code ${task.ext.code} --out own.yml jinja2 matplotlib numpy scipy
+    cat ${versions} own.yml > all.yml
     report.py ${task.ext.args} \\
         --records records \\
         --cohort ${sheet} \\
         --settings ${settings} \\
-        --versions ${versions} \\
+        --versions all.yml \\
+        --run run.json \\
+        --crate ro-crate-metadata.json \\
         --limit \\
         --outdir report \\
         --evaluation-out evaluation
@@ -31,7 +43,7 @@ process REPORT {
 
     stub:
     """
-    mkdir report evaluation
-    touch report/report.html evaluation/patients.csv
+    mkdir report evaluation pipeline_info
+    touch report/report.html evaluation/patients.csv ro-crate-metadata.json pipeline_info/main.nf
     """
 }

@@ -14,6 +14,7 @@ process SEGMENT {
 
     output:
     tuple val(key), path('labels.mha'), emit: labels
+    path 'segmentation.json', emit: record
     path 'versions.yml', emit: versions
 
     script:
@@ -23,12 +24,13 @@ process SEGMENT {
     ${weights ? "export TOTALSEG_WEIGHTS_PATH=${weights}" : ''}
     segment.py ${task.ext.args} \\
         --image ${volume} \\
+        --record segmentation.json \\
         --out labels.mha
-    versions.py --process ${task.process} totalsegmentator torch SimpleITK
+    versions.py --process ${task.process} --code ${task.ext.code} totalsegmentator torch SimpleITK
     """
 
     stub:
     """
-    touch labels.mha versions.yml
+    touch labels.mha segmentation.json versions.yml
     """
 }

@@ -43,7 +43,7 @@ process TRAIN {
         --out ${name}
     cp ${name}/log.csv ${name}.csv
     cp ${name}/training.json ${name}.json
-    versions.py --process ${task.process} torch segmentation-models-pytorch numpy
+    versions.py --process ${task.process} --code ${task.ext.code} torch segmentation-models-pytorch numpy
     """
 
     stub:

@@ -21,7 +21,7 @@ process TRUST {
         --predictions predictions \\
         --metrics metrics \\
         --out ${arm}/trust.json
-    versions.py --process ${task.process}
+    versions.py --process ${task.process} --code ${task.ext.code}
     """
 
     stub:
