@@ -17,6 +17,7 @@ from synthct.networks.nnunet import read_network
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.similarity import DISTANCES
 
+MODES = ("static", "jacobian")
 OTHERWISE = "or take an arm that needs no network, such as mi or mind"
 
 
@@ -41,6 +42,13 @@ def extractors(settings: dict, device: str) -> dict[str, nn.Module]:
     for name, model in models.items():
         if model["distance"] not in DISTANCES:
             raise InputError(f"models.{name}.distance {model['distance']!r}: expected one of {', '.join(DISTANCES)}")
+        mode = model.get("mode", "static")  # sampled has one mode for all of its models
+        if mode not in MODES:
+            raise InputError(f"models.{name}.mode {mode!r}: expected {' or '.join(MODES)}")
+        if mode == "jacobian" and model["distance"] == "NCC" and "mode" in model:
+            raise InputError(
+                f"models.{name}.distance 'NCC': not in mode jacobian, where slabs of the image are added up"
+            )
         given, kept = len(model["layer_weights"]), model["layers"].count("1")
         if given != kept:
             raise InputError(f"models.{name}.layer_weights: {given} for {kept} kept layers")

@@ -6,17 +6,24 @@ import torch
 from torch import nn
 
 from synthct.core.errors import InputError
+from synthct.registration.dense.jacobian import JacobianTerm
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.similarity import Distance
 from synthct.registration.dense.warp import sample
 
 
-def build(settings: dict, level: int, sides, extract: dict[str, nn.Module]) -> list:
+def build(settings: dict, level: int, sides, extract: dict[str, nn.Module], inside: torch.Tensor) -> list:
     """The level's terms with a positive weight; `sides` are the fixed and the moving image, `extract` is what
-    `extractors.extractors` made."""
+    `extractors.extractors` made, `inside` (z, y, x) the weights of the level's points."""
     voxel = settings["voxel_mm"][level]
-    result: list = [FeatureTerm(settings["models"][name], voxel, sides, network) for name, network in extract.items()]
+    result: list = []
+    for name, network in extract.items():
+        model = settings["models"][name]
+        if model["mode"] == "jacobian":
+            result.append(JacobianTerm(model, voxel, sides, network, inside))
+        else:
+            result.append(FeatureTerm(model, voxel, sides, network))
     if settings["mind"]["weight"] > 0:
         result.append(MindTerm(settings["mind"], voxel, sides))
     if settings["mi"]["weight"] > 0:
