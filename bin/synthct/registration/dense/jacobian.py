@@ -220,18 +220,22 @@ class JacobianTerm:
         return value, gradient
 
     def _learnt(self, extract: nn.Module, side, image: torch.Tensor):
-        """The network with the statistics of a side's image, and each kept layer's means and sigmas there."""
+        """The network with the statistics of a side's image, and for each kept layer what standardises its channels:
+        a factor and a summand (c, 1, 1, 1), None where they stay as they are."""
         network = Held(extract, side.statistics(), side.direction())
         maps = network.learn(image)
         if not self._standardise:
-            return network, [(0.0, 1.0)] * len(maps)
-        about = [(m.mean((1, 2, 3), keepdim=True), m.std((1, 2, 3), keepdim=True).clamp(min=1e-6)) for m in maps]
-        return network, about
+            return network, [None] * len(maps)
+        factors = [1 / m.std((1, 2, 3), keepdim=True).clamp(min=1e-6) for m in maps]
+        return network, [(f, -f * m.mean((1, 2, 3), keepdim=True)) for f, m in zip(factors, maps, strict=True)]
 
     def _features(self, network: Held, scales: list, slab: Slab, image: torch.Tensor) -> list[torch.Tensor]:
         """What is kept of each layer's map (c, z, y, x) of a slab's image."""
-        layers = zip(network.maps(image), scales, self._strides, strict=True)
-        return [(slab.kept(layer, stride) - mean) / sigma for layer, (mean, sigma), stride in layers]
+        kept = [slab.kept(layer, s) for layer, s in zip(network.maps(image), self._strides, strict=True)]
+        return [
+            layer if scale is None else torch.addcmul(scale[1], layer, scale[0])
+            for layer, scale in zip(kept, scales, strict=True)
+        ]
 
     def _valid(self, slab: Slab, fixed: list[torch.Tensor], weights: torch.Tensor) -> list[torch.Tensor]:
         """The weights (N,) of a slab's places, a layer at a time."""
