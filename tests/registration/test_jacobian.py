@@ -199,12 +199,9 @@ def test_both_modes_and_mutual_information_go_together(case, network):
         ("slab_voxels=-1", "slab_voxels -1: expected 0 or more"),
     ],
 )
-def test_a_slip_in_its_settings_is_one_line(case, network, override, said):
-    fixed, moving, mask, _ = case
+def test_a_slip_in_its_settings_is_one_line_before_anything_is_read(network, override, said):
     with pytest.raises(InputError, match=said) as caught:
-        pairwise.register(
-            fixed, moving, mask, section(network, MODEL + override), method="impact_dense", modality="cbct"
-        )
+        pairwise.ready(section(network, MODEL + override), "impact_dense")
     assert "\n" not in str(caught.value)
 
 
