@@ -74,6 +74,8 @@ def test_a_map_lies_where_its_network_put_it(network, layers):
     values = term._fixed[0][0, index]
     expected = (torch.as_tensor(ramp.reshape(-1))[index] - ramp.mean()) / ramp.std()
     assert torch.allclose(values, expected, atol=1e-3)
+    smooth = term._fixed[0][1].reshape(grid.shape)  # the network pads with zeros, which are no part of the image
+    assert torch.allclose(smooth[0, 6:-6, 6:-6], smooth[15, 6:-6, 6:-6], atol=1e-3)
 
 
 def test_the_derivative_is_that_of_finite_differences(network):

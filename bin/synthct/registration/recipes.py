@@ -67,7 +67,7 @@ def terms(recipe: Recipe) -> list[dict]:
         ]
     for model in models_of(recipe).values():
         layers = [k for k, bit in enumerate(model["layers"], 1) if bit == "1"]
-        about = {"layers": layers, "distance": model["distance"], "mode": settings.get("mode", "static")}
+        about = {"layers": layers, "distance": model["distance"], "mode": model.get("mode", settings.get("mode"))}
         found.append({"compares": model["extractor"], "weight": model["weight"], **about})
     if recipe.engine == "sampled":
         found.append({"compares": "mutual information", "weight": settings["mutual"]["weight"]})

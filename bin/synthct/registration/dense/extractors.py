@@ -17,16 +17,17 @@ from synthct.networks.nnunet import read_network
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.similarity import DISTANCES
 
+MODES = ("static", "jacobian")
 OTHERWISE = "or take an arm that needs no network, such as mi or mind"
 
 
 def files(settings: dict) -> list[Path]:
     """The weights of the networks that `settings` (of the engine sampled or dense) compare, in their models' order.
 
-    Reads nothing, so that it can be asked first. Raises one `InputError` that names all that are absent.
+    Reads nothing, so that it can be asked first. Raises `InputError` for settings that do not fit together, and one
+    that names all that are absent.
     """
-    chosen = [model for model in settings.get("models", {}).values() if model["weight"] > 0]
-    named = [model for model in chosen if not model["extractor"].startswith("MIND")]
+    named = [model for model in _compared(settings).values() if not model["extractor"].startswith("MIND")]
     needs = [weights.of_extractor(m["extractor"], m["layers"], settings["weights"]) for m in named]
     return list(dict.fromkeys(weights.require(needs, otherwise=OTHERWISE)))
 
@@ -37,14 +38,24 @@ def extractors(settings: dict, device: str) -> dict[str, nn.Module]:
 
     Raises `InputError` for settings that do not fit together, and where weights are absent.
     """
-    models = {name: model for name, model in settings["models"].items() if model["weight"] > 0}
+    return {name: extractor(model, settings["weights"], device) for name, model in _compared(settings).items()}
+
+
+def _compared(settings: dict) -> dict[str, dict]:
+    """The models with a positive weight by name, each with settings that fit together."""
+    models = {name: model for name, model in settings.get("models", {}).items() if model["weight"] > 0}
     for name, model in models.items():
         if model["distance"] not in DISTANCES:
             raise InputError(f"models.{name}.distance {model['distance']!r}: expected one of {', '.join(DISTANCES)}")
+        mode = model.get("mode", "static")  # sampled has one mode for all of its models
+        if mode not in MODES:
+            raise InputError(f"models.{name}.mode {mode!r}: expected {' or '.join(MODES)}")
+        if mode == "jacobian" and model["distance"] == "NCC":
+            raise InputError(f"models.{name}.distance 'NCC': not in mode jacobian, where slabs are added up")
         given, kept = len(model["layer_weights"]), model["layers"].count("1")
         if given != kept:
             raise InputError(f"models.{name}.layer_weights: {given} for {kept} kept layers")
-    return {name: extractor(model, settings["weights"], device) for name, model in models.items()}
+    return models
 
 
 def extractor(model: dict, given: str = "", device: str = "cpu") -> nn.Module:

@@ -90,7 +90,7 @@ def register(
             compared = sampled.build(settings, level, sides, extract)
         else:
             points = SubLattices(control, fixed, inside, voxel, settings["stride"][level], point_map, generator)
-            compared = terms.build(settings, level, sides, extract)
+            compared = terms.build(settings, level, sides, extract, points.level.weight)
         smoothness = Smoothness(control, extents(fixed.grid), coefficients)
         barrier = FoldingBarrier(control, fixed.grid, direction, coefficients)
         coefficients.requires_grad_()

@@ -13,6 +13,21 @@ from synthct.registration.dense.warp import PointMap
 
 
 @dataclass
+class WholeLevel:
+    """All points of a level, also those outside the mask: weights (z, y, x), 0 there, and base coordinates."""
+
+    weight: torch.Tensor
+    base: torch.Tensor
+    lattice: Lattice
+    map: PointMap
+
+    def at(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Moving coordinates (N, 3) of all points, and their weights (z, y, x), 0 where those lie outside."""
+        coordinates = self.map.moved(self.base, self.lattice.displacement(coefficients).reshape(3, -1))
+        return coordinates, self.weight * self.map.inside(coordinates).view(self.weight.shape)
+
+
+@dataclass
 class LatticePart:
     """One sub-lattice: flat indices into the level's lattice, base coordinates (N, 3) and weights (N,)."""
 
@@ -21,10 +36,19 @@ class LatticePart:
     weight: torch.Tensor
     lattice: Lattice
     chosen: torch.Tensor
+    level: WholeLevel
+    _latest: torch.Tensor | None = None  # the coefficients of the last `displacement`
 
     def displacement(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """Displacements (3, N) in mm."""
+        """Displacements (3, N) in mm; `everywhere` then knows the coefficients."""
+        self._latest = coefficients
         return self.lattice.displacement(coefficients).reshape(3, -1)[:, self.chosen]
+
+    def everywhere(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Moving coordinates and weights of the whole level (see `WholeLevel.at`), displaced as at the last call of
+        `displacement`."""
+        assert self._latest is not None
+        return self.level.at(self._latest)
 
 
 class SubLattices:
@@ -47,6 +71,9 @@ class SubLattices:
         weight = level_image(inside, fixed.grid, points, 0.0)
         base = point_map.base(points)
         flat = torch.arange(weight.numel(), device=weight.device).view(weight.shape)
+        self.level = WholeLevel(
+            weight * (weight > 0.5), base.reshape(-1, 3), Lattice(control, points, weight), point_map
+        )
         self._parts: list[LatticePart] = []
         self._order: list[int] = []
         self._generator = generator
@@ -58,7 +85,12 @@ class SubLattices:
                 lattice = Lattice(control, [p[c] for p, c in zip(points, cut, strict=True)], weight)
                 self._parts.append(
                     LatticePart(
-                        flat[cut].reshape(-1)[chosen], base[cut].reshape(-1, 3)[chosen], own[chosen], lattice, chosen
+                        flat[cut].reshape(-1)[chosen],
+                        base[cut].reshape(-1, 3)[chosen],
+                        own[chosen],
+                        lattice,
+                        chosen,
+                        self.level,
                     )
                 )
         if not self._parts:

@@ -15,11 +15,24 @@ class Distance:
     def __init__(self, name: str):
         if name not in DISTANCES:
             raise ValueError(f"distance {name!r}: expected one of {', '.join(DISTANCES)}")
-        self.name, self._first = name, None
+        self.name = name
+        self._first: torch.Tensor | None = None
 
     def __call__(self, fixed: torch.Tensor, moving: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """The distance, a scalar."""
-        value = getattr(self, f"_{self.name.lower()}")(fixed, moving, weights)
+        return self.scaled(self.value(fixed, moving, weights))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the first value, where it counts, is known."""
+        return self._first is not None or self.name not in ("L1", "L2")
+
+    def value(self, fixed: torch.Tensor, moving: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """The distance before it is divided by anything, a scalar."""
+        return getattr(self, f"_{self.name.lower()}")(fixed, moving, weights)
+
+    def scaled(self, value: torch.Tensor) -> torch.Tensor:
+        """A value of `value`, of L1 and L2 over the first one that came here."""
         if self.name not in ("L1", "L2"):
             return value
         if self._first is None:

@@ -6,17 +6,24 @@ import torch
 from torch import nn
 
 from synthct.core.errors import InputError
+from synthct.registration.dense.jacobian import JacobianTerm, Reach
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.similarity import Distance
 from synthct.registration.dense.warp import sample
 
 
-def build(settings: dict, level: int, sides, extract: dict[str, nn.Module]) -> list:
+def build(settings: dict, level: int, sides, extract: dict[str, nn.Module], inside: torch.Tensor) -> list:
     """The level's terms with a positive weight; `sides` are the fixed and the moving image, `extract` is what
-    `extractors.extractors` made."""
+    `extractors.extractors` made, `inside` (z, y, x) the weights of the level's points."""
     voxel = settings["voxel_mm"][level]
-    result: list = [FeatureTerm(settings["models"][name], voxel, sides, network) for name, network in extract.items()]
+    result: list = []
+    for name, network in extract.items():
+        model = settings["models"][name]
+        if model["mode"] == "jacobian":
+            result.append(JacobianTerm(model, voxel, sides, network, inside))
+        else:
+            result.append(FeatureTerm(model, voxel, sides, network))
     if settings["mind"]["weight"] > 0:
         result.append(MindTerm(settings["mind"], voxel, sides))
     if settings["mi"]["weight"] > 0:
@@ -30,16 +37,18 @@ class FeatureTerm:
     """IMPACT's distance of a network's maps of both images, made once a level (no gradient through the network).
 
     A map's voxel k lies at the level's point k × stride of its layer. The distance is summed over the kept layers.
+    Images go through the network with their edges continued by as much as it sees: padded with zeros, an end slice
+    of one image would look like no slice of the other.
     """
 
     def __init__(self, model: dict, voxel_mm: float, sides, extract: nn.Module):
         self.weight = model["weight"]
         steps = tuple(max(voxel_mm, spacing) for spacing in sides[0].grid.spacing[::-1])
         maps, scales = [], []
+        reach = Reach.of(extract, sides[0], 0)
         for side in sides:
             image = side.at(steps, 0.0)
-            with torch.no_grad():
-                layers = [layer[0] for layer in extract(image[None, None], side.statistics(), side.direction())]
+            layers = _maps(extract, side, image, reach)
             maps.append([_standardised(layer) for layer in layers] if model["standardise"] else layers)
             scales.append([_scale(image, layer) for layer in layers])
             if side is sides[0]:
@@ -53,6 +62,19 @@ class FeatureTerm:
         for fixed, (moving, scale), (weight, distance) in zip(self._fixed, self._moving, self._terms, strict=True):
             total = total + weight * distance(fixed[:, part.index], _at(moving, coordinates, scale), valid)
         return total
+
+
+def _maps(extract: nn.Module, side, image: torch.Tensor, reach: Reach) -> list[torch.Tensor]:
+    """The kept layers' maps (c, z, y, x) of a side's whole image (z, y, x)."""
+    more = reach.overlap or 0
+    continued = nn.functional.pad(image[None, None], [more] * 6, mode="replicate")
+    with torch.no_grad():
+        layers = extract(continued, side.statistics(), side.direction())
+    inner = []
+    for layer, stride in zip(layers, reach.strides, strict=True):
+        z, y, x = (slice(more // s, more // s + -(-n // s)) for n, s in zip(image.shape, stride, strict=True))
+        inner.append(layer[0, :, z, y, x])
+    return inner
 
 
 def _at(layer: torch.Tensor, coordinates: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
