@@ -23,19 +23,7 @@ from synthct.prediction.options import patient_of, predict_options, settings_of
 @tool("predict.py", help=__doc__)
 @predict_options
 def main(
-    model,
-    sheet,
-    outdir,
-    record_failures,
-    summary,
-    place,
-    modality,
-    settings,
-    overrides,
-    checkpoint,
-    device,
-    batch,
-    **asked,
+    model, sheet, outdir, record_failures, summary, modality, settings, overrides, checkpoint, device, batch, **asked
 ):
     bundle = read_bundle(model, modality)
     chosen = settings_of(bundle, settings, overrides, checkpoint, batch)
@@ -52,7 +40,7 @@ def main(
         raise InputError("--record-failures goes with --list")
     faults = {} if sheet else None
     where = repeatable(device)
-    told = {KIND: "prediction", "place": place, "device": str(where)}
+    told = {KIND: "prediction", "place": asked["place"], "device": str(where)}
     if summary:
         told |= patients.origins(bundle, listed, chosen)
     reports = patients.predict_all(bundle, listed, chosen, where, faults)
