@@ -1,15 +1,16 @@
 """The train × test matrix drawn: as a table in shades, and patient by patient."""
 
 import math
+from textwrap import fill
 
 import numpy as np
 
-from synthct.report.figures.style import HALF, SOFT, canvas, png, styled
+from synthct.report.figures.style import HALF, SOFT, WIDE, canvas, png, styled
 from synthct.study import compared
 from synthct.study.arms import arm_name, arm_order, colour, marker, recipes_of
 from synthct.study.rows import BY_KEY
 
-NARROW = 10  # characters beside which four panels still fit
+NARROW = 12  # characters of a line beside which four panels still fit
 
 
 @styled
@@ -80,9 +81,9 @@ def matrix_patients(rows: list[dict], key: str = "mae") -> bytes:
 
 def _tagged(arm: str) -> str:
     """An arm's name, and below it what its registration compared, where that was features."""
-    return "\n".join([arm_name(arm).replace(" ", "\n"), *compared.tag(recipes_of(arm))])
+    return "\n".join([fill(arm_name(arm), WIDE), *compared.tag(recipes_of(arm))])
 
 
 def _narrow(arm: str) -> str:
     """An arm's name where four panels share half a page."""
-    return arm_name(arm) if len(arm_name(arm)) <= NARROW else arm
+    return fill(arm_name(arm), NARROW)

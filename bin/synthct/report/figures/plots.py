@@ -4,6 +4,7 @@ Rows are those of `synthct.study.rows`. Each function returns one PNG.
 """
 
 import math
+from textwrap import fill
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from synthct.report.figures.style import (
     RULE,
     SOFT,
     THIRD,
+    WIDE,
     arm_legend,
     canvas,
     png,
@@ -175,9 +177,7 @@ def registration_change(records: list[dict], key: str, title: str) -> bytes:
                     lw=0.9,
                     alpha=0.65,
                 )
-    axis.set_xticks(
-        [2.6 * number + 0.5 for number in range(len(arms))], [arm_name(arm).replace(" ", "\n") for arm in arms]
-    )
+    axis.set_xticks([2.6 * number + 0.5 for number in range(len(arms))], [fill(arm_name(arm), WIDE) for arm in arms])
     axis.set_xlim(-0.6, 2.6 * (len(arms) - 1) + 1.6)
     axis.grid(axis="x", visible=False)
     axis.set_title(title)

@@ -36,6 +36,7 @@ MARKER_WORDS = {
 LINES = ("-", "--", ":", "-.")
 INK, SOFT, RULE = "#1c2430", "#5b6673", "#dfe4ea"
 THIRD, HALF, FULL = 3.05, 4.6, 9.4  # inches; 100 of the page's pixels each
+WIDE = 15  # characters of a line of an arm's name in a label
 DPI = 200
 
 RC = {
