@@ -38,9 +38,9 @@ FAST := tests/core tests/cases tests/cohort tests/study tests/images/test_labels
 check: lint types
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(FAST)
 
-# the study's tests take the longest: they begin first, and are not sorted behind files with more tests in them
+# in the order of tests/conftest.py: the longest file first, and not sorted behind files with more tests in them
 test: setup lint
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/engine/test_pipeline.py tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 # kills a small study at moments drawn from SEED and compares what is published with an uninterrupted run's
 test-chaos: setup
