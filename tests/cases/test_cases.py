@@ -157,6 +157,18 @@ def test_the_tool_writes_a_case(tmp_path, run_tool):
     assert (tmp_path / "image.nii.gz").exists() and read_case(tmp_path / "link").has_ct
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, root, run_tool, small_disk):
+    """numpy, which writes the arrays, says only how much of them it wrote."""
+    pair = root / "assets/demo/mr/STS_018"
+    given = [
+        word for name in ("image", "ct", "mask") for word in (f"--{name}", pair / f"{name.replace('image', 'mr')}.mha")
+    ]
+    place = small_disk("1m")
+    done = run_tool("preprocess.py", "--modality", "mr", *given, "--out", place / "STS_018")
+    bad_input(done, "no room left on the disk")
+    assert not list(place.iterdir())
+
+
 def test_the_tool_refuses_what_does_not_fit(tmp_path, run_tool):
     image, ct, mask = small.pair(1)
     shifted = Volume(ct.array, Grid(ct.grid.size, ct.grid.spacing, (0.0, 0.0, 0.0)))

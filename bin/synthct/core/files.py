@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 from synthct.core.errors import InputError, OutputError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy's words
 
 
 @contextlib.contextmanager
@@ -118,10 +120,13 @@ def sha256_of(path) -> str:
 def out_of_room(fault: BaseException | None) -> bool:
     """Whether a full disk or quota is behind `fault`, whichever library raised it.
 
-    torch hides the system's error behind one of its own, and safetensors has it in the text alone.
+    torch hides the system's error behind one of its own, safetensors has it in the text alone, and numpy says no more
+    than how much it could write.
     """
     while fault is not None:
         if getattr(fault, "errno", None) in FULL or any(f"os error {code}" in str(fault) for code in FULL):
+            return True
+        if isinstance(fault, OSError) and SHORT.search(str(fault)):
             return True
         fault = fault.__cause__ or fault.__context__
     return False
