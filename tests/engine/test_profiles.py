@@ -74,7 +74,7 @@ def runs(tmp_path_factory, nextflow, kubernetes):
     base = tmp_path_factory.mktemp("profiles")
     demo = ROOT / "assets" / "demo" / "samplesheet_mr.csv"
     with open(demo) as file:
-        rows = list(csv.DictReader(file))[:3]
+        rows = list(csv.DictReader(file))[:4]
     for row in rows:
         row |= {name: str(demo.parent / row[name]) for name in ("image", "ct", "mask") if row.get(name)}
     with open(base / "sheet.csv", "w", newline="") as file:
