@@ -273,7 +273,7 @@ def test_predictions_without_ct(tmp_path):
     )
     write_report(read_inputs([folder]), tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
-    assert "1 synthetic CTs were made" in text and "N1" in text and "12.5" in text and "no mask" in text
+    assert "1 synthetic CT was made" in text and "N1" in text and "12.5" in text and "no mask" in text
 
 
 def test_predictions_say_whether_to_trust_them(tmp_path):

@@ -136,7 +136,7 @@ def sentences(inputs: Inputs) -> list[str]:
         return trusted + said
     count = sum(len(record.get("patients", ())) for record in inputs.predictions)
     return [
-        f"{count} synthetic CTs were made; there was no CT to score them against."
+        f"{count} synthetic CT{' was' if count == 1 else 's were'} made; there was no CT to score them against."
         if count
         else "No synthetic CT was scored."
     ]
