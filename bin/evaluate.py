@@ -28,7 +28,7 @@ def main(sct, ct, mask, resample_ct, sct_seg, ct_seg, region, hu_range, settings
     hu_range = hu_range_of(hu_range, settings)
     about = {"patient": asked["patient"], "region": region}
     about |= {key: asked[key] for key in ("trained_on", "tested_on", "checkpoint")}
-    read = inputs_of(sct=sct, ct=ct, mask=mask, image=image)
+    told = {KIND: "metrics", **about, "inputs": inputs_of(sct=sct, ct=ct, mask=mask, image=image)}
     fitted = trivial.read(asked["baselines"]) if asked["baselines"] else None
     try:
         pair = read_pair(sct, ct, mask, uncertainty=uncertainty, image=image, resample_ct=resample_ct)
@@ -37,7 +37,7 @@ def main(sct, ct, mask, resample_ct, sct_seg, ct_seg, region, hu_range, settings
         if not asked["record_failure"]:
             raise
         click.echo(f"evaluate.py: not scored: {fault}", err=True)
-        write_json(asked["out"], {KIND: "metrics", **about, "inputs": read, "failed": str(fault)})
+        write_json(asked["out"], {**told, "failed": str(fault)})
         return
     resampled = {"ct_resampled": pair.seen is not None, "ct_coverage": pair.coverage} if resample_ct else {}
     scores = evaluate(
@@ -55,7 +55,6 @@ def main(sct, ct, mask, resample_ct, sct_seg, ct_seg, region, hu_range, settings
         scores |= evaluate_labels(*labels, pair.grid.spacing[::-1], region)
     for note in pair.notes:
         click.echo(f"evaluate.py: note: {note}", err=True)
-    told = {KIND: "metrics", **about, "inputs": read}
     write_json(asked["out"], plain({**told, **resampled, **scores, "notes": pair.notes}))
 
 

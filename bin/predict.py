@@ -40,13 +40,12 @@ def main(
         raise InputError("--record-failures goes with --list")
     faults = {} if sheet else None
     where = repeatable(device)
-    told = {KIND: "prediction", "place": asked["place"], "device": str(where)}
-    if summary:
-        told |= patients.origins(bundle, listed, chosen)
+    told = patients.origins(bundle, listed, chosen) if summary else {}  # before: as they were when they were read
     reports = patients.predict_all(bundle, listed, chosen, where, faults)
     if summary:
-        failed = {"failed": faults} if record_failures else {}
-        write_json(summary, plain({**told, "inference": chosen, "patients": reports, **failed}))
+        told |= {KIND: "prediction", "place": asked["place"], "device": str(where)}
+        told |= {"inference": chosen, "patients": reports} | ({"failed": faults} if record_failures else {})
+        write_json(summary, plain(told))
     if record_failures:
         for patient, fault in faults.items():
             click.echo(f"predict.py: not predicted: {patient}: {' '.join(fault.split())}", err=True)

@@ -160,9 +160,7 @@ def test_the_tool_writes_a_case(tmp_path, run_tool):
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, root, run_tool, small_disk):
     """numpy, which writes the arrays, says only how much of them it wrote."""
     pair = root / "assets/demo/mr/STS_018"
-    given = [
-        word for name in ("image", "ct", "mask") for word in (f"--{name}", pair / f"{name.replace('image', 'mr')}.mha")
-    ]
+    given = ("--image", pair / "mr.mha", "--ct", pair / "ct.mha", "--mask", pair / "mask.mha")
     place = small_disk("1m")
     done = run_tool("preprocess.py", "--modality", "mr", *given, "--out", place / "STS_018")
     bad_input(done, "no room left on the disk")

@@ -20,13 +20,9 @@ from pathlib import Path
 import SimpleITK as sitk
 
 VICTIMS = ("driver", "all", "task")
+# in the order of their first tasks; neighbours may run side by side
 STEPS = ("SCAN", "CHECK", "REGISTER", "PREPROCESS", "CURATE", "FOLDS", "BASELINES", "TRAIN", "FINETUNE", "BUNDLE")
-STEPS += (
-    "PREDICT",
-    "EVALUATE",
-    "TRUST",
-    "REPORT",
-)  # in the order of their first tasks; neighbours may run side by side
+STEPS += ("PREDICT", "EVALUATE", "TRUST", "REPORT")
 TRAININGS = ("TRAIN", "FINETUNE")
 # what tells of the way there: clocks, memory, the day of the provenance, the engine's own pages, states under way
 OF_THE_WAY = ("seconds", "memory_mib", "patches_per_s", "elapsed_s", "datePublished")

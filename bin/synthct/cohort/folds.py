@@ -190,6 +190,20 @@ def runs(plan: dict, groups: dict[str, list[str]]) -> list[dict]:
     return rows
 
 
+def is_global(group: str) -> bool:
+    """Whether a training's group is the model of all regions, by any of the names that records give it."""
+    return group in (GLOBAL, "train", "")
+
+
+def learners(plan: dict) -> set[str]:
+    """Who is in any fold's training or validation list of a folds.json, and so has a part in its models.
+
+    >>> sorted(learners({"folds": [{"train": ["P1"], "validation": ["P2"]}], "test": ["P3"]}))
+    ['P1', 'P2']
+    """
+    return {name for fold in plan["folds"] for part in ("train", "validation") for name in fold.get(part, ())}
+
+
 def groups_of(text: str) -> dict[str, list[str]]:
     """Region groups, "AB+TH,HN" as {"AB-TH": ["AB", "TH"], "HN": ["HN"]}; a region may stand in one group only."""
     groups: dict[str, list[str]] = {}

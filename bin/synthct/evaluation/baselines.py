@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synthct.cohort.folds import learners
 from synthct.core.errors import InputError
 from synthct.core.tables import read_object
 
@@ -100,8 +101,8 @@ def training_cases(cases: list[Path], folds: dict | None) -> list[Path]:
     """
     if folds is None:
         return sorted(cases)
-    names = {name for fold in folds["folds"] for part in ("train", "validation") for name in fold.get(part, ())}
-    return sorted(case for case in cases if case.name in names - set(folds.get("test", ())))
+    names = learners(folds) - set(folds.get("test", ()))
+    return sorted(case for case in cases if case.name in names)
 
 
 def _load(directory: Path, name: str) -> np.ndarray:

@@ -48,13 +48,13 @@ def valued(volume: Volume, name: str, kind: str, in_place: bool = False) -> Volu
 
     `in_place` may change the array that was given: one that a reader has just made.
     """
+    if not kind:
+        return volume
     if kind == "labels":
         return Volume(_labels(volume.array, name), volume.grid)
-    if kind:
-        _check_bytes(volume.array, name)
+    _check_bytes(volume.array, name)
     array, low, high = _padding_made_air(volume.array, kind, in_place and volume.array.flags.writeable)
-    if kind:
-        _check_values(array, low, high, kind, name)
+    _check_values(array, low, high, kind, name)
     return Volume(array, volume.grid)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from synthct.cohort.folds import learners
 from synthct.core.errors import InputError
 from synthct.core.files import require_replaceable, sha256_of
 from synthct.core.presets import CHECKPOINTS, differing, for_region, load
@@ -177,7 +178,7 @@ def metadata(path) -> dict:
 
 def training_summary(cohort: dict) -> dict:
     """Numbers of patients from folds.json; no names, so that a bundle can be handed on."""
-    trained = {name for fold in cohort["folds"] for part in ("train", "validation") for name in fold[part]}
+    trained = learners(cohort)
     regions = Counter(cohort.get("regions", {}).get(name, "") for name in trained)
     return {
         "patients": len(trained),

@@ -2,6 +2,8 @@
 
 import math
 
+from synthct.cohort.folds import is_global
+from synthct.networks.terms import perceptual_terms
 from synthct.report.blocks import Figure, Panels, Section, Table, Text
 from synthct.report.figures import plots
 from synthct.report.inputs import Inputs
@@ -206,9 +208,9 @@ def validation_mae(logs: dict) -> dict[tuple[str, str], float]:
     Where an arm was fine-tuned by region group, its fine-tuned runs count, not the runs that they started from.
     """
     found: dict[tuple[str, str], list[float]] = {}
-    tuned = {arm for arm, _, group in logs if group not in ("global", "train", "")}
+    tuned = {arm for arm, _, group in logs if not is_global(group)}
     for (arm, _, group), records in logs.items():
-        if arm in tuned and group in ("global", "train", ""):
+        if arm in tuned and is_global(group):
             continue
         best, _, last = checkpoints_of(records)
         for checkpoint, value in (("best", best), ("final", last)):
@@ -240,17 +242,15 @@ def checkpoints_of(records: list[dict]) -> tuple[float, str, float]:
 
 def _loss(settings: dict) -> str:
     """What was minimised, from the section "training"; "" where it is not known."""
-    perceptual = settings.get("perceptual") or {}
     if "l1_weight" not in settings:
         return ""
     where = "inside the body mask" if settings.get("loss_region") == "mask" else "over the whole patch"
     said = f"Loss: {settings['l1_weight']:g} × L1 {where}"
-    names = [name.strip() for name in str(perceptual.get("encoder", "none")).split(",")]
-    if names == ["none"] or not perceptual.get("weight"):
+    terms, whole = perceptual_terms(settings["perceptual"]), settings["perceptual"]["weight"]
+    if not terms:
         return f"{said}."
-    weights = {name: (perceptual.get("encoders") or {}).get(name, {}).get("weight", 1.0) for name in names}
-    terms = " + ".join(f"{weight:g} × {name}" for name, weight in weights.items())
-    return f"{said} + {perceptual['weight']:g} × ({terms}), differences of features."
+    names = " + ".join(f"{term['weight'] / whole:g} × {term['name']}" for term in terms)
+    return f"{said} + {whole:g} × ({names}), differences of features."
 
 
 def _split(row: dict, inputs: Inputs) -> str:

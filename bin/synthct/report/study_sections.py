@@ -2,6 +2,7 @@
 
 import math
 
+from synthct.cohort.folds import learners
 from synthct.report.blocks import Figure, Panels, Section, Table, Text
 from synthct.report.figures import matrix as drawn_matrix
 from synthct.report.figures import plots
@@ -130,10 +131,7 @@ def _shown(rows: list[dict]) -> str:
 
 def _unlike(folds: dict[str, dict]) -> list[str]:
     """A caution where the arms did not learn from the same patients."""
-    patients = {
-        arm: {name for fold in plan.get("folds", ()) for part in ("train", "validation") for name in fold.get(part, ())}
-        for arm, plan in folds.items()
-    }
+    patients = {arm: learners(plan) for arm, plan in folds.items()}
     if len({frozenset(names) for names in patients.values()}) < 2:
         return []
     counts = ", ".join(f"{arm_name(arm)} from {len(patients[arm])}" for arm in sorted(patients, key=arm_order))

@@ -8,6 +8,7 @@ from textwrap import fill
 
 import numpy as np
 
+from synthct.cohort.folds import is_global
 from synthct.report.figures.style import (
     HALF,
     INK,
@@ -119,11 +120,15 @@ def uncertainty_error(rows: list[dict]) -> bytes:
 def learning_curve(logs: dict[tuple[str, str, str], list[dict]], arm: str, column: str, title: str) -> bytes:
     """One column of the training logs of an arm against step: a line a run, the line's kind by region group."""
     arms = sorted({name for name, _, _ in logs}, key=arm_order)
-    groups = sorted({group for _, _, group in logs}, key=lambda group: (group not in ("global", "train", ""), group))
+    groups = sorted({group for _, _, group in logs}, key=lambda group: (not is_global(group), group))
     figure, axes = canvas(HALF, 2.7)
     axis = axes[0, 0]
+    # a region group's curve goes on from the last step of the model that it was fine-tuned from
+    ends = {
+        key[:2]: float(records[-1].get("step") or 0) for key, records in logs.items() if records and is_global(key[2])
+    }
     for (name, fold, group), records in sorted(logs.items()):
-        start = _start(logs, name, fold) if group not in ("global", "train", "") else 0.0
+        start = 0.0 if is_global(group) else ends.get((name, fold), 0.0)
         points = [(float(one["step"]), float(one[column])) for one in records if one.get("step") and one.get(column)]
         points = [(start + x, y) for x, y in points if math.isfinite(y)]
         if name == arm and points:
@@ -144,17 +149,6 @@ def learning_curve(logs: dict[tuple[str, str, str], list[dict]], arm: str, colum
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=len(groups), columnspacing=1.2)
     return png(figure)
-
-
-def _start(logs: dict[tuple[str, str, str], list[dict]], arm: str, fold: str) -> float:
-    """The last step of the model that a region group was fine-tuned from: its curve goes on from there."""
-    records = [
-        one
-        for (name, at, group), some in logs.items()
-        if (name, at) == (arm, fold) and group == "global"
-        for one in some
-    ]
-    return max((float(one["step"]) for one in records if one.get("step")), default=0.0)
 
 
 @styled
