@@ -24,11 +24,15 @@ from registration_phantom import error, pair, section  # noqa: E402
 from torch import distributed  # noqa: E402
 from training import write_cases  # noqa: E402
 
-from synthct.cases.store import find_cases  # noqa: E402
+from synthct.cases.store import find_cases, write_case  # noqa: E402
 from synthct.core import presets  # noqa: E402
+from synthct.core.device import repeatable  # noqa: E402
+from synthct.images.orientation import to_lps  # noqa: E402
 from synthct.images.volume import read_volume  # noqa: E402
 from synthct.networks import network  # noqa: E402
+from synthct.networks.perceptual import Photographs, Sam, Vgg19  # noqa: E402
 from synthct.prediction import inference  # noqa: E402
+from synthct.prediction.bundle import network_for  # noqa: E402
 from synthct.registration import pairwise  # noqa: E402
 from synthct.registration.dense.bspline import ControlGrid  # noqa: E402
 from synthct.training.checks import compiler  # noqa: E402
@@ -36,8 +40,10 @@ from synthct.training.journal import peak_memory, utilisation  # noqa: E402
 from synthct.training.launch import Place  # noqa: E402
 from synthct.training.loop import Run, Trainer  # noqa: E402
 from synthct.training.sampling import loader  # noqa: E402
+from synthct.training.validation import validate  # noqa: E402
 
 LOSSES = 50
+TRAINED = "trained.pt"  # what the part learning leaves for the part prediction
 TINY = SMALL | {"decoder_channels": [16, 8, 8]}
 
 
@@ -60,6 +66,7 @@ def row(part: str, what: str, value: str, wanted: str = "", held: bool | None = 
 
 def registration(size: Size, _scratch: Path):
     """A CT of the demo (small form: a made-up body), moved by a known spline, found again on both."""
+    repeatable(size.device)
     if size.full:
         moving, mask = (read_volume(ROOT / f"assets/demo/cbct/SIM_HN_034/{name}.mha") for name in ("ct", "mask"))
         control = ControlGrid.covering(moving.grid, 45.0)
@@ -94,23 +101,31 @@ def small_settings(full: bool, preset: str = "paper", **changes) -> dict:
     return presets.resolve(preset, "mr")["training"] | small | changes
 
 
-def trainer(cases: Path, settings: dict, place: Place) -> Trainer:
-    """A trainer on all of `cases` with L1 alone; nothing is validated or written."""
-    settings = settings | {"perceptual": settings["perceptual"] | {"encoder": "none"}}
+def trainer(cases: Path, settings: dict, place: Place, encoders=None, held_out: tuple = (), seed: int = 1) -> Trainer:
+    """A trainer on `cases` but those `held_out`; with L1 alone where no `encoders` are given. Nothing is written."""
+    encoders = encoders or {}
+    settings = settings | {"perceptual": settings["perceptual"] | {"encoder": ",".join(encoders) or "none"}}
     model = network.build(settings["network"], settings["channels"])
-    network.initialise(model, settings["network"], torch.Generator().manual_seed(1))
+    network.initialise(model, settings["network"], torch.Generator().manual_seed(seed))
+    found = find_cases([cases])
+    known = {True: [], False: []}
+    for name, case in found.items():
+        known[name in held_out].append(case)
     return Trainer(
-        Run(model=model, encoders={}, training=list(find_cases([cases]).values()), validation=[], settings=settings,
-            about={}, out=cases, place=place, state=None)
+        Run(model=model, encoders=encoders, training=known[False] or known[True], validation=known[True],
+            settings=settings, about={}, out=cases, place=place, state=None)
     )  # fmt: skip
 
 
-def losses(cases: Path, settings: dict, place: Place, steps: int) -> tuple[list[float], Trainer]:
+def losses(
+    cases: Path, settings: dict, place: Place, steps: int, held_out: tuple = (), seed: int = 1
+) -> tuple[list[float], Trainer]:
     """The loss of each of the first steps, over all processes, and the trainer after them."""
-    ours = trainer(cases, settings, place)
+    ours = trainer(cases, settings, place, held_out=held_out, seed=seed)
     parallel = ours._parallel()
     found = []
-    for batch in loader(ours.batches, 0, steps, 0, False):
+    workers = settings["workers"] if held_out else 0
+    for batch in loader(ours.batches, 0, steps, workers, False):
         before = ours.sums.clone()
         ours._step(parallel, *batch)
         found.append(float(place.total((ours.sums - before)[0]) / place.world))
@@ -146,7 +161,26 @@ def training(size: Size, scratch: Path):
 
 
 def determinism(size: Size, scratch: Path):
-    """Weights after some steps of two runs, bit for bit."""
+    """Two registrations, two predictions, and the weights after some steps of two runs: bit for bit."""
+    repeatable(size.device)
+    fixed, moving, mask, _ = pair()
+    for arm in ("mi", "mind"):
+        made = [
+            pairwise.register(
+                fixed, moving, mask, section("cbct"), method=arm, modality="cbct", moving_is="ct", device=size.device
+            ).displacement.array
+            for _ in range(2)
+        ]
+        same = np.array_equal(*made)
+        yield row("determinism", f"two registrations, {arm}: the same bits", str(same), "True", same)
+    networks = [lively(SMALL, 5, 0).to(size.device).eval()]
+    image, inside = volume((6, 96, 96))
+    about = presets.resolve("paper", "mr")["preprocessing"]
+    views = inference.parse_views("none,x,y")
+    given = {"modality": "mr", "rules": about, "channels": 5, "views": views}
+    made = [inference.predict(image, inside, networks, **given).uncertainty.array for _ in range(2)]
+    same = np.array_equal(*made)
+    yield row("determinism", "two predictions: the same bits", str(same), "True", same)
     cases, steps = cases_in(scratch, size), 10 if size.full else 3
     for name in ("paper", "fast"):
         settings = small_settings(size.full, name, deterministic=True)
@@ -154,6 +188,40 @@ def determinism(size: Size, scratch: Path):
         pairs = zip(runs[0].state_dict().values(), runs[1].state_dict().values(), strict=True)
         same = all(torch.equal(one, other) for one, other in pairs)
         yield row("determinism", f"two runs of {steps} steps, preset {name}: the same bits", str(same), "True", same)
+
+
+def learning(size: Size, scratch: Path):
+    """Patients of the demo: what `fast` learns in as many steps as `paper`, each from two first weights."""
+    place, held_out = scratch / "patients", ("STS_037", "STS_047")
+    names = [one.name for one in sorted((ROOT / "assets/demo/mr").iterdir()) if size.full or one.name in held_out]
+    for name in names:
+        image, mask, ct = (
+            to_lps(read_volume(ROOT / f"assets/demo/mr/{name}/{file}.mha")) for file in ("mr", "mask", "ct")
+        )
+        labels = {"patient": name, "region": "", "center": "", "arm": "none"}
+        rules = presets.resolve("paper", "mr")["preprocessing"]
+        write_case(place / name, image=image, mask=mask, ct=ct, modality="mr", rules=rules, labels=labels)
+    steps, shape = (400, {"patch": [192, 192], "batch": 16}) if size.full else (2, {"patch": [32, 32], "batch": 2})
+    shape |= {"schedule": "cosine", "max_steps": steps}  # ends at rest: one step more or less says nothing
+    shape |= {"workers": min(8, os.cpu_count() or 1)} if size.full else {"workers": 0, "network": TINY}
+    found: dict[str, list[float]] = {}
+    for preset in ("paper", "fast"):
+        settings = presets.resolve(preset, "mr")["training"] | shape | {"validation_slices": 0 if size.full else 1}
+        start = time.monotonic()
+        for seed in (1, 2):
+            _, ours = losses(place, settings | {"seed": seed}, Place(torch.device(size.device)), steps, held_out, seed)
+            scores = validate(ours.model, ours.run.validation, settings, ours.cast, ours.device)
+            found.setdefault(preset, []).append(sum(one["mae"] for one in scores.values()) / len(scores))
+        said = ", ".join(f"{mae:.1f}" for mae in found[preset])
+        size_of = f"{steps} steps of {settings['batch']}×{settings['channels']}×{settings['patch'][0]}²"
+        yield row("learning", f"{preset}: validation MAE after {size_of}, two seeds (HU)",
+                  f"{said}; {time.monotonic() - start:.0f} s")  # fmt: skip
+        if size.full and preset == "paper":
+            torch.save(ours.model.state_dict(), scratch / TRAINED)
+    means = {preset: sum(maes) / len(maes) for preset, maes in found.items()}
+    apart = means["fast"] / means["paper"] - 1
+    yield row("learning", "fast's mean beside paper's", f"{100 * apart:+.1f} %", "within 5 %" if size.full else "",
+              abs(apart) < 0.05 if size.full else None)  # fmt: skip
 
 
 def processes(size: Size, scratch: Path):
@@ -204,12 +272,13 @@ def _rank(told: dict):
     distributed.destroy_process_group()
 
 
-def prediction(size: Size, _scratch: Path):
-    """One volume through the same networks on both, then a case as large as they come."""
+def prediction(size: Size, scratch: Path):
+    """One volume through the same networks on both, then each way to run them: how near, and a case as large as any."""
     paper = presets.resolve("paper", "mr")
     rules, channels = paper["preprocessing"], paper["training"]["channels"]
     views = inference.parse_views("none,x,y")
     about = {"modality": "mr", "rules": rules, "channels": channels, "views": views}
+    repeatable(size.device)
 
     def made(device: str, shape, networks):
         image, mask = volume(shape)
@@ -220,65 +289,97 @@ def prediction(size: Size, _scratch: Path):
     shape = (8, 256, 256) if size.full else (3, 64, 64)
     cpu, mine = (made(device, shape, networks).sct.array.astype(int) for device in ("cpu", size.device))
     apart = int(np.abs(cpu - mine).max())
-    what = f"sCT, {size.other} against CPU, float32, largest difference (HU)"
+    what = f"random weights and image: sCT, {size.other} against CPU, float32, largest difference (HU)"
     yield row("prediction", what, str(apart), "1", apart <= 1)
-    if size.full:
-        networks = [lively(kind, channels, seed) for seed in range(5)]
-        made(size.device, (4, 512, 512), networks)  # the first passes choose their kernels
+    trained, real = scratch / TRAINED, "STS_047"
+    near, large = None, (100, 512, 512) if size.full else (2, 64, 64)
+    image, mask = (read_volume(ROOT / f"assets/demo/mr/{real}/{file}.mha") for file in ("mr", "mask"))
+    for graph, precision in [(graph, precision) for precision in inference.PRECISIONS for graph in inference.GRAPHS]:
+        repeatable(size.device, tf32=precision == "tf32")
+        how = f"{precision}, {graph}"
+        if trained.exists():  # on what a trained network says rounding tells less than on noise
+            one = network_for(paper["training"]["network"], channels)
+            one.load_state_dict(torch.load(trained, weights_only=True))
+            one = inference.ready(one.eval().to(size.device), graph, precision)
+            sct = inference.predict(image, mask, [one], **about).sct.array.astype(int)
+            near = sct if near is None else near
+            apart = np.abs(sct - near)[mask.array > 0]
+            said = f"{apart.mean():.2f}, {np.percentile(apart, 99):.0f}, {apart.max()}"
+            held = bool(apart.max() <= 1) if precision == "float32" else None
+            what = f"{how}, the part learning's network on a patient: HU from float32, eager: mean, 99 %, largest"
+            yield row("prediction", what, said, "at most 1" if precision == "float32" else "", held)
+        networks = [lively(kind, channels, seed) for seed in range(5 if size.full else 1)]
+        networks = [inference.ready(one.to(size.device).eval(), graph, precision) for one in networks]
+        if size.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        inference.predict(*volume((4, *large[1:])), networks, **about)  # the first passes choose their kernels
+        given = volume(large)
         start = time.monotonic()
-        made(size.device, (100, 512, 512), networks)
-        text = f"{time.monotonic() - start:.1f}, {peak_memory(torch.device(size.device)):.1f} GiB"
-        yield row("prediction", "100×512×512, five networks, three views: seconds a case, memory", text)
+        inference.predict(*given, networks, **about)
+        memory = peak_memory(torch.device(size.device))
+        text = f"{time.monotonic() - start:.1f}" + (f", {memory:.1f} GiB" if memory else "")
+        size_of = "×".join(map(str, large))
+        yield row("prediction", f"{how}: {size_of}, {len(networks)} networks, three views: seconds, memory", text)
 
 
 def speed(size: Size, scratch: Path):
-    """Steps of the trainer, batches from its loader, L1 alone; after as many steps as the device needs to settle."""
-    device = torch.device(size.device)
+    """Steps of the trainer, batches from its loader; after as many steps as the device needs to settle.
+
+    With L1 alone, then with perceptual losses of networks that have no trained weights here and cost what those cost.
+    """
     cases = cases_in(scratch, size)
     shape = {} if size.full else {"patch": [32, 32], "batch": 2, "network": TINY}
-    threads = {"workers": min(8, os.cpu_count() or 1) if size.full else 0}
-    ways = [("paper", {}), *([("paper, tf32", {"tf32": True})] if size.full else []), ("fast", None)]
-    if size.full and compiler():
-        ways.append(("fast, compile", {"compile": True}))
-    warm, count, seconds = (8, 200, 20) if size.full else (1, 2, 5)
-    base = None
-    for name, changes in ways:
-        preset = "fast" if name.startswith("fast") else "paper"
-        settings = presets.resolve(preset, "mr")["training"] | shape | threads | (changes or {})
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        ours = trainer(cases, settings, Place(device))
-        parallel, busy, steps, start = ours._parallel(), [], 0, 0.0
-        batches = loader(ours.batches, 0, warm + count, settings["workers"], device.type == "cuda")
-        for number, batch in enumerate(batches):
-            ours._step(parallel, *batch)
-            if number < warm:
-                _finish(device)
-                start = time.monotonic()
-                continue
-            steps += 1
-            busy.append(utilisation(device) if steps % 5 == 0 else None)
-            if time.monotonic() - start > seconds:
-                break
-        _finish(device)
-        rate = steps * settings["batch"] / (time.monotonic() - start)
-        base = base or rate
-        used = [one for one in busy if one is not None]
-        more = f", {sum(used) / len(used):.0f} % busy" if used else ""
-        more += f", {peak_memory(device):.1f} GiB" if device.type == "cuda" else ""
-        size_of = f"{settings['batch']}×{settings['channels']}×{settings['patch'][0]}²"
-        yield row("speed", f"{name}: patches a second, {size_of}", f"{rate:.1f} ({rate / base:.2f} of paper){more}")
-        del ours, parallel
-    settings = presets.resolve("paper", "mr")["training"] | shape | threads
+    shape |= {"workers": min(8, os.cpu_count() or 1) if size.full else 0}
+    losses = ("", ", with VGG-19 and SAM (random weights)") if size.full else ("",)
+    base: dict[str, float] = {}
+    for loss in losses:
+        for name, changes in [("paper", {}), *([("paper, tf32", {"tf32": True})] if size.full else []), ("fast", {})]:
+            settings = presets.resolve(name.split(",")[0], "mr")["training"] | shape | changes
+            yield _rate(cases, settings, name + loss, size, base, bool(loss))
+    settings = presets.resolve("paper", "mr")["training"] | shape
     reader = trainer(cases, settings, Place(torch.device("cpu")))
     start, read = time.monotonic(), 0
-    for _ in loader(reader.batches, 0, count, threads["workers"], False):
+    for _ in loader(reader.batches, 0, 200 if size.full else 2, settings["workers"], False):
         read += 1
         if time.monotonic() - start > 10:
             break
     rate = read * settings["batch"] / (time.monotonic() - start)
-    yield row("speed", f"the loader alone, {threads['workers']} processes: patches a second", f"{rate:.0f}")
+    yield row("speed", f"the loader alone, {settings['workers']} processes: patches a second", f"{rate:.0f}")
+    if size.full and compiler():  # the last: how long a compiler takes is not known beforehand
+        settings = presets.resolve("fast", "mr")["training"] | shape | {"compile": True}
+        yield _rate(cases, settings, "fast, compile", size, base, False)
+
+
+def _rate(cases: Path, settings: dict, name: str, size: Size, base: dict[str, float], perceptual: bool) -> dict:
+    """The row of one way to train; `base` keeps the speed of `paper` with the same losses."""
+    device = torch.device(size.device)
+    warm, count, seconds = (8, 200, 10) if size.full else (1, 2, 5)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    encoders = {"vgg19": Photographs(Vgg19([], None)), "sam": Photographs(Sam("vit_b", [], None))}
+    ours = trainer(cases, settings, Place(device), encoders if perceptual else None)
+    parallel, busy, steps, start = ours._parallel(), [], 0, 0.0
+    for number, batch in enumerate(loader(ours.batches, 0, warm + count, settings["workers"], device.type == "cuda")):
+        ours._step(parallel, *batch)
+        if number < warm:
+            _finish(device)
+            start = time.monotonic()
+            continue
+        steps += 1
+        if steps % 5 == 0:
+            _finish(device)  # else seconds of steps wait on the device
+            busy.append(utilisation(device))
+        if time.monotonic() - start > seconds:
+            break
+    _finish(device)
+    rate = steps * settings["batch"] / (time.monotonic() - start)
+    first = base.setdefault(name.partition(", with")[2], rate)
+    used = [one for one in busy if one is not None]
+    more = f", {sum(used) / len(used):.0f} % busy" if used else ""
+    more += f", {peak_memory(device):.1f} GiB" if device.type == "cuda" else ""
+    what = f"{name}: patches a second, {settings['batch']}×{settings['channels']}×{settings['patch'][0]}²"
+    return row("speed", what, f"{rate:.1f} ({rate / first:.2f} of paper){more}")
 
 
 def _finish(device: torch.device):
@@ -291,6 +392,7 @@ PARTS = {
     "training": training,
     "determinism": determinism,
     "processes": processes,
+    "learning": learning,
     "prediction": prediction,
     "speed": speed,
 }

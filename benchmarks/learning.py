@@ -101,7 +101,8 @@ def draw(rows: list[dict], constant: float, lookup: float, path: Path):
 
 def score(model, cases, settings: dict, cast, device, constant: float, lookup: float):
     """Print the MAE over all slices of the validation patients beside the trivial predictors'."""
-    errors = validate(model, cases, settings | {"validation_slices": 0}, cast, device)
+    scores = validate(model, cases, settings | {"validation_slices": 0}, cast, device)
+    errors = {name: one["mae"] for name, one in scores.items()}
     mae = float(np.mean(list(errors.values())))
     print(f"all slices: MAE {mae:.1f} HU = {mae / lookup:.2f} x lookup table, {mae / constant:.2f} x constant")
     print("  ".join(f"{name} {error:.1f}" for name, error in sorted(errors.items())))

@@ -39,7 +39,7 @@ def main(
     if record_failures and not sheet:
         raise InputError("--record-failures goes with --list")
     faults = {} if sheet else None
-    where = repeatable(device)
+    where = repeatable(device, tf32=chosen["precision"] == "tf32")
     told = patients.origins(bundle, listed, chosen) if summary else {}  # before: as they were when they were read
     reports = patients.predict_all(bundle, listed, chosen, where, faults)
     if summary:

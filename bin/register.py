@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from synthct.core import presets
 from synthct.core.cli import cpu_threads, tool
-from synthct.core.device import device_of, set_threads
+from synthct.core.device import repeatable
 from synthct.core.digests import inputs_of
 from synthct.core.errors import InputError, PatientError
 from synthct.images.volume import read_volume
@@ -29,8 +29,7 @@ def main(method, modality, fixed, moving, fixed_mask, patient, region, device, r
     outputs = asked  # the rest
     if record_failure and not outputs["qc"]:
         raise InputError("--record-failure: needs --qc, where the failure is recorded")
-    device = device_of(device).type
-    set_threads(cpu_threads())
+    device = repeatable(device).type
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
     section = presets.section("registration", modality=modality, **source)
     pairwise.ready(section, method, region)

@@ -39,7 +39,7 @@ def pair():
 def error(found: sitk.Transform, truth: sitk.Transform, mask: Volume) -> float:
     """Mean distance (mm) of the mask's points under two transforms."""
     index = np.argwhere(mask.array > 0)[::37]
-    points = (index[:, ::-1] @ GRID.matrix.T + GRID.origin).tolist()
+    points = (index[:, ::-1] @ mask.grid.matrix.T + mask.grid.origin).tolist()
     return float(
         np.mean([np.linalg.norm(np.subtract(found.TransformPoint(p), truth.TransformPoint(p))) for p in points])
     )

@@ -4,6 +4,7 @@ import pytest
 import torch
 from models import SMALL, lively
 
+from synthct.core.device import repeatable
 from synthct.core.errors import InputError
 from synthct.networks.fused import Fused, enlarging, folded, fusable
 from synthct.prediction import inference
@@ -41,6 +42,22 @@ def test_within_one_hu_of_eager_and_repeatable(changes, channels):
         assert torch.equal(fused(x), made)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("dtype", "limit", "mean"), [(torch.float32, 1, 0.01), (torch.bfloat16, 2000, 40)])
+def test_the_same_on_a_gpu(dtype, limit, mean):
+    repeatable("cuda")
+    eager = network(5, encoder="resnet34", decoder_channels=[256, 128, 64, 32, 16])
+    x = torch.randn(2, 5, 96, 128, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = eager(x)
+    fused = Fused(eager.cuda(), dtype)
+    made = fused(x.cuda())
+    apart = (made.cpu() - expected).abs() * HU
+    assert apart.max() <= limit
+    assert apart.mean() <= mean
+    assert torch.equal(fused(x.cuda()), made)
+
+
 def test_folding_leaves_the_network_alone():
     eager = network()
     before = {key: value.clone() for key, value in eager.state_dict().items()}
@@ -67,3 +84,17 @@ def test_what_cannot_be_fused_runs_as_it_is():
     assert isinstance(inference.ready(network(), "fused"), Fused)
     with pytest.raises(InputError, match=r"inference.graph: 'quick'"):
         inference.ready(other, "quick")
+    with pytest.raises(InputError, match=r"inference.precision: 'int8'"):
+        inference.ready(other, "eager", "int8")
+
+
+def test_bf16_is_near_float32_and_air_stays_air():
+    eager = network()
+    half = inference.ready(eager, "fused", "bf16")  # on a CPU the fused graph is float32's alone
+    assert isinstance(half, inference.HalfPrecision)
+    x = torch.randn(1, 5, 64, 64, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        expected, made = eager(x), half(x)
+    assert made.dtype == torch.float32
+    assert 0 < (made - expected).abs().mean() * HU < 40  # random weights make the most of rounding
+    assert len((made * HU).round().unique()) > 1000, "the last convolution's steps are bf16's"

@@ -300,6 +300,23 @@ def test_mind_ignores_gain_and_offset():
     assert mind(image).shape == (12, *GRID.shape)
 
 
+def test_a_joint_histogram_is_the_same_by_sums_and_by_a_product():
+    """A GPU takes the product, whose sums have an order."""
+    draw = torch.Generator().manual_seed(0)
+    values = torch.rand(5000, generator=draw, dtype=torch.float64) * 1.2 - 0.1  # beyond the range too
+    moving = (values + 0.1 * torch.randn(5000, generator=draw, dtype=torch.float64)).requires_grad_()
+    weights = torch.rand(5000, generator=draw, dtype=torch.float64)
+    found = []
+    for way in ("_sum", "_product"):
+        information = MutualInformation(16, (0, 1), (0, 1))
+        information._sum = getattr(information, way)
+        loss = information(values, moving, weights)
+        found.append((float(loss.detach()), *torch.autograd.grad(loss, moving)))
+    assert found[0][0] < -0.5
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-12)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-12)
+
+
 def test_mutual_information_of_independent_and_equal_values():
     values = torch.rand(20000, generator=torch.Generator().manual_seed(0))
     other = torch.rand(20000, generator=torch.Generator().manual_seed(1))

@@ -43,6 +43,7 @@ CHOICES = {
     "training.schedule": ("step", "cosine"),
     "finetuning.schedule": ("step", "cosine"),
     "inference.graph": ("eager", "fused"),
+    "inference.precision": ("float32", "tf32", "bf16"),
     "inference.body_mask": ("threshold", "totalsegmentator"),
 }
 

@@ -35,7 +35,9 @@ class UnetPlusPlus(nn.Module):
         self.segmentation_head = nn.Sequential(Convolution(decoder[-1], 1, 3, padding=1), nn.Tanh())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.segmentation_head(self.decoder(self.encoder(x)))
+        x = self.decoder(self.encoder(x))
+        with torch.autocast(x.device.type, enabled=False):  # as in training: near -1 (air), bf16 has steps of 4 to 8 HU
+            return self.segmentation_head(x.float())
 
 
 class Convolution(nn.Conv2d):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from synthct.cases.intensity import Normalisation, to_hu
 from synthct.cases.store import prepare, reflect
@@ -23,6 +24,7 @@ from synthct.networks.unetpp import STRIDE, padded
 
 VIEWS = {"none": (), "x": (-1,), "y": (-2,), "xy": (-2, -1)}  # axes of (batch, channel, y, x) that a view flips
 GRAPHS = ("eager", "fused")  # how a network is run
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}  # what its maps are kept in
 
 RIM = 4  # pixels around the body that are kept, for resampling at its edge
 AT_ONCE = {"cpu": 40_000, "cuda": 2_000_000}  # pixels that keep the device busy; more only take memory
@@ -65,19 +67,35 @@ def parse_views(flips: str) -> list[tuple[int, ...]]:
     return [VIEWS[name] for name in names]
 
 
-def ready(network: torch.nn.Module, graph: str):
-    """`network` as the setting `inference.graph` wants it run; InputError for another word than "eager" or "fused".
+class HalfPrecision:
+    """A network in mixed precision, as training's autocast has it: maps in bfloat16, result float32."""
 
-    "fused" holds for our own network on a CPU whose torch has oneDNN (`networks.fused`); elsewhere it stays as it is.
+    def __init__(self, network: torch.nn.Module):
+        self.network, self.device = network, next(network.parameters()).device
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.network(x).float()
+
+
+def ready(network: torch.nn.Module, graph: str, precision: str = "float32"):
+    """`network` as the settings `inference.graph` and `inference.precision` want it run.
+
+    The graph "fused" holds for our own network, on a CPU in float32 alone (`networks.fused`); elsewhere it stays as it
+    is. "tf32" rests on what `core.device.repeatable` was told. Raises `InputError` for a word that is not known.
     """
-    if graph not in GRAPHS:
-        raise InputError(f"inference.graph: {graph!r}, expected one of {', '.join(GRAPHS)}")
-    return Fused(network) if graph == "fused" and fusable(network) else network
+    for key, value, known in (("graph", graph, GRAPHS), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise InputError(f"inference.{key}: {value!r}, expected one of {', '.join(known)}")
+    dtype = PRECISIONS[precision]
+    if graph == "fused" and fusable(network, dtype):
+        return Fused(network, dtype)
+    return network if dtype == torch.float32 else HalfPrecision(network)
 
 
 def device_of(network) -> torch.device:
-    """Where a network runs, fused or not."""
-    return network.device if isinstance(network, Fused) else next(network.parameters()).device
+    """Where a network runs, made `ready` or not."""
+    return network.device if isinstance(network, Fused | HalfPrecision) else next(network.parameters()).device
 
 
 def predict(
@@ -151,28 +169,6 @@ def frame_around(body: np.ndarray, margin: int) -> Frame:
     return Frame(y0, x0, height, width)
 
 
-def framed(
-    image: np.ndarray, body: np.ndarray, z: int, frame: Frame, rule: Normalisation, padding: float
-) -> np.ndarray:
-    """Slice `z` of the raw `image`, normalised inside `body`, in the frame: float32 (height, width)."""
-    rows = slice(frame.y0, min(frame.y0 + frame.height, image.shape[1]))
-    columns = slice(frame.x0, min(frame.x0 + frame.width, image.shape[2]))
-    x = np.full((frame.height, frame.width), padding, np.float32)
-    part = rule(image[z, rows, columns], body[z, rows, columns])
-    x[: part.shape[0], : part.shape[1]] = part
-    return x
-
-
-def slab(
-    image: np.ndarray, body: np.ndarray, zs: list[int], frame: Frame, rule: Normalisation, padding: float, channels: int
-) -> torch.Tensor:
-    """Network input of slices `zs`: (len(zs), channels, height, width), each between its neighbours, ends reflected."""
-    half = channels // 2
-    wanted = [[reflect(z + k - half, image.shape[0]) for k in range(channels)] for z in zs]
-    planes = {z: framed(image, body, z, frame, rule, padding) for z in sorted({z for row in wanted for z in row})}
-    return torch.from_numpy(np.stack([np.stack([planes[z] for z in row]) for row in wanted]))
-
-
 class Spread:
     """Running mean and standard deviation of equally shaped arrays or tensors (Welford), in the order they come."""
 
@@ -198,26 +194,56 @@ class Spread:
 
 @dataclass(frozen=True)
 class View:
-    """The volume as one view sees it: flipped as a whole before it is framed and padded, as the released code does."""
+    """One way of seeing the plane: flipped as a whole before it is framed and padded, as the released code does.
+
+    `frame` lies in the flipped plane, whose height and width are `plane`.
+    """
 
     axes: tuple[int, ...]
-    image: np.ndarray
-    body: np.ndarray
+    plane: tuple[int, int]
     frame: Frame
 
     @staticmethod
-    def of(image: np.ndarray, body: np.ndarray, axes: tuple[int, ...], margin: int) -> "View":
-        """Flip (without a copy) and frame."""
-        image, body = np.flip(image, axes), np.flip(body, axes)
-        return View(axes, image, body, frame_around(body, margin))
+    def of(body: np.ndarray, axes: tuple[int, ...], margin: int) -> "View":
+        """Of a mask (z, y, x), flipped without a copy."""
+        return View(axes, (body.shape[1], body.shape[2]), frame_around(np.flip(body, axes), margin))
+
+    def seen(self, planes: torch.Tensor, padding: float) -> torch.Tensor:
+        """What of whole planes (n, y, x) lies in the frame: (n, height, width), `padding` beyond the plane."""
+        frame, (height, width) = self.frame, self.plane
+        part = planes.flip(self.axes)[:, frame.y0 : frame.y0 + frame.height, frame.x0 : frame.x0 + frame.width]
+        below, right = max(0, frame.y0 + frame.height - height), max(0, frame.x0 + frame.width - width)
+        return functional.pad(part, (0, right, 0, below), value=padding)
 
     def unflipped(self, y: torch.Tensor, box: Frame) -> torch.Tensor:
         """The part of a prediction in the frame (batch, y, x) that covers `box` of the plane, turned back."""
-        height, width = self.image.shape[1:]
+        height, width = self.plane
         y0 = height - box.y0 - box.height if -2 in self.axes else box.y0
         x0 = width - box.x0 - box.width if -1 in self.axes else box.x0
         y0, x0 = y0 - self.frame.y0, x0 - self.frame.x0
         return y[:, y0 : y0 + box.height, x0 : x0 + box.width].flip(self.axes)
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Network input of some slices, each between its neighbours, ends reflected: each plane is normalised and brought
+    to the device once, whatever the number of views and neighbours."""
+
+    planes: torch.Tensor  # (n, y, x), float32
+    rows: torch.Tensor  # (slices, channels): which planes
+
+    @staticmethod
+    def of(image, body, zs: list[int], rule: Normalisation, channels: int, device: torch.device) -> "Slices":
+        """Slices `zs` of the raw `image` (z, y, x), normalised inside `body`."""
+        half = channels // 2
+        wanted = [[reflect(z + k - half, image.shape[0]) for k in range(channels)] for z in zs]
+        needed = sorted({z for row in wanted for z in row})
+        planes = torch.from_numpy(rule(image[needed], body[needed])).to(device)
+        return Slices(planes, torch.tensor([[needed.index(z) for z in row] for row in wanted], device=device))
+
+    def seen(self, view: View, padding: float) -> torch.Tensor:
+        """(slices, channels, height, width) in the frame of `view`."""
+        return view.seen(self.planes, padding)[self.rows].contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
@@ -227,21 +253,30 @@ def _through(image, body, rule, networks, padding, channels, views, batch, margi
     A slice without body holds what the nearest slice with body has; beyond the box in the plane lie -1 and 0.
     """
     device = device_of(networks[0])
-    seen = [View.of(image, body, axes, margin) for axes in views]
+    seen = [View.of(body, axes, margin) for axes in views]
     box = _box(body, min(margin, RIM))
     batch = batch or max(1, AT_ONCE[device.type] // (seen[0].frame.height * seen[0].frame.width))
     mean, deviation = np.full(image.shape, -1, np.float32), np.zeros(image.shape, np.float32)
+    inside = (slice(box.y0, box.y0 + box.height), slice(box.x0, box.x0 + box.width))
+
+    def keep(zs: list[int], spread: Spread):
+        mean[(zs, *inside)] = spread.mean.cpu().numpy()
+        deviation[(zs, *inside)] = spread.deviation.cpu().numpy()
+
     slices = np.flatnonzero(body.any((1, 2))).tolist()
+    before = None
     for first in range(0, len(slices), batch):
         zs = slices[first : first + batch]
-        spread = Spread()
-        inputs = [slab(view.image, view.body, zs, view.frame, rule, padding, channels) for view in seen]
-        inputs = [x.to(device).contiguous(memory_format=torch.channels_last) for x in inputs]
+        spread, given = Spread(), Slices.of(image, body, zs, rule, channels, device)
+        inputs = [given.seen(view, padding) for view in seen]
         for network in networks:
             for view, x in zip(seen, inputs, strict=True):
                 spread.add(view.unflipped(network(x)[:, 0].float(), box))
-        part = (zs, slice(box.y0, box.y0 + box.height), slice(box.x0, box.x0 + box.width))
-        mean[part], deviation[part] = spread.mean.cpu().numpy(), spread.deviation.cpu().numpy()
+        if before:
+            keep(*before)  # which waits for a GPU: it has the next slices to go on with by then
+        before = (zs, spread)
+    if before:
+        keep(*before)
     for z in np.flatnonzero(~body.any((1, 2))).tolist():  # air there would bleed into the mask's ends on a finer grid
         nearest = min(slices, key=lambda predicted: abs(predicted - z))
         mean[z], deviation[z] = mean[nearest], deviation[nearest]

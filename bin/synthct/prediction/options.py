@@ -104,7 +104,8 @@ def settings_of(
     bundle: Bundle, settings: str | None, overrides: tuple[str, ...], checkpoint: str | None, batch: int | None
 ) -> dict:
     """The bundle's inference settings, those of a settings file over them, `--set` and the options over both."""
-    tree = {"inference": {"graph": "eager"} | bundle.about["inference"]}  # bundles from before the choice lack it
+    older = {"graph": "eager", "precision": "float32"}  # bundles from before these choices lack them
+    tree = {"inference": older | bundle.about["inference"]}
     if settings:
         given = presets.load(settings)
         tree["inference"] |= given.get("inference", given)

@@ -182,7 +182,7 @@ def predict_all(
         if group != loaded:
             networks.clear()
             networks += [
-                inference.ready(network, chosen["graph"])
+                inference.ready(network, chosen["graph"], chosen["precision"])
                 for network in bundle.networks(group, chosen["checkpoint"], device)
             ]
             loaded = group

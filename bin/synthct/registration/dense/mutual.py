@@ -25,12 +25,28 @@ class MutualInformation:
         low, high = self.moving_range
         b = 1 + (moving.clamp(low, high) - low) / (high - low) * (self.bins - 3.001)
         b0 = b.detach().floor()
-        start = (a0 * self.bins + b0 - 1).long()
-        total = torch.zeros(self.bins * self.bins, dtype=moving.dtype, device=moving.device)
-        for row, share in ((0, 1 - (a - a0)), (self.bins, a - a0)):
-            for step, tap in enumerate(taps(b - b0)):
-                total = total.index_add(0, start + (row + step), tap * (share * weights))
-        return (total / weights.sum().clamp(min=1e-6)).view(self.bins, self.bins)
+        shares = ((1 - (a - a0)) * weights, (a - a0) * weights), taps(b - b0)
+        # on a GPU a sum by places has no order, so other bits each time; on a CPU the product takes three times as long
+        joint = (self._product if moving.is_cuda else self._sum)(a0.long(), b0.long() - 1, *shares)
+        return joint / weights.sum().clamp(min=1e-6)
+
+    def _sum(self, rows, columns, one, other) -> torch.Tensor:
+        """Shares of the bins from `rows` and `columns` on (N,), multiplied and added up, place by place."""
+        start = rows * self.bins + columns
+        total = one[0].new_zeros(self.bins * self.bins)
+        for row, share in enumerate(one):
+            for step, tap in enumerate(other):
+                total = total.index_add(0, start + (row * self.bins + step), tap * share)
+        return total.view(self.bins, self.bins)
+
+    def _product(self, rows, columns, one, other) -> torch.Tensor:
+        """The same as a product of two tables (N, bins)."""
+        tables = []
+        for first, shares in ((rows, one), (columns, other)):
+            shares = torch.stack(tuple(shares), 1)
+            places = first[:, None] + torch.arange(shares.shape[1], device=first.device)
+            tables.append(shares.new_zeros(len(shares), self.bins).scatter(1, places, shares))
+        return tables[0].T @ tables[1]
 
     def __call__(self, fixed: torch.Tensor, moving: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """-MI of values (N,), a scalar."""
