@@ -81,14 +81,16 @@ class HalfPrecision:
 def ready(network: torch.nn.Module, graph: str, precision: str = "float32"):
     """`network` as the settings `inference.graph` and `inference.precision` want it run.
 
-    The graph "fused" holds for our own network, on a CPU in float32 alone (`networks.fused`); elsewhere it stays as it
-    is. "tf32" rests on what `core.device.repeatable` was told. Raises `InputError` for a word that is not known.
+    The graph "fused" holds for our own network (`networks.fused`): on a CPU in float32 alone, on a GPU in all but
+    float32, where it saves nothing; elsewhere the network stays as it is. "tf32" rests on what `core.device.repeatable`
+    was told. Raises `InputError` for a word that is not known.
     """
     for key, value, known in (("graph", graph, GRAPHS), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise InputError(f"inference.{key}: {value!r}, expected one of {', '.join(known)}")
     dtype = PRECISIONS[precision]
-    if graph == "fused" and fusable(network, dtype):
+    saves = device_of(network).type == "cpu" or precision != "float32"
+    if graph == "fused" and saves and fusable(network, dtype):
         return Fused(network, dtype)
     return network if dtype == torch.float32 else HalfPrecision(network)
 
@@ -96,6 +98,15 @@ def ready(network: torch.nn.Module, graph: str, precision: str = "float32"):
 def device_of(network) -> torch.device:
     """Where a network runs, made `ready` or not."""
     return network.device if isinstance(network, Fused | HalfPrecision) else next(network.parameters()).device
+
+
+def layout_of(network) -> torch.memory_format:
+    """The memory layout in which a network's maps are fastest: channels last, but for float32 on a GPU.
+
+    There cuDNN takes 2.3 times as long that way (H100: benchmarks/RESULTS.md).
+    """
+    plain = not isinstance(network, Fused | HalfPrecision) and not torch.backends.cudnn.allow_tf32
+    return torch.contiguous_format if plain and device_of(network).type == "cuda" else torch.channels_last
 
 
 def predict(
@@ -241,9 +252,9 @@ class Slices:
         planes = torch.from_numpy(rule(image[needed], body[needed])).to(device)
         return Slices(planes, torch.tensor([[needed.index(z) for z in row] for row in wanted], device=device))
 
-    def seen(self, view: View, padding: float) -> torch.Tensor:
+    def seen(self, view: View, padding: float, layout: torch.memory_format) -> torch.Tensor:
         """(slices, channels, height, width) in the frame of `view`."""
-        return view.seen(self.planes, padding)[self.rows].contiguous(memory_format=torch.channels_last)
+        return view.seen(self.planes, padding)[self.rows].contiguous(memory_format=layout)
 
 
 @torch.inference_mode()
@@ -252,7 +263,7 @@ def _through(image, body, rule, networks, padding, channels, views, batch, margi
 
     A slice without body holds what the nearest slice with body has; beyond the box in the plane lie -1 and 0.
     """
-    device = device_of(networks[0])
+    device, layout = device_of(networks[0]), layout_of(networks[0])
     seen = [View.of(body, axes, margin) for axes in views]
     box = _box(body, min(margin, RIM))
     batch = batch or max(1, AT_ONCE[device.type] // (seen[0].frame.height * seen[0].frame.width))
@@ -268,7 +279,7 @@ def _through(image, body, rule, networks, padding, channels, views, batch, margi
     for first in range(0, len(slices), batch):
         zs = slices[first : first + batch]
         spread, given = Spread(), Slices.of(image, body, zs, rule, channels, device)
-        inputs = [given.seen(view, padding) for view in seen]
+        inputs = [given.seen(view, padding, layout) for view in seen]
         for network in networks:
             for view, x in zip(seen, inputs, strict=True):
                 spread.add(view.unflipped(network(x)[:, 0].float(), box))
