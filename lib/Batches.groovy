@@ -1,5 +1,23 @@
-/** The patients that one prediction task takes together, and what it made of each. */
+/** The patients that one task takes together, and what a prediction made of each. */
 class Batches {
+
+    private static final int PREPROCESSED = 32 // patients a task at most, on average
+
+    /**
+     * Of each patient the batch in which it is preprocessed, and how many that batch has: [name: [number, size]].
+     *
+     * By the name alone, so that another order of the sheet changes no batch, and a new patient only its own (until there are
+     * so many that the number of batches doubles).
+     */
+    static Map<String, List<Integer>> ofNames(Collection<String> names) {
+        int count = 1
+        while (count * PREPROCESSED < names.size()) {
+            count *= 2
+        }
+        Map<Integer, List<String>> members = names.groupBy { name -> (name.hashCode() ^ (name.hashCode() >>> 16)) & (count - 1) }
+        return members.collectMany { number, batch -> batch.collect { name -> [name, number, batch.size()] } }
+            .collectEntries { name, number, size -> [name, [number, size]] }
+    }
 
     /**
      * Rows [meta, image, mask] in tasks of at most `size`: [number, metas, images, masks]. A row that is not `masked` adds

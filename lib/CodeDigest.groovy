@@ -11,6 +11,7 @@ import java.security.MessageDigest
 class CodeDigest {
 
     private static final Map<String, String> KNOWN = [:].asSynchronized()
+    private static final Map<Path, List<Path>> READ = [:].asSynchronized() // what a file imports: most are imported by many tools
     private static final String NAME = /[A-Za-z_][A-Za-z0-9_]*/
 
     /** First 16 hex digits of the SHA-256 over the tool's and its modules' contents, in order of their names. */
@@ -53,7 +54,7 @@ class CodeDigest {
                 continue
             }
             if (path.toString().endsWith('.py')) {
-                open.addAll(imports(bin, path))
+                open.addAll(READ.computeIfAbsent(path) { source -> imports(bin, source) })
             }
         }
         return found

@@ -44,40 +44,54 @@ workflow STUDY {
         }
     REGISTER(pairs, weights)
 
-    // ---- preprocess: the registered pairs become training cases
-    PREPROCESS(REGISTER.out.pair, settings.map { chosen -> Presets.json(chosen, 'preprocessing') })
-
-    // ---- curate: which pairs of an arm may be trained on (lists sorted, so that a resumed run sees the same input)
-    registered = REGISTER.out.qc.branch { _meta, qc ->
+    // ---- preprocess: the registered pairs become training cases, a batch a task: to start one costs more than a pair does.
+    // A batch waits for the records of all its patients, for a pair that could not be registered has nothing else
+    batches = patients.map { meta, _image, _ct, _mask, _sct -> meta.patient }.toList().map { names -> Batches.ofNames(names) }
+    outcomes = REGISTER.out.qc.branch { _meta, qc ->
         lost: Exclusions.failed(qc)
         usable: true
     }
-    told = registered.usable
-        .map { meta, qc -> [meta.arm, meta.patient, qc] }
-        .join(PREPROCESS.out.record.map { meta, record -> [meta.arm, meta.patient, record] }, by: [0, 1])
-        .map { arm, _patient, qc, record -> [arm, qc, [record]] }
-        .mix(registered.lost.map { meta, qc -> [meta.arm, qc, []] })
+    // [[arm, batch], [[meta, image, ct, mask], ...]]
+    filled = outcomes.usable
+        .map { meta, _qc -> [meta.arm, meta.patient] }
+        .join(REGISTER.out.pair.map { meta, image, ct, mask -> [meta.arm, meta.patient, [meta, image, ct, mask]] }, by: [0, 1])
+        .mix(outcomes.lost.map { meta, _qc -> [meta.arm, meta.patient, []] })
+        .combine(batches)
+        .map { arm, patient, pair, of -> [groupKey([arm: arm, batch: of[patient][0]], of[patient][1]), pair] }
+        .groupTuple()
+        .map { key, members -> [key.groupTarget, members.findAll().sort { pair -> pair[0].patient }] }
+        .branch { _batch, members ->
+            usable: members
+            lost: true
+        }
+    PREPROCESS(
+        filled.usable.map { batch, members ->
+            def (metas, images, cts, masks) = members.transpose()
+            [batch, metas.collect { meta -> meta.subMap('patient', 'region', 'center', 'modality') }, images, cts, masks]
+        },
+        settings.map { chosen -> Presets.json(chosen, 'preprocessing') }
+    )
+    // [arm, directories of cases, directories of records], complete when every batch is
+    prepared = PREPROCESS.out.cases
+        .map { batch, made, records -> [batch.arm, [made], [records]] }
+        .mix(filled.lost.map { batch, _members -> [batch.arm, [], []] })
+        .combine(batches)
+        .map { arm, made, records, of -> [groupKey(arm, of.values()*.first().unique().size()), made, records] }
+        .groupTuple()
+        .map { key, made, records -> [key.groupTarget] + [made, records].collect { each -> each.flatten().sort { it.name } } }
+    cases = prepared.map { arm, made, _records -> [arm, made] }
+
+    // ---- curate: which pairs of an arm may be trained on (lists sorted, so that a resumed run sees the same input)
     CURATE(
-        told
+        REGISTER.out.qc
             .combine(patients.count())
-            .map { arm, qc, records, count -> [groupKey(arm, count as int), qc, records] }
+            .map { meta, qc, count -> [groupKey(meta.arm, count as int), qc] }
             .groupTuple()
-            .map { key, qc, records -> [key.toString(), qc.sort { it.name }, records.flatten().sort { it.name }, Exclusions.list(params, key.toString())] },
+            .map { key, qc -> [key.groupTarget, qc.sort { it.name }] }
+            .join(prepared)
+            .map { arm, qc, _made, records -> [arm, qc, records, Exclusions.list(params, arm)] },
         settings.map { chosen -> Presets.json(chosen, 'curation') }
     )
-    kept = CURATE.out.lists
-        .flatMap { arm, kept, _excluded ->
-            def names = kept.splitCsv(header: true)*.patient
-            names.collect { name -> [groupKey(arm, names.size()), name] }
-        }
-        .map { key, name -> [key.toString(), name, key] }
-
-    cases = PREPROCESS.out.case_dir
-        .map { meta, dir -> [meta.arm, meta.patient, dir] }
-        .join(kept, by: [0, 1])
-        .map { _arm, _patient, dir, key -> [key, dir] }
-        .groupTuple()
-        .map { key, dirs -> [key.toString(), dirs.sort { it.name }] }
 
     // ---- folds: one draw for all arms, the exclusions taken out of each arm's own lists
     FOLDS(
@@ -89,7 +103,8 @@ workflow STUDY {
     // the plan goes to trainings by its content: one drawn again, and the same, is no reason to train again
     plans = FOLDS.out.plan.map { arm, plan -> [arm, Presets.line(plan)] }
     runs = FOLDS.out.runs.splitCsv(header: true).map { arm, run -> [arm, run.fold as int, run] } // run: fold, group, regions
-    training = cases.join(plans) // [arm, case directories, plan]
+    // [arm, directories of cases, plan]; who is left out has a case too, and stands in no list of the plan
+    training = cases.join(plans)
 
     // ---- train: the global model of each fold, then the region groups from its best checkpoint
     if (Checkpoints.mount()) {

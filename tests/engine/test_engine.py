@@ -38,16 +38,24 @@ def stub(nextflow, root, place, *arguments) -> dict[str, set[str]]:
     return {kind: {name.split(":")[-1] for name in names} for kind, names in found.items()}
 
 
-def demo_sheet(root, place, **more):
-    """The demo's sheet with absolute paths, from the last row to the first, and `more` columns."""
+def demo_rows(root) -> list[dict]:
+    """The rows of the demo's sheet with absolute paths."""
     demo = root / "assets" / "demo"
     with open(demo / "samplesheet_mr.csv") as file:
-        rows = list(csv.DictReader(file))[::-1]
+        return [row | {name: demo / row[name] for name in ("image", "ct", "mask")} for row in csv.DictReader(file)]
+
+
+def write_rows(place, rows: list[dict]):
     with open(place, "w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *more])
+        writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
-        writer.writerows(row | {name: demo / row[name] for name in ("image", "ct", "mask")} | more for row in rows)
+        writer.writerows(rows)
     return place
+
+
+def demo_sheet(root, place, **more):
+    """The demo's sheet with absolute paths, from the last row to the first, and `more` columns."""
+    return write_rows(place, [row | more for row in demo_rows(root)[::-1]])
 
 
 def test_a_training_that_fails_ends_no_other(nextflow, root, tmp_path):
@@ -89,6 +97,28 @@ def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tm
     assert {"FOLDS", "FINETUNE", "BUNDLE"} <= regrouped["Submitted"] and "TRAIN" in regrouped["Cached"]
     trained = stub(nextflow, root, tmp_path, *changed, "--seed", "7")
     assert {"FOLDS", "TRAIN"} <= trained["Submitted"]
+
+
+def test_a_larger_cohort_is_preprocessed_in_batches(nextflow, root, tmp_path):
+    """40 patients, two batches. Linked results are no reason to compute anything again; a new patient changes the
+    batch that it comes to, and no other."""
+    (row, *_) = demo_rows(root)
+    study = ("--registration", "elastix", "--folds", "2", "--holdout", "4", "--publish_dir_mode", "symlink")
+    command = ("run", root / "main.nf", "-profile", "test,stub", "-stub-run", "-resume", "--outdir", "out", *study)
+    told = []
+    for count in (40, 40, 41):
+        sheet = write_rows(tmp_path / "sheet.csv", [row | {"patient": f"P{i:02}", "split": ""} for i in range(count)])
+        done = nextflow(tmp_path, *command, "--input", sheet)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told.append({kind: re.findall(rf"{kind} process > (.+)", done.stdout) for kind in ("Submitted", "Cached")})
+    first, same, one_more = told
+    assert not first["Cached"] and not same["Submitted"]
+    batches = [name for name in first["Submitted"] if ":PREPROCESS " in name]
+    assert len(batches) == 2 and sum(int(re.search(r"(\d+) patients", name)[1]) for name in batches) == 40
+    assert sum(":PREPROCESS " in name for name in one_more["Submitted"]) == 1
+    assert sum(":REGISTER " in name for name in one_more["Submitted"]) == 1
+    records = {path.name for path in (tmp_path / "work").glob("*/*/elastix__*__records/*.json")}
+    assert records == {f"P{i:02}.json" for i in range(41)}
 
 
 def test_a_bundle_replaced_in_place_predicts_again(nextflow, root, tmp_path):

@@ -34,7 +34,7 @@ def read_records(paths) -> dict[str, dict]:
     """
     records = {}
     for path in map(Path, paths):
-        found = sorted([*path.glob("*.json"), *path.glob("*/qc.json")]) if path.is_dir() else [path]
+        found = sorted([*path.glob("*.json"), *path.glob("*/*.json")]) if path.is_dir() else [path]
         if not found:
             raise InputError(f"{path}: no quality record in it (expected <patient>/qc.json or <patient>.json)")
         for file in found:

@@ -15,7 +15,7 @@ process BASELINES {
     script:
     """
     # code ${task.ext.code}
-    baselines.py ${task.ext.args} --cases cases --folds ${folds} --out ${arm}__baselines.json
+    baselines.py ${task.ext.args} --cases cases/* --folds ${folds} --out ${arm}__baselines.json
     versions.py --process ${task.process} --code ${task.ext.code} numpy
     """
 

@@ -35,7 +35,7 @@ process FINETUNE {
     finetune.py ${task.ext.args} \\
         --init ${init}/best.safetensors \\
         --regions ${meta.regions.join(',')} \\
-        --cases cases \\
+        --cases cases/* \\
         --folds folds.json \\
         --fold ${meta.fold} \\
         --arm ${meta.arm} \\

@@ -56,8 +56,7 @@ process REGISTER {
     out = "${meta.arm}/${meta.patient}"
     """
     mkdir -p ${out}
-    touch ${out}/{image,ct,mask,displacement}.mha ${out}/transform.h5
+    touch ${out}/{image,ct,mask,displacement}.mha ${out}/transform.h5 ${meta.arm}__${meta.patient}.npz versions.yml
     echo '{"record": "registration", "method": "${meta.arm}", "patient": "${meta.patient}"}' > ${meta.arm}__${meta.patient}.json
-    touch ${meta.arm}__${meta.patient}.npz versions.yml
     """
 }

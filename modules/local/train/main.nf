@@ -34,7 +34,7 @@ process TRAIN {
     ${plan}
     JSON
     train.py ${task.ext.args} \\
-        --cases cases \\
+        --cases cases/* \\
         --folds folds.json \\
         --fold ${meta.fold} \\
         --arm ${meta.arm} \\
