@@ -25,27 +25,27 @@ class MutualInformation:
         low, high = self.moving_range
         b = 1 + (moving.clamp(low, high) - low) / (high - low) * (self.bins - 3.001)
         b0 = b.detach().floor()
-        shares = ((1 - (a - a0)) * weights, (a - a0) * weights), taps(b - b0)
+        shares = (1 - (a - a0)) * weights, (a - a0) * weights
         # on a GPU a sum by places has no order, so other bits each time; on a CPU the product takes three times as long
-        joint = (self._product if moving.is_cuda else self._sum)(a0.long(), b0.long() - 1, *shares)
+        joint = (self._product if moving.is_cuda else self._sum)(a0.long(), shares, b, b0)
         return joint / weights.sum().clamp(min=1e-6)
 
-    def _sum(self, rows, columns, one, other) -> torch.Tensor:
-        """Shares of the bins from `rows` and `columns` on (N,), multiplied and added up, place by place."""
-        start = rows * self.bins + columns
-        total = one[0].new_zeros(self.bins * self.bins)
-        for row, share in enumerate(one):
-            for step, tap in enumerate(other):
+    def _sum(self, rows, shares, place, floor) -> torch.Tensor:
+        """Shares of the bins from `rows` on (N,) times the taps around `place`, added up bin by bin."""
+        start = rows * self.bins + floor.long() - 1
+        total = place.new_zeros(self.bins * self.bins)
+        for row, share in enumerate(shares):
+            for step, tap in enumerate(taps(place - floor)):
                 total = total.index_add(0, start + (row * self.bins + step), tap * share)
         return total.view(self.bins, self.bins)
 
-    def _product(self, rows, columns, one, other) -> torch.Tensor:
+    def _product(self, rows, shares, place, floor) -> torch.Tensor:
         """The same as a product of two tables (N, bins)."""
         tables = []
-        for first, shares in ((rows, one), (columns, other)):
-            shares = torch.stack(tuple(shares), 1)
-            places = first[:, None] + torch.arange(shares.shape[1], device=first.device)
-            tables.append(shares.new_zeros(len(shares), self.bins).scatter(1, places, shares))
+        for first, parts in ((rows, shares), (floor.long() - 1, taps(place - floor))):
+            parts = torch.stack(tuple(parts), 1)
+            places = first[:, None] + torch.arange(parts.shape[1], device=first.device)
+            tables.append(parts.new_zeros(len(parts), self.bins).scatter(1, places, parts))
         return tables[0].T @ tables[1]
 
     def __call__(self, fixed: torch.Tensor, moving: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
