@@ -108,11 +108,10 @@ def trainer(cases: Path, settings: dict, place: Place, encoders=None, held_out: 
     model = network.build(settings["network"], settings["channels"])
     network.initialise(model, settings["network"], torch.Generator().manual_seed(seed))
     found = find_cases([cases])
-    known = {True: [], False: []}
-    for name, case in found.items():
-        known[name in held_out].append(case)
+    validation = [found[name] for name in held_out]
+    learnt_from = [case for name, case in found.items() if name not in held_out] or validation
     return Trainer(
-        Run(model=model, encoders=encoders, training=known[False] or known[True], validation=known[True],
+        Run(model=model, encoders=encoders, training=learnt_from, validation=validation,
             settings=settings, about={}, out=cases, place=place, state=None)
     )  # fmt: skip
 

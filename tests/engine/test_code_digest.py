@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 import shutil
 
 import pytest
@@ -83,5 +82,5 @@ def test_every_module_names_its_tool(root):
         script = text.split("script:")[1].split("stub:")[0]
         tool = guests.get(module.parent.name, f"{module.parent.name}.py")
         assert f"CodeDigest.of(projectDir, '{tool}')" in text, module
-        assert "# code ${task.ext.code}" in script and re.search(rf"\n +{tool} ", script), module
+        assert "# code ${task.ext.code}" in script and f"\n    {tool} " in script, module
         assert shutil.which(str(root / "bin" / tool)), f"bin/{tool} is not executable"

@@ -17,13 +17,14 @@ from torch.nn import functional
 from synthct.cases.intensity import Normalisation, to_hu
 from synthct.cases.store import prepare, reflect
 from synthct.core.errors import InputError
+from synthct.core.limits import CHOICES
 from synthct.images.grid import Volume, resample
 from synthct.images.orientation import orientation_of, to_lps
 from synthct.networks.fused import Fused, fusable
 from synthct.networks.unetpp import STRIDE, padded
 
 VIEWS = {"none": (), "x": (-1,), "y": (-2,), "xy": (-2, -1)}  # axes of (batch, channel, y, x) that a view flips
-GRAPHS = ("eager", "fused")  # how a network is run
+GRAPHS = CHOICES["inference.graph"]  # how a network is run
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}  # what its maps are kept in
 
 RIM = 4  # pixels around the body that are kept, for resampling at its edge
@@ -85,9 +86,9 @@ def ready(network: torch.nn.Module, graph: str, precision: str = "float32"):
     float32, where it saves nothing; elsewhere the network stays as it is. "tf32" rests on what `core.device.repeatable`
     was told. Raises `InputError` for a word that is not known.
     """
-    for key, value, known in (("graph", graph, GRAPHS), ("precision", precision, PRECISIONS)):
-        if value not in known:
-            raise InputError(f"inference.{key}: {value!r}, expected one of {', '.join(known)}")
+    for key, value in (("inference.graph", graph), ("inference.precision", precision)):
+        if value not in CHOICES[key]:
+            raise InputError(f"{key}: {value!r}, expected one of {', '.join(CHOICES[key])}")
     dtype = PRECISIONS[precision]
     saves = device_of(network).type == "cpu" or precision != "float32"
     if graph == "fused" and saves and fusable(network, dtype):

@@ -28,18 +28,18 @@ process PREPROCESS {
     JSON
     mkdir ${name} ${name}__records
     prepare() {
-        preprocess.py ${task.ext.args} \\
-            --patient "\$1" \\
-            --region "\$2" \\
-            --center "\$3" \\
-            --modality "\$4" \\
-            --image "\$5" \\
-            --ct "\$6" \\
-            --mask "\$7" \\
-            --arm ${meta.arm} \\
-            --settings settings.json \\
-            --record "${name}__records/\$1.json" \\
-            --out "${name}/\$1"
+    preprocess.py ${task.ext.args} \\
+        --patient "\$1" \\
+        --region "\$2" \\
+        --center "\$3" \\
+        --modality "\$4" \\
+        --image "\$5" \\
+        --ct "\$6" \\
+        --mask "\$7" \\
+        --arm ${meta.arm} \\
+        --settings settings.json \\
+        --record "${name}__records/\$1.json" \\
+        --out "${name}/\$1"
     }
     ${calls.join('\n    ')}
     versions.py --process ${task.process} --code ${task.ext.code} SimpleITK numpy
