@@ -94,6 +94,12 @@ def run(name: str, size: Size, scratch: Path, seconds: float) -> tuple[list[dict
     return rows, fault
 
 
+def again(before: list[dict], rows: list[dict]) -> list[dict]:
+    """The rows of an earlier call with those measured again in their place; new ones end their part."""
+    found = {(row["part"], row["what"]): row for row in before + rows}  # keeps the first one's place
+    return sorted(found.values(), key=lambda row: list(LIMITS).index(row["part"]))
+
+
 def table(machine: dict, rows: list[dict], faults: dict[str, str], small: bool, seconds: float) -> str:
     """The result as Markdown."""
     lines = [f"# {machine['device']}, {time.strftime('%Y-%m-%d')}", ""]
@@ -144,11 +150,10 @@ def main():
     out = given.out or (ROOT / "benchmarks/gpu" if size.full else ROOT / "build/bench-gpu")
     out.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^A-Za-z0-9]+", "-", machine["device"]).strip("-").lower() + time.strftime("-%Y-%m-%d")
-    if given.only and (out / f"{name}.json").exists():  # parts measured again take the place of what is there
+    if given.only and (out / f"{name}.json").exists():  # what is measured again takes the place of what is there
         before = json.loads((out / f"{name}.json").read_text())
         if before["machine"] == machine:
-            old = [row for row in before["rows"] if row["part"] not in chosen]
-            rows = sorted(old + rows, key=lambda row: list(LIMITS).index(row["part"]))
+            rows = again(before["rows"], rows)
             faults = {part: fault for part, fault in before["faults"].items() if part not in chosen} | faults
             took += before["seconds"]
     (out / f"{name}.md").write_text(table(machine, rows, faults, not size.full, took))

@@ -71,7 +71,7 @@ def test_the_check_before_any_task_knows_the_arms(own, run_tool, tmp_path):
     bad_input(
         done,
         "registration 'mime'",
-        "impact, elastix, impact_dense, mi, mind, mine, none, truth",
+        "impact, elastix, impact_dense, impact_jacobian, mi, mind, mine, none, truth",
         "[registration.arms.NAME]",
     )
     assert not (tmp_path / "t.json").exists()

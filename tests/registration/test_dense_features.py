@@ -36,7 +36,8 @@ def network(tmp_path_factory):
 
 
 def section(network, *overrides):
-    return phantom.section("cbct", *phantom.FINE, f"{ARM}extractor={network}", *overrides)
+    alone = "registration.arms.impact_dense.settings.mind.weight=0"
+    return phantom.section("cbct", *phantom.FINE, f"{ARM}extractor={network}", alone, *overrides)
 
 
 def test_maps_of_a_network_find_a_known_displacement(network):
@@ -105,10 +106,19 @@ def test_absent_weights_are_known_before_anything_is_read(monkeypatch, tmp_path)
     for name in ("SYNTHCT_WEIGHTS", "TOTALSEG_WEIGHTS_PATH", "TOTALSEG_HOME_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     own = presets.resolve("paper", "cbct")
-    (need,) = needs.of_arm(own["registration"], "impact_dense")
-    assert need.network.name == "M730" and need.layers == 1
-    with pytest.raises(InputError, match="730"):
-        pairwise.ready(own["registration"], "impact_dense")
+    for arm, layers in (("impact_dense", {1}), ("impact_jacobian", {1, 2})):
+        found = needs.of_arm(own["registration"], arm)
+        assert {need.network.name for need in found} == {"M730"} and {need.layers for need in found} == layers
+        with pytest.raises(InputError, match="730"):
+            pairwise.ready(own["registration"], arm)
+
+
+def test_what_the_arms_compare(network):
+    own = phantom.section("cbct", f"registration.dense.models.network.extractor={network}")
+    said = {arm: recipes.terms(recipes.recipe(own, arm)) for arm in ("impact_dense", "impact_jacobian")}
+    assert [term["compares"] for term in said["impact_dense"]] == ["MIND R1D1", str(network)]
+    modes = [(term["layers"], term["mode"]) for term in said["impact_jacobian"]]
+    assert modes == [([1], "static"), ([2], "jacobian")]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ def case():
 
 
 def section(network, *overrides):
-    own = (f"{MODEL}extractor={network}", f"{MODEL}mode=jacobian", *overrides)
+    alone = "registration.arms.impact_dense.settings.mind.weight=0"
+    own = (f"{MODEL}extractor={network}", f"{MODEL}mode=jacobian", alone, *overrides)
     return phantom.section("cbct", *phantom.FINE, *own)
 
 
