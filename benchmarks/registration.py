@@ -5,7 +5,8 @@ A case is a directory with ``mr.mha`` or ``cbct.mha`` (fixed), ``ct.mha`` (movin
 ``truth/landmarks.csv``; cases are found as CASES/mr/* and CASES/cbct/*. Each registration is a process of its own
 (``bin/register.py``), so that time and memory are its own; the landmarks are read afterwards. Results are kept in
 --out and reused, so that a long baseline runs once. With --stored the moving image is first stored another way: its
-axes in another order (RAS, PIL ...), turned obliquely (oblique), or in slices twice as thick (thick).
+axes in another order (RAS, PIL ...), turned obliquely (oblique), or in slices twice as thick (thick). With --shift it
+lies elsewhere by so many millimetres, and the landmarks' moving points with it: a misalignment of known answer.
 
 On real pairs the known deformation is not all that lies between the images: MR and CT are two examinations. With
 --native DATA (DATA/<case>/ct.mha, the CT before it was deformed) that residual r is measured by two engines, and
@@ -56,15 +57,16 @@ COLUMNS = (
 @click.option("--preset", default="paper")
 @click.option("--set", "overrides", multiple=True, help="section.key=value, handed to register.py")
 @click.option("--stored", default="", help="how the moving image is stored: RAS, PIL ..., oblique, thick")
+@click.option("--shift", nargs=3, type=float, default=(0.0, 0.0, 0.0), help="x y z, mm, LPS: the moving image's header")
 @click.option("--native", type=click.Path(exists=True, file_okay=False, path_type=Path), help="for corrected errors")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="directory of results, tables and figure")
-def main(cases, methods, only, preset, overrides, stored, native, out):
+def main(cases, methods, only, preset, overrides, stored, shift, native, out):
     rows = []
     for directory in sorted([*cases.glob("mr/*"), *cases.glob("cbct/*")]):
         if only and not any(part in directory.name for part in only.split(",")):
             continue
         for method in methods.split(","):
-            rows.append(_measure(directory, method, preset, overrides, stored, native, out))
+            rows.append(_measure(directory, method, preset, overrides, stored, np.array(shift), native, out))
             print(_line(rows[-1]), flush=True)
     if not rows:
         raise click.ClickException(f"{cases}: no case in it (expected mr/* or cbct/*)")
@@ -76,18 +78,30 @@ def main(cases, methods, only, preset, overrides, stored, native, out):
     _figure(rows, out / "registration.png")
 
 
-def _measure(directory: Path, method: str, preset: str, overrides, stored: str, native: Path | None, out: Path) -> dict:
+def _measure(
+    directory: Path,
+    method: str,
+    preset: str,
+    overrides,
+    stored: str,
+    shift: np.ndarray,
+    native: Path | None,
+    out: Path,
+) -> dict:
     modality = directory.parent.name
     place = out / method / f"{modality}_{directory.name}"
     place.mkdir(parents=True, exist_ok=True)
     fixed, moving, mask = (directory / f"{name}.mha" for name in (modality, "ct", "mask"))
-    if stored:
-        sitk.WriteImage(_stored(sitk.ReadImage(str(moving)), stored), str(place / "ct.nii.gz"))
+    if stored or shift.any():
+        image = sitk.ReadImage(str(moving))
+        image.SetOrigin((np.array(image.GetOrigin()) + shift).tolist())
+        sitk.WriteImage(_stored(image, stored) if stored else image, str(place / "ct.nii.gz"))
         moving = place / "ct.nii.gz"
     _registered(place, method, modality, fixed, moving, mask, preset, overrides)
     run = json.loads((place / "run.json").read_text())
     quality = json.loads((place / "qc.json").read_text())
     landmarks = np.loadtxt(directory / "truth" / "landmarks.csv", delimiter=",", skiprows=1)
+    landmarks[:, 3:] += shift
     mapped = _mapped(place / "displacement.mha", landmarks[:, :3])
     error = np.linalg.norm(mapped - landmarks[:, 3:], axis=1)
     edges = _gradient(moving, landmarks[:, 3:])
@@ -99,7 +113,7 @@ def _measure(directory: Path, method: str, preset: str, overrides, stored: str, 
         "median": np.median(error),
         "p95": np.percentile(error, 95),
         "edges": error[edges >= np.quantile(edges, 0.9)].mean(),
-        "corrected": _corrected(directory, native, out, landmarks[:, :3], mapped),
+        "corrected": _corrected(directory, native, out, landmarks[:, :3], mapped - shift),
         "folding": quality["folding_fraction"],
         "seconds": run["seconds"],
         "cpu_seconds": run["cpu_seconds"],

@@ -11,8 +11,9 @@ LIMITS = {  # measure: a value just inside and one just beyond what conf/presets
     "folding_fraction": (0.0009, 0.0011, "folded"),
     "body_dice_after": (0.91, 0.89, "bodies overlap"),
     "displacement_mm": ({"p95": 29.0}, {"p95": 31.0}, "displacements"),
-    "mind_distance_after": (0.189, 0.191, "MIND distance"),
-    "mind_distance_worst_after": (0.399, 0.401, "worst region"),
+    "mind_distance_moved_after": (0.99, 1.01, "of what it is 9 mm away"),
+    "mind_distance_after": (0.299, 0.301, "MIND distance"),
+    "mind_distance_worst_after": (0.449, 0.451, "worst region"),
     "jacobian": ({"p1": 0.45, "p99": 1.1}, {"p1": 0.35, "p99": 1.1}, "volumes change"),
 }
 
@@ -28,6 +29,7 @@ def good(number: int) -> dict:
         "mutual_information_after": 0.5 + 0.01 * np.sin(number),
         "mind_distance_after": 0.16 + 0.01 * np.cos(number),
         "mind_distance_worst_after": 0.22 + 0.01 * np.cos(number),
+        "mind_distance_moved_after": 0.5,
         "bone_dice_before": None,
     }
 
@@ -64,21 +66,21 @@ def test_a_pair_beyond_a_limit_is_left_out_with_its_reason(curate, measure):
 
 def test_what_is_said_of_a_pair_does_not_change_with_who_else_is_there(curate, tmp_path):
     """A limit taken from the cohort let one record more bring a wrong pair back."""
-    cohort = {f"P{n}": good(n) for n in range(10)} | {"WRONG": good(0) | {"mind_distance_after": 0.22}}
+    cohort = {f"P{n}": good(n) for n in range(10)} | {"WRONG": good(0) | {"mind_distance_after": 0.35}}
     first, more = curate(cohort, *AUTO)[1], curate(cohort | {"ODD": good(0) | {"mind_distance_after": 0.9}}, *AUTO)[1]
     assert {patient for patient, reason in first.items() if reason} == {"WRONG"}
-    assert more["WRONG"] == first["WRONG"] == "MIND distance 0.220, limit 0.19"
+    assert more["WRONG"] == first["WRONG"] == "MIND distance 0.350, limit 0.3"
 
 
 def test_a_humans_verdict_in_curations_own_table_is_obeyed_by_the_next_run(curate, tmp_path):
     """The worst pair stands first; keep and exclude are obeyed, an empty verdict decides nothing."""
-    records = {name: good(0) for name in "ABC"} | {"D": good(0) | {"mind_distance_after": 0.3}}
+    records = {name: good(0) for name in "ABC"} | {"D": good(0) | {"mind_distance_after": 0.31}}
     curate(records | {"E": good(0) | {"mind_distance_after": 0.4}}, *AUTO)
     with open(tmp_path / "excluded.csv", newline="") as handle:
         assert [row["patient"] for row in csv.DictReader(handle)] == ["E", "D"]
     with open(tmp_path / "kept.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    assert {row["measure"] for row in rows} == {"MIND distance 0.170, limit 0.19"}
+    assert {row["measure"] for row in rows} == {"MIND distance 0.170, limit 0.3"}
     listed = tmp_path / "list.csv"
     listed.write_text("patient,reason,verdict\nA,bone off,exclude\nB,,\nD,looked at: right,keep\nE,,\n")
     _, reasons = curate(records | {"E": good(0) | {"mind_distance_after": 0.4}}, "--exclude", listed, *AUTO)

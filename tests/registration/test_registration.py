@@ -17,7 +17,7 @@ from synthct.core.errors import InputError
 from synthct.images.grid import Grid, Volume, to_sitk
 from synthct.images.volume import write_volume
 from synthct.registration import elastix, pairwise, quality, recipes
-from synthct.registration.dense import rigid, sampled
+from synthct.registration.dense import rigid, sampled, start
 from synthct.registration.dense.bspline import ControlGrid, Lattice, Smoothness
 from synthct.registration.dense.freeform import Side
 from synthct.registration.dense.mind import mind
@@ -156,23 +156,62 @@ def test_a_rigid_start_finds_a_large_shift(case):
     assert phantom.error(result.transform, shifted, mask) < 2.5
 
 
-def test_a_rigid_start_leaves_a_pair_that_is_in_place(case):
-    """Mutual information alone would move it; MIND, which the search does not use, has to agree."""
+def test_a_rigid_start_leaves_a_pair_that_is_in_place_bit_for_bit(case):
+    fixed, moving, mask, _ = case
+    started, straight = (
+        pairwise.register(
+            fixed, moving, mask, phantom.section("cbct"), method="mind", modality="cbct", moving_is="ct", rigid=rigid
+        )
+        for rigid in (True, False)
+    )
+    assert np.array_equal(started.displacement.array, straight.displacement.array)
+
+
+def test_the_search_finds_the_same_place_wherever_the_moving_image_lies(case):
     fixed, moving, mask, _ = case
     settings = recipes.recipe(phantom.section("cbct"), "mind").settings
-    rules = phantom.section("cbct")["rigid"]
-    sides = [Side(fixed, settings, "image", "cpu"), Side(moving, settings, "ct", "cpu", fixed.grid)]
-    inside = torch.as_tensor(mask.array).float()
-    matrix, offset = rigid.align(sides, inside, rules, "cpu")
-    assert np.array_equal(matrix, np.eye(3)) and not offset.any()
-    level = rigid._Level(*sides, inside, 3.0, "cpu")
-    witness = rigid._Witness(level)
-    assert witness.ratio(np.zeros(6)) == 1
-    assert level.length(np.array([0, 0, 0, 3.0, 4.0, 0])) == pytest.approx(5.0, abs=1e-3)
-    assert witness.ratio(np.array([0, 0, 0, 9.0, 0, 0])) > 1.1
-    away = Grid(moving.grid.size, moving.grid.spacing, tuple(np.array(moving.grid.origin) + (9.0, 0.0, 0.0)))
-    sides[1] = Side(Volume(moving.array, away), settings, "ct", "cpu", fixed.grid)
-    assert rigid._Witness(rigid._Level(*sides, inside, 3.0, "cpu")).ratio(np.array([0, 0, 0, 9.0, 0, 0])) < 0.9
+    rules, inside = phantom.section("cbct")["rigid"], torch.as_tensor(mask.array).float()
+    middle = np.array(fixed.grid.origin) + fixed.grid.matrix @ (np.array(fixed.grid.size) - 1) / 2
+    found = []
+    for shift in (np.zeros(3), np.array([15.0, 0, 0]), np.array([0, 0, 15.0]), np.array([9.0, -8.0, -9.0])):
+        away = Grid(moving.grid.size, moving.grid.spacing, tuple(np.array(moving.grid.origin) + shift))
+        moved = Side(Volume(moving.array, away), settings, "ct", "cpu", fixed.grid)
+        sides = [Side(fixed, settings, "image", "cpu"), moved]
+        matrix, offset, length = rigid.find(sides, inside, rules, "cpu")
+        assert abs(length - np.linalg.norm(shift)) < 4
+        found.append(matrix @ middle + offset - shift)
+    assert np.abs(np.diff(found, axis=0)).max() < 1.5
+
+
+def _end(distance: np.ndarray, way: float, weight: np.ndarray | None = None) -> start.End:
+    weight = np.ones_like(distance) if weight is None else weight
+    return start.End(torch.tensor(distance).float(), torch.tensor(weight).float(), [5.0, 5.0, 5.0], way)
+
+
+def test_a_move_that_loses_a_region_is_not_taken_however_much_it_wins_elsewhere():
+    """A thigh whose skin lies elsewhere on another day: the skin is matched at the cost of the bone."""
+    rules = phantom.section("mr")["rigid"]
+    still = np.full((18, 18, 18), 0.25)
+    moved = still - 0.05
+    assert start.better(_end(still, 8.0), _end(moved, 3.0), rules)
+    assert not start.better(_end(moved, 8.0), _end(still, 3.0), rules)  # MIND has the last word
+    assert not start.better(_end(still, 8.0), _end(moved, 7.0), rules)  # hardly anything is saved
+    moved[6:12, 6:12, 6:12] = 0.35
+    gain, worst = start.compared(_end(still, 8.0), _end(moved, 3.0), 30.0)
+    assert gain == pytest.approx(1 - moved.mean() / 0.25, abs=1e-5) and worst == pytest.approx(0.1, abs=1e-5)
+    assert gain > 0.1 and not start.better(_end(still, 8.0), _end(moved, 3.0), rules)
+
+
+def test_ends_are_compared_where_both_are_covered():
+    rules = phantom.section("mr")["rigid"]
+    still, moved = np.full((18, 18, 18), 0.25), np.full((18, 18, 18), 0.2)
+    moved[12:] = 0.9  # beyond the moving image: says nothing
+    covered = np.ones_like(moved)
+    covered[12:] = 0
+    assert start.compared(_end(still, 8.0), _end(moved, 3.0, covered), 30.0)[0] == pytest.approx(0.2, abs=1e-5)
+    hardly = np.zeros_like(moved)
+    hardly[:2] = 1  # next to nothing lay inside before: nothing that a move could harm
+    assert start.better(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.3), 8.0), rules)
 
 
 def test_the_worst_region_is_recorded_beside_the_mean(case):
@@ -186,6 +225,21 @@ def test_the_worst_region_is_recorded_beside_the_mean(case):
     assert quality.similarity(fixed, fixed, inside)["mind_distance_worst"] == 0
     assert found["mind_distance_worst"] > 2 * found["mind_distance"]
     assert quality.bone_overlap(fixed, fixed, inside) in (1, None)
+
+
+def test_a_pair_that_would_match_better_elsewhere_is_told_from_a_noisy_one(case):
+    """Noise raises the MIND distance of a pair in place as a misalignment does; over what it is elsewhere it tells."""
+    fixed, _, mask, _ = case
+    inside = mask.array > 0
+    noise = np.random.default_rng(7).normal(0, 600, fixed.array.shape)
+    noisy = quality.similarity(fixed, fixed.with_array((fixed.array + noise).astype(np.int16)), inside)
+    away = quality.similarity(fixed, fixed.with_array(np.roll(fixed.array, 3, 0)), inside)
+    assert noisy["mind_distance"] > 0.5 * away["mind_distance"]
+    assert noisy["mind_distance_moved"] < 1 < away["mind_distance_moved"]
+    assert quality.similarity(fixed, fixed, inside)["mind_distance_moved"] == 0
+    one = Grid((4, 4, 2), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0))  # nowhere to go: nothing said
+    small = Volume(np.arange(32, dtype=np.int16).reshape(2, 4, 4), one)
+    assert quality.similarity(small, small, np.ones((2, 4, 4), bool))["mind_distance_moved"] == 0
 
 
 def test_the_sampled_engine_runs_static_and_jacobian(case, tmp_path):

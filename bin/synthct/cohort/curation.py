@@ -24,6 +24,7 @@ LIKENESS = (  # key of a record, its limit, the best it can be, what is said
     ("bone_dice_after", "bone_dice", 1, "bones overlap with Dice {:.3f}, limit {:g}"),
     ("mind_distance_after", "mind_distance", 0, "MIND distance {:.3f}, limit {:g}"),
     ("mind_distance_worst_after", "mind_distance_worst", 0, "MIND distance {:.3f} in the worst region, limit {:g}"),
+    ("mind_distance_moved_after", "mind_distance_moved", 0, "MIND distance {:.2f} of what it is 9 mm away, limit {:g}"),
 )
 
 

@@ -10,7 +10,7 @@ from synthct.core.errors import InputError
 
 SIGNED = (
     *("ct_range", "clip_ct", "hu_range", "outside", "padding", "head_bias", "batchnorm_mean", "air_hu", "hu_table"),
-    "registration.rigid.margin",  # below 0: a rigid start is taken whatever the images say
+    "registration.rigid.margin",  # below 0: MIND may even rise by this part
 )
 RANGES = ("ct_range", "clip_ct", "hu_range")  # two numbers, the lower first
 SHARES = ("curation.max_excluded", "training.flip_probability", "finetuning.flip_probability")  # 0 to 1
@@ -27,10 +27,16 @@ COUNTS = {  # of these the least that means something; of others 0, which mostly
         "pyramid_schedule",
         "bins",
         "stride",
+        "trial_voxel_mm",
+        "trial_grid_mm",
+        "trial_iterations",
+        "region_mm",
+        "search_step_mm",
     ),
     "dose": ("grid_mm", "prescription_gy", "beamlet_mm"),
 }
 LENGTHS = {
+    "registration.rigid.trial_grid_mm": 2,
     "preprocessing.spacing": 3,
     "training.patch": 2,
     "finetuning.patch": 2,

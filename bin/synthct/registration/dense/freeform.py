@@ -29,7 +29,7 @@ from synthct.registration.dense.bspline import ControlGrid, Smoothness
 from synthct.registration.dense.points import RandomPoints, SubLattices
 from synthct.registration.dense.prior import FoldingBarrier, unfolded
 from synthct.registration.dense.pyramid import content, extents, level_image, positions
-from synthct.registration.dense.rigid import align
+from synthct.registration.dense.start import settled
 from synthct.registration.dense.warp import PointMap
 from synthct.registration.transform import as_composite
 
@@ -75,7 +75,7 @@ def register(
     inside = torch.as_tensor(mask.array, device=device).float()
     matrix, offset = np.eye(3), np.zeros(3)
     if rigid is not None:
-        matrix, offset = align(sides, inside, rigid, device)
+        matrix, offset = settled(fixed, sides, inside, rigid, device, say)
     point_map = PointMap(fixed.grid, sides[1].grid, matrix, offset, sides[1].box, device, sides[1].known)
     direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
     prior = (settings["magnitude"], settings["stretching"], settings["bending"])

@@ -1,0 +1,136 @@
+"""Where a registration starts: where the images lie, or at a rigid move that a trial of both has shown to be better.
+
+A deformation finds several millimetres by itself, so what counts is where it ends. From either start a short, coarse
+deformation by mutual information is run. The move is taken where it leaves the deformation a shorter way, and where
+MIND descriptors, which had a say neither in the search nor in the trial, find its end no worse: not in the mean, and
+not in the region that lost most, because a bone that is lost does not show in the mean where much skin was won. A move
+that matches one part at the cost of another fails by the way that it leaves to go; one along the axis of a limb, where
+MIND sees little change, is told by it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from synthct.images.grid import Volume
+from synthct.registration.dense import rigid
+from synthct.registration.dense.bspline import ControlGrid, Smoothness
+from synthct.registration.dense.mind import CHANNELS, mind
+from synthct.registration.dense.points import SubLattices
+from synthct.registration.dense.prior import FoldingBarrier
+from synthct.registration.dense.pyramid import extents
+from synthct.registration.dense.terms import MutualInformationTerm
+from synthct.registration.dense.warp import PointMap, sample
+
+COMPARABLE = 0.2  # part of the mask that must lie inside the moving image at both ends for the two to be compared
+INFORMATION = {"weight": 1.0, "bins": rigid.BINS, "sigma_ct_mm": 0.0, "sigma_image_mm": 0.0}
+STEP = 1 / 40  # Adam's, of a control spacing
+SMOOTHED_MM = 1.0  # before descriptors
+STAY = np.eye(3), np.zeros(3)
+
+
+def settled(
+    fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str, say: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation matrix (3×3) and offset (mm) of T(x) = matrix x + offset, LPS, fixed to moving; the identity unless a
+    move is better by `rules`, the section ``registration.rigid``. `sides` are the prepared images, `inside` the mask as
+    floats on the fixed grid; `say` hears what was found."""
+    matrix, offset, length = rigid.find(sides, inside, rules, device)
+    found = f"rigid start: a move of {length:.1f} mm (mean)"
+    if length < rules["least_mm"]:
+        say(f"{found}, left to the deformation")
+        return STAY
+    trial = Trial(fixed, sides, inside, rules, device)
+    still, moved = trial.end(*STAY), trial.end(matrix, offset)
+    taken = better(still, moved, rules)
+    gain, worst = compared(still, moved, rules["region_mm"])
+    say(
+        f"{found}, {'taken' if taken else 'not taken'}: the deformation's way {still.way:.1f} mm without it, "
+        f"{moved.way:.1f} with it, MIND distance {-gain:+.1%}, worst region {worst:+.3f}"
+    )
+    return (matrix, offset) if taken else STAY
+
+
+@dataclass
+class End:
+    """Where a trial ended: MIND distance to the fixed image (R1D1) and weight (0 outside of mask or moving image),
+    (z, y, x), on a lattice with voxels of `spacing` mm; `way` is how far (mm, mean) the deformation went."""
+
+    distance: torch.Tensor
+    weight: torch.Tensor
+    spacing: list[float]
+    way: float
+
+
+def better(still: End, moved: End, rules: dict) -> bool:
+    """Whether `moved` is worth it: a way shorter by `ease` (a part of it), a mean distance smaller by `margin` (a part
+    of it), and no region worse by more than `loss`."""
+    both = still.weight * moved.weight
+    if both.sum() < COMPARABLE * moved.weight.sum():  # too little was covered before: nothing that could be harmed
+        return True
+    gain, worst = compared(still, moved, rules["region_mm"])
+    eased = moved.way <= (1 - rules["ease"]) * still.way
+    return eased and gain >= rules["margin"] and worst <= rules["loss"]
+
+
+def compared(still: End, moved: End, region_mm: float) -> tuple[float, float]:
+    """By which part of it the mean distance fell, and by how much (0..1) it rose in the cube that lost most, over cubes
+    of `region_mm` that are half filled or more; both over what either end covers."""
+    both = still.weight * moved.weight
+    first, second = ((end.distance * both).sum() / both.sum().clamp(min=1e-6) for end in (still, moved))
+    sides = [min(n, max(1, round(region_mm / step))) for n, step in zip(both.shape, still.spacing, strict=True)]
+    steps = [max(1, side // 2) for side in sides]
+    rise = (moved.distance - still.distance) * both
+    pooled = torch.nn.functional.avg_pool3d(torch.stack([rise, both])[None], sides, steps)[0]
+    filled = pooled[1] >= 0.5
+    worst = float((pooled[0] / pooled[1].clamp(min=1e-6))[filled].max()) if filled.any() else 0.0
+    return float(1 - second / first.clamp(min=1e-9)), worst
+
+
+class Trial:
+    """A short deformation by mutual information on one coarse level, two control grids, and its witness."""
+
+    def __init__(self, fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str):
+        self._fixed, self._sides, self._inside, self._device = fixed, sides, inside, device
+        self._rules, self._voxel = rules, rules["trial_voxel_mm"]
+        self._information = MutualInformationTerm(INFORMATION, self._voxel, sides)
+        # neighbours must be as far apart in both images: where the fixed one's voxels are larger, by those
+        steps = tuple(max(self._voxel, spacing) for spacing in fixed.grid.spacing[::-1])
+        self._maps = [mind(side.at(steps, SMOOTHED_MM), 1, 1) for side in sides]
+
+    def end(self, matrix: np.ndarray, offset: np.ndarray) -> End:
+        """Where the deformation ends that starts at a rigid move."""
+        grid, moving, rules = self._fixed.grid, self._sides[1], self._rules
+        point_map = PointMap(grid, moving.grid, matrix, offset, moving.box, self._device, moving.known)
+        direction = torch.tensor(grid.direction, device=self._device).float().view(3, 3)
+        prior = (rules["magnitude"], rules["stretching"], rules["bending"])
+        spacings = rules["trial_grid_mm"]
+        control = ControlGrid.covering(grid, spacings[0])
+        coefficients = control.zeros(self._device)
+        for spacing in spacings:
+            finer = ControlGrid.covering(grid, spacing)
+            coefficients, control = control.refined(coefficients, finer, extents(grid)), finer
+            everything = np.random.default_rng(0)  # one lattice: nothing is drawn
+            part = SubLattices(control, self._fixed, self._inside, self._voxel, 1, point_map, everything).next()
+            smoothness = Smoothness(control, extents(grid), coefficients)
+            barrier = FoldingBarrier(control, grid, direction, coefficients)
+            coefficients.requires_grad_()
+            optimiser = torch.optim.Adam([coefficients], lr=STEP * spacing, betas=(0.9, 0.99))
+            slower = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.05 ** (1 / rules["trial_iterations"]))
+            for _ in range(rules["trial_iterations"]):
+                coordinates = point_map.moved(part.base, part.displacement(coefficients))
+                loss = self._information(part, coordinates, part.weight * point_map.inside(coordinates))
+                loss = loss + smoothness(coefficients, prior) + rules["folding"] * barrier(coefficients)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                slower.step()
+            coefficients = coefficients.detach()
+        with torch.no_grad():
+            coordinates, weight = part.level.at(coefficients)
+            way = float((part.displacement(coefficients).norm(dim=0) * part.weight).sum() / part.weight.sum())
+            found = sample(self._maps[1], coordinates).view(CHANNELS, *weight.shape)
+        spacing_mm = [e / max(1, n - 1) for e, n in zip(extents(grid), weight.shape, strict=True)]
+        return End((found - self._maps[0]).abs().mean(0), weight, spacing_mm, way)
