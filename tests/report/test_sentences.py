@@ -3,6 +3,7 @@
 from synthct.core.presets import resolve
 from synthct.report.context_sections import checkpoints_of, training, validation_mae
 from synthct.report.inputs import Inputs
+from synthct.report.registration_sections import _pairs_table
 from synthct.report.study_sections import study_matrix
 
 
@@ -48,3 +49,16 @@ def test_a_matrix_says_which_checkpoint_it_shows_and_whose_patients_differ():
     text = said(study_matrix(Inputs(rows=[r for r in rows if r["checkpoint"] == "best"], folds=plans)))
     assert "did not learn from the same patients (Elastix from 2, dense MI from 3; see Cohort)" in text
     assert "wherever no other is named" not in text
+
+
+def test_pairs_stand_from_the_least_trusted_on():
+    def record(patient, moved, worst):
+        measures = {"mind_distance_after": 0.2, "mind_distance_worst_after": worst, "mind_distance_moved_after": moved}
+        return {"patient": patient, "method": "mi", "displacement_mm": {"p95": 3.0}, **measures}
+
+    # noise alone raises the distance of P1; P2 would match better elsewhere; a human left P3 out
+    qc = [record("P1", 0.8, 0.5), record("P2", 1.1, 0.3), record("P3", 0.7, 0.2), record("P4", None, 0.2)]
+    table = _pairs_table(Inputs(qc=qc, excluded=[{"arm": "mi", "patient": "P3", "reason": "a human's word"}]))
+    assert [row[0] for row in table.rows] == ["P3", "P2", "P1", "P4"]
+    assert table.rows[1][4] == "1.10" and table.rows[3][4] == "–"
+    assert len(table.rows[0]) == len(table.columns) and table.rows[0][-1] == "a human's word"
