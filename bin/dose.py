@@ -3,7 +3,8 @@
 
 For photons and protons: MAE of the dose (part of the prescription), the challenge's DVH metric, the gamma pass rate
 (%), and for protons the shift of the range (mm, above 0: farther on the sCT). Without --target the plan treats a
-standard ellipsoid where the body is thickest. The CT may lie on a grid of its own; it is not registered.
+standard ellipsoid where the body is thickest. The CT may lie on a grid of its own; it is not registered. With
+--members the lowest and highest of each over the networks of an ensemble.
 """
 
 import sys
@@ -18,6 +19,7 @@ from synthct.core.errors import PatientError
 from synthct.core.files import plain, write_json
 from synthct.dose.case import about, compare, plan_case
 from synthct.dose.inputs import aim_of, body_of, organs_of
+from synthct.dose.members import members_in, with_members
 from synthct.dose.options import dose_options, kinds_of, require_one_each, with_tables
 from synthct.dose.outputs import identities, write_doses, write_slices
 from synthct.images.volume import read_volume
@@ -26,8 +28,9 @@ from synthct.images.volume import read_volume
 @tool("dose.py", help=__doc__)
 @dose_options
 def main(ct, scts, mask, target, structures, beams, region, preset, settings, overrides, tables, outs, slices, **asked):
-    each = {"out": outs, "trained-on": asked["trained"], "checkpoint": asked["checkpoints"], "slices": slices}
-    require_one_each(len(scts), each)
+    each = {"trained-on": asked["trained"], "checkpoint": asked["checkpoints"], "members": asked["members"]}
+    require_one_each(len(scts), {"out": outs, "slices": slices, **each})
+    members = [members_in(directory) for directory in asked["members"]]
     kinds = kinds_of(beams)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
     section = presets.section("dose", settings=settings, preset=preset, modality="mr", overrides=overrides)
@@ -51,6 +54,8 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
     planned = {"inputs": read, **about(case)}
     for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
         record, doses = compare(case, sct)
+        if members:
+            record = with_members(case, record, members[number])
         if asked["doses"]:
             write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
         if slices:

@@ -30,9 +30,15 @@ class Batches {
         }
     }
 
-    /** [patient, sCT, uncertainty map] of each of the task's patients; its files are named after them. */
-    static List<List> results(List<Map> metas, Object scts, Object uncertainties) {
+    /**
+     * [patient, [sCT, uncertainty map]] of each of the task's patients, with a third, the directory of the networks' own sCTs,
+     * where they were asked for; the files and directories are named after the patients.
+     */
+    static List<List> results(List<Map> metas, Object scts, Object uncertainties, Object members) {
         def (sct, uncertainty) = [scts, uncertainties].collect { files -> [files].flatten().collectEntries { [it.baseName, it] } }
-        return metas.findAll { sct[it.patient] }.collect { [it.patient, sct[it.patient], uncertainty[it.patient]] }
+        Map apart = [members].flatten().collectEntries { [it.name, it] }
+        return metas.findAll { sct[it.patient] }.collect { row ->
+            [row.patient, [sct[row.patient], uncertainty[row.patient], apart[row.patient]].findAll()]
+        }
     }
 }

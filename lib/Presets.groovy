@@ -66,6 +66,11 @@ class Presets {
         return JsonOutput.toJson(chosen)
     }
 
+    /** What a prediction's meta says where dose intervals are wanted: each network's own sCT; else nothing, so that it stays as it was. */
+    static Map members(Map params, Map settings) {
+        return params.dose && settings.dose.members ? [members: true] : [:]
+    }
+
     /** What the draw of the folds and the list of the trainings need: of the fine-tuning the groups alone. */
     static String plan(Map settings) {
         return JsonOutput.toJson(settings.subMap(['preset', 'modality', 'folds']) + [finetuning: [groups: settings.finetuning.groups]])

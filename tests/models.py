@@ -84,10 +84,12 @@ def write_checkpoints(directory, tree: dict, *, folds: int = 2, groups=None) -> 
     return made
 
 
-def write_model(directory, groups=None, *, flips: str = "none,x", default_region: str | None = None) -> Path:
-    """A bundle of random networks for MR in `directory`, one fold, of {group: regions} (one for AB by default)."""
+def write_model(
+    directory, groups=None, *, flips: str = "none,x", default_region: str | None = None, folds: int = 1
+) -> Path:
+    """A bundle of random networks for MR in `directory`, of {group: regions} (one for AB by default)."""
     tree = write_settings(directory / "settings.json", "mr", flips=flips)
-    made = write_checkpoints(directory, tree, folds=1, groups=groups or {"global": ["AB"]})
+    made = write_checkpoints(directory, tree, folds=folds, groups=groups or {"global": ["AB"]})
     return assembly.from_training(made, tree, "impact", directory / "model", default_region=default_region).path
 
 

@@ -27,13 +27,15 @@ workflow PREDICT_NEW {
             }
         }
     PREDICT(
-        batches,
+        batches.combine(settings).map { meta, model, metas, images, masks, chosen ->
+            [meta + Presets.members(params, chosen), model, metas, images, masks]
+        },
         settings.map { chosen -> Presets.json(chosen, 'inference') },
         params.dicom,
         settings.map { chosen -> Weights.ofPrediction(params, chosen) }
     )
 
-    made = PREDICT.out.sct.flatMap { _meta, members, scts, uncertainties -> Batches.results(members, scts, uncertainties) }
+    made = PREDICT.out.sct.flatMap { _meta, metas, scts, uncertainties, members -> Batches.results(metas, scts, uncertainties, members) }
     // a patient without a mask is scored inside the one that its prediction was made with
     own_masks = PREDICT.out.masks.flatMap { _meta, masks -> [masks].flatten().collect { [it.baseName, it] } }
     with_ct = patients.filter { _meta, _image, ct, _mask, _sct -> ct }
@@ -42,9 +44,9 @@ workflow PREDICT_NEW {
         .join(made)
         .join(own_masks, remainder: true)
         .filter { row -> row[1] }
-        .map { _patient, meta, image, ct, mask, sct, uncertainty, own ->
+        .map { _patient, meta, image, ct, mask, files, own ->
             def about = [patient: meta.patient, region: meta.region, trained: arm, tested: 'given', resample: true]
-            [about, [sct, uncertainty], [image, ct, mask ?: own].findAll(), []]
+            [about, files, [image, ct, mask ?: own].findAll(), []]
         }
     cts = with_ct.map { _meta, _image, ct, _mask, _sct -> ct }
     known = channel.empty()

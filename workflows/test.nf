@@ -39,29 +39,33 @@ workflow TEST {
             }
         }
     // with "best,final" each of the two predicts; what only one can stand for (pictures, uncertainty, the report's numbers) is the first named's
-    checkpoints = settings.flatMap { chosen -> chosen.inference.checkpoint.tokenize(',')*.trim().withIndex() }
+    checkpoints = settings.flatMap { chosen ->
+        chosen.inference.checkpoint.tokenize(',')*.trim().withIndex().collect { checkpoint, number ->
+            [checkpoint: checkpoint, second: number > 0] + (number ? [:] : Presets.members(params, chosen))
+        }
+    }
     PREDICT(
-        bundles.combine(batches).combine(checkpoints).map { arm, bundle, meta, metas, images, masks, checkpoint, number ->
-            def place = (meta.kind == 'native' ? arm : "${arm}/on_${meta.kind}") + (number ? "/${checkpoint}" : '')
-            [meta + [arm: arm, place: place, modality: params.modality, checkpoint: checkpoint, second: number > 0], bundle, metas, images, masks]
+        bundles.combine(batches).combine(checkpoints).map { arm, bundle, meta, metas, images, masks, asked ->
+            def place = (meta.kind == 'native' ? arm : "${arm}/on_${meta.kind}") + (asked.second ? "/${asked.checkpoint}" : '')
+            [meta + [arm: arm, place: place, modality: params.modality] + asked, bundle, metas, images, masks]
         },
         settings.map { chosen -> Presets.json(chosen, 'inference') },
         params.dicom,
         settings.map { chosen -> Weights.ofPrediction(params, chosen) }
     )
 
-    // [kind, patient, prediction (trained, checkpoint), sCT, uncertainty] meets [kind, patient, meta, image, ct, mask] of every tested arm
-    predicted = PREDICT.out.sct.flatMap { meta, members, scts, uncertainties ->
+    // [kind, patient, made (trained, checkpoint), [sCT, uncertainty, members]] meets [kind, patient, meta, image, ct, mask] of every tested arm
+    predicted = PREDICT.out.sct.flatMap { meta, metas, scts, uncertainties, members ->
         def made = [trained: meta.arm, checkpoint: meta.checkpoint, second: meta.second]
-        Batches.results(members, scts, uncertainties).collect { patient, sct, uncertainty -> [meta.kind, patient, made, sct, uncertainty] }
+        Batches.results(metas, scts, uncertainties, members).collect { patient, files -> [meta.kind, patient, made, files] }
     }
     truth = tested.map { meta, image, ct, mask ->
         [meta.direction == 'image_to_ct' ? meta.arm : 'native', meta.patient, meta, image, ct, mask]
     }
     scored = predicted
         .combine(truth, by: [0, 1])
-        .map { _kind, _patient, made, sct, uncertainty, meta, image, ct, mask ->
-            [made.trained, made + [patient: meta.patient, region: meta.region, tested: meta.arm], [sct, uncertainty], [image, ct, mask]]
+        .map { _kind, _patient, made, files, meta, image, ct, mask ->
+            [made.trained, made + [patient: meta.patient, region: meta.region, tested: meta.arm], files, [image, ct, mask]]
         }
         .combine(baselines, by: 0)
         .map { _trained, meta, prediction, pair, baseline -> [meta, prediction, pair, baseline] }

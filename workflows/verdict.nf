@@ -10,7 +10,8 @@ include { REPORT   } from '../modules/local/report'
 
 workflow VERDICT {
     take:
-    predicted // [meta(patient, region, trained, tested, checkpoint, second), [sct, uncertainty], [image, ct, mask], baselines]
+    // [meta(patient, region, trained, tested, checkpoint, second), [sct, uncertainty, members' sCTs], [image, ct, mask], baselines]
+    predicted
     known // [arm, bundle, summaries of its predictions]: of a study, whose bundles learn from its test
     cts // [ct]: those in `predicted`, which are known earlier, so that absent weights are found before a training
     settings_file // settings.json, a value
@@ -30,7 +31,10 @@ workflow VERDICT {
         .combine(SEGMENT.out.labels, by: 0)
         .map { _key, row, of_sct, of_ct -> row + [[of_sct, of_ct]] }
     rows = params.segment ? labelled : predicted.map { row -> row + [[]] } // [..., [labels of the sCT, of the CT]]
-    EVALUATE(rows, settings_file.map { file -> Presets.json(Presets.read(file), 'evaluation') })
+    EVALUATE(
+        rows.map { meta, prediction, pair, baselines, labels -> [meta, prediction.take(2), pair, baselines, labels] },
+        settings_file.map { file -> Presets.json(Presets.read(file), 'evaluation') }
+    )
 
     // ---- trust: the errors of each arm's own test join what predict said of the same patients
     own = EVALUATE.out.metrics
@@ -44,16 +48,18 @@ workflow VERDICT {
     plans = rows
         .filter { row -> params.dose && !row[0].second }
         .map { meta, prediction, pair, _baselines, labels ->
-            [[patient: meta.patient, region: meta.region, tested: meta.tested], [meta, prediction[0], pair.drop(1), labels.drop(1)]]
+            [[patient: meta.patient, region: meta.region, tested: meta.tested], [meta, prediction[0], prediction.drop(2), pair.drop(1), labels.drop(1)]]
         }
         .groupTuple()
         .map { key, members ->
             def ordered = members.sort { one -> one[0].trained }
             def meta = key + [trained: ordered.collect { one -> one[0].trained }, checkpoint: ordered[0][0].checkpoint ?: '']
-            [key.patient, meta, ordered.collect { one -> one[1] }, ordered[0][2], ordered[0][3]]
+            [key.patient, meta, ordered.collect { one -> one[1] }, ordered.collectMany { one -> one[2] }, ordered[0][3], ordered[0][4]]
         }
         .combine(drawn, by: 0)
-        .map { _patient, meta, scts, planned, labels, target, structures -> [meta, scts, planned, target, structures ?: labels] }
+        .map { _patient, meta, scts, members, planned, labels, target, structures ->
+            [meta, scts, members, planned, target, structures ?: labels]
+        }
     DOSE(plans, params.dose ?: '', settings_file.map { file -> Presets.json(Presets.read(file), 'dose') })
 
     // sorted, so that a resumed run sees the same; files of one name by the task that made them

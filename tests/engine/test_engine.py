@@ -99,6 +99,20 @@ def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tm
     assert {"FOLDS", "TRAIN"} <= trained["Submitted"]
 
 
+def test_dose_intervals_cost_a_prediction_and_no_training(nextflow, root, tmp_path):
+    """A plan costs not even that; the networks' own sCTs reach DOSE, and are not published."""
+    study = ("--registration", "elastix,mi", "--folds", "2", "--outdir", "out")
+    stub(nextflow, root, tmp_path, *study)
+    planned = stub(nextflow, root, tmp_path, *study, "--dose", "photon")
+    assert planned["Submitted"] == {"DOSE", "REPORT"}
+    folds = stub(nextflow, root, tmp_path, *study, "--dose", "photon", "--set", "dose.members=true")
+    assert folds["Submitted"] >= {"PREDICT", "DOSE"} and {"TRAIN", "BUNDLE"} <= folds["Cached"]
+    assert not list((tmp_path / "out").rglob("members"))
+    staged = [sorted(path.name for path in place.glob("members/*/*")) for place in tmp_path.glob("work/*/*")]
+    # of each patient a plan on either arm's pair, with two models' sCTs
+    assert sorted(filter(None, staged)) == [["STS_018"] * 2] * 2 + [["STS_047"] * 2] * 2
+
+
 def test_a_larger_cohort_is_preprocessed_in_batches(nextflow, root, tmp_path):
     """40 patients, two batches. Linked results are no reason to compute anything again; a new patient changes the
     batch that it comes to, and no other."""

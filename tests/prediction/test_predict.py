@@ -289,3 +289,38 @@ def test_final_checkpoints_and_fewer_views_are_other_results(bundle, patient, tm
         found.append((read_volume(tmp_path / "s.mha").array, read_volume(tmp_path / "u.mha").array))
     assert not np.array_equal(found[0][0], found[1][0]) and not np.array_equal(found[0][0], found[2][0])
     assert found[0][1].any() and not found[2][1].any(), "one network, one view: nothing to disagree"
+
+
+def test_each_network_s_own_sct_and_their_mean(patient, networks, rules, predicted):
+    """The members are what each network predicts alone; averaged as the ensemble averages they are its sCT."""
+    result = run(patient, networks, rules, apart=True)
+    assert not predicted.members and len(result.members) == len(networks)
+    assert np.array_equal(result.sct.array, predicted.sct.array), "asking for them changes nothing"
+    assert np.array_equal(result.uncertainty.array, predicted.uncertainty.array)
+    for network, member in zip(networks, result.members, strict=True):
+        assert np.array_equal(member.array, run(patient, [network], rules).sct.array)
+        assert member.grid == patient[0].grid and member.array.dtype == np.int16
+    inside = patient[1].array > 0
+    first, second = (member.array[inside].astype(int) for member in result.members)
+    assert np.abs(first - second).mean() > 10, "the test's networks must disagree"
+    assert np.abs((first + second) / 2 - predicted.sct.array[inside]).max() <= 1
+
+
+def test_members_by_name_beside_each_patient_s_sct(patient, tmp_path):
+    model = write_model(tmp_path, folds=2, flips="none")
+    write_volume(patient[0], tmp_path / "i.mha")
+    write_volume(patient[1], tmp_path / "m.mha")
+    (tmp_path / "list.csv").write_text("patient,image,mask,region\np.1,i.mha,m.mha,AB\np2,i.mha,m.mha,AB\n")
+    asked = ["--model", model, "--list", tmp_path / "list.csv", "--outdir", tmp_path, "--members", tmp_path / "own"]
+    process = call("predict.py", *asked)
+    assert process.returncode == 0, process.stderr
+    report = json.loads((tmp_path / "patients.json").read_text())
+    assert [one["members"] for one in report["patients"]] == [["fold0", "fold1"]] * 2
+    for name in ("p.1", "p2"):
+        made = sorted((tmp_path / "own" / name).iterdir())
+        assert [path.name for path in made] == ["fold0.mha", "fold1.mha"]
+        mean = np.mean([read_volume(path).array.astype(int) for path in made], axis=0)
+        assert np.abs(mean - read_volume(tmp_path / f"{name}.mha").array).max() <= 1
+    write_volume(patient[0], tmp_path / "own" / "p2" / "fold7.mha")
+    process = call("predict.py", *asked)
+    assert process.returncode == 2 and "fold7.mha" in process.stderr

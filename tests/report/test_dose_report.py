@@ -111,3 +111,49 @@ def test_a_report_without_dose_has_no_such_section(study, tmp_path):
     write_report(read_inputs([place / "metrics"]), tmp_path / "report", tmp_path / "evaluation")
     assert 'id="dose"' not in (tmp_path / "report" / "report.html").read_text()
     assert not (tmp_path / "evaluation" / "dose.csv").exists()
+
+
+def with_folds(record: dict, low: float, high: float) -> dict:
+    """A record whose folds gave `low` and `high` for every score."""
+    found = {**record, "members": ["fold0", "fold1"]}
+    for kind in ("photon", "proton"):
+        keys = [key for key in record[kind] if key != "dvh"]
+        curve = record[kind]["dvh"]["target"]["sct"]
+        found[kind] = record[kind] | {
+            "over_members": {
+                "low": dict.fromkeys(keys, low),
+                "high": dict.fromkeys(keys, high),
+                "dose_sd": {"body": {"mean": 0.002, "p95": 0.1}, "target": {"mean": 0.0123, "p95": 0.1}},
+                "dvh": {"target": {"low": [value * 0.5 for value in curve], "high": [1.0] * len(curve)}},
+            }
+        }
+    return found
+
+
+def test_intervals_over_the_folds_stand_beside_the_values(study, tmp_path):
+    place, inputs = study
+    planned = [record for record in inputs.doses if "failed" not in record]
+    changed = [{**record, "proton": record["proton"] | {"target_mean_change": -0.01}} for record in planned]
+    for record in changed:
+        (tmp_path / f"{record['trained_on']}_{record['tested_on']}_{record['patient']}.json").write_text(
+            json.dumps(with_folds(record, -0.5, 0.25))
+        )
+    write_report(read_inputs([place / "metrics", tmp_path, *place.glob("dose/*.npz")]), tmp_path / "r", tmp_path / "e")
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "photons 1.23 % of the prescription in the target and 0.20 % in the body; protons 1.23 %" in page
+    assert "−1.25 [−0.50 to 0.25]" in page  # range shift, mm
+    assert "1.00 [−50.00 to 25.00]" in page  # MAE, percent of the prescription
+    assert "−1.00 [−50.00 to 25.00]" in page  # the target's mean
+    assert "band: from the lowest to the highest of the folds" in page
+    row = table(tmp_path / "e" / "dose.csv")[0]
+    assert (float(row["photon_mae_dose_low"]), float(row["photon_mae_dose_high"])) == (-50, 25)
+    assert (float(row["proton_range_shift_mm_low"]), float(row["proton_fold_sd_target"])) == (-0.5, 1.23)
+    plain = (place / "report" / "figures" / "dvh_P6.png").read_bytes()
+    assert (tmp_path / "r" / "figures" / "dvh_P6.png").read_bytes() != plain, "the band is drawn"
+
+
+def test_without_folds_the_report_says_nothing_of_them(study):
+    place, _ = study
+    page = (place / "report" / "report.html").read_text()
+    assert "over its folds" not in page and "own synthetic CT was planned" not in page and "band:" not in page
+    assert not [key for key in table(place / "evaluation" / "dose.csv")[0] if key.endswith(("_low", "_high"))]

@@ -87,7 +87,8 @@ def compare(case: Case, sct: Volume) -> tuple[dict, dict[str, Dose]]:
     """The case's plans on `sct` (HU, any grid): the record (one table a kind of beam) and the doses.
 
     Of each kind: `mae_dose` (part of the prescription), `dvh_metric` and its terms, `gamma_pass_percent` in the body,
-    with the same for target and high dose, `target_mean_change` (part of the prescription), the DVH's points. For
+    with the same for target and high dose, the change of the target's mean, D98 and D2 (`target_mean_change`, ...: part
+    of the prescription), the DVH's points. For
     protons `range_shift_mm` (mean over rays, above 0: farther on the sCT), its size and 95th percentile, and the
     difference of water-equivalent path to the target's far side.
     """
@@ -148,6 +149,7 @@ def _scores(case: Case, kind: str, dose: Dose) -> dict:
         distance=settings["gamma_mm"],
         cutoff=settings["gamma_cutoff_percent"],
     )
+    d2 = [metrics.dose_to(dose[case.target], 2) for dose in (ct, sct)]
     steps = np.linspace(0, 1.2 * prescription, DVH_POINTS)
     shown = {"target": case.target, **{name: case.organs[name] for name in found["organs"]}}
     return {
@@ -157,6 +159,8 @@ def _scores(case: Case, kind: str, dose: Dose) -> dict:
         "gamma_target_percent": metrics.passed(gamma, case.target),
         "gamma_high_dose_percent": metrics.passed(gamma, ct >= metrics.HIGH * prescription),
         "target_mean_change": float((sct[case.target].mean() - ct[case.target].mean()) / prescription),
+        "target_d98_change": (found["d98_sct"] - found["d98_ct"]) / prescription,
+        "target_d2_change": (d2[1] - d2[0]) / prescription,
         **found,
         "dvh": {
             "dose_gy": steps.tolist(),

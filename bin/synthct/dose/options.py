@@ -15,6 +15,12 @@ dose_options = options(
         "--sct", "scts", required=True, multiple=True, type=VOLUME, help="synthetic CT, HU; several, one --out each"
     ),
     click.option(
+        "--members",
+        multiple=True,
+        type=VOLUME,
+        help="directory of predict.py --members, one a --sct: the plan on the sCT of each network as well",
+    ),
+    click.option(
         "--mask",
         type=VOLUME,
         help="body mask, inside > 0: what counts as patient in both images  [default: made from the CT]",

@@ -92,6 +92,11 @@ class Bundle:
             raise InputError(f"bundle {self.path}: no {kind} checkpoints of {group}")
         return names
 
+    def member_names(self, group: str, kind: str) -> list[str]:
+        """What the networks of `group` are told apart by, in the order of `networks`: "fold0", "fold1", ..."""
+        stems = [name.removesuffix(".safetensors") for name in self.weight_files(group, kind)]
+        return [stem.removeprefix(f"{group}_").removesuffix(f"_{kind}") for stem in stems]
+
     def networks(self, group: str, kind: str, device: torch.device) -> list[torch.nn.Module]:
         """The networks of `group`, in evaluation mode on `device`; each file is checked against its SHA-256."""
         networks = []

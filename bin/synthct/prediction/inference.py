@@ -46,11 +46,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Prediction:
-    """`sct` int16 HU and `uncertainty` float32 HU (standard deviation), both on the image's grid; `summary` plain."""
+    """`sct` int16 HU and `uncertainty` float32 HU (standard deviation), both on the image's grid; `summary` plain.
+
+    `members` are the sCTs of each network by itself, in their order, where they were asked for.
+    """
 
     sct: Volume
     uncertainty: Volume
     summary: dict
+    members: tuple[Volume, ...] = ()
 
 
 def parse_views(flips: str) -> list[tuple[int, ...]]:
@@ -121,28 +125,34 @@ def predict(
     views: list[tuple[int, ...]],
     batch: int = 0,
     margin: int = STRIDE,
+    apart: bool = False,
 ) -> Prediction:
     """The synthetic CT of `image` inside `mask` (uint8, same grid), and the ensemble's spread.
 
     `networks` map float32 (batch, channels, y, x) to (batch, 1, y, x) in [-1, 1] and are in evaluation mode on one
     device; `rules` are the `preprocessing` settings they were trained under. `batch` slices go through at once (0: as
     many as keep the device busy, `AT_ONCE`). `margin` pixels around the body are predicted too (see `frame_around`).
-    Outside the mask the sCT is the lower end of `ct_range` and the uncertainty 0.
+    Outside the mask the sCT is the lower end of `ct_range` and the uncertainty 0. With `apart` each network's own sCT,
+    the mean over its views, is kept as well, which takes the memory of one float32 volume a network.
     """
     start = time.monotonic()
     orientation = orientation_of(image.grid)
     own = to_lps(mask)
     work, inside, rule = prepare(to_lps(image), own, modality, rules)
     body = inside.array > 0
-    mean, spread = _through(work.array, body, rule, networks, rules["padding"], channels, views, batch, margin)
+    given = (work.array, body, rule, networks, rules["padding"], channels, views, batch, margin)
+    mean, spread, each = _through(*given, apart)
     low, high = map(float, rules["ct_range"])
-    mean, spread = to_hu(mean, (low, high)), spread * np.float32((high - low) / 2)
-    mean = resample(Volume(mean, work.grid), own.grid, order=1, outside=low).array
-    spread = resample(Volume(spread, work.grid), own.grid, order=1).array
     outside = own.array == 0
-    mean[outside] = low
+
+    def rounded(field: np.ndarray) -> np.ndarray:
+        hu = resample(Volume(to_hu(field, (low, high)), work.grid), own.grid, order=1, outside=low).array
+        hu[outside] = low
+        return np.clip(np.rint(hu), low, high).astype(np.int16)
+
+    sct = rounded(mean)
+    spread = resample(Volume(spread * np.float32((high - low) / 2), work.grid), own.grid, order=1).array
     spread[outside] = 0
-    sct = np.clip(np.rint(mean), low, high).astype(np.int16)
     certain = spread[~outside]
     summary = {
         "views": len(views) * len(networks),
@@ -155,7 +165,8 @@ def predict(
         "seconds": round(time.monotonic() - start, 2),
     }
     back = orientation.turn_back
-    return Prediction(image.with_array(back(sct)), image.with_array(back(spread)), summary)
+    members = tuple(image.with_array(back(rounded(field))) for field in each)
+    return Prediction(image.with_array(back(sct)), image.with_array(back(spread)), summary, members)
 
 
 def frame_around(body: np.ndarray, margin: int) -> Frame:
@@ -259,8 +270,8 @@ class Slices:
 
 
 @torch.inference_mode()
-def _through(image, body, rule, networks, padding, channels, views, batch, margin):
-    """Mean and standard deviation for the whole volume, float32 (z, y, x).
+def _through(image, body, rule, networks, padding, channels, views, batch, margin, apart):
+    """Mean and standard deviation for the whole volume, float32 (z, y, x), and with `apart` each network's own mean.
 
     A slice without body holds what the nearest slice with body has; beyond the box in the plane lie -1 and 0.
     """
@@ -269,11 +280,14 @@ def _through(image, body, rule, networks, padding, channels, views, batch, margi
     box = _box(body, min(margin, RIM))
     batch = batch or max(1, AT_ONCE[device.type] // (seen[0].frame.height * seen[0].frame.width))
     mean, deviation = np.full(image.shape, -1, np.float32), np.zeros(image.shape, np.float32)
+    each = [mean.copy() for _ in networks if apart]
     inside = (slice(box.y0, box.y0 + box.height), slice(box.x0, box.x0 + box.width))
 
-    def keep(zs: list[int], spread: Spread):
+    def keep(zs: list[int], spread: Spread, own: list[Spread]):
         mean[(zs, *inside)] = spread.mean.cpu().numpy()
         deviation[(zs, *inside)] = spread.deviation.cpu().numpy()
+        for field, alone in zip(each, own, strict=True):
+            field[(zs, *inside)] = alone.mean.cpu().numpy()
 
     slices = np.flatnonzero(body.any((1, 2))).tolist()
     before = None
@@ -281,18 +295,22 @@ def _through(image, body, rule, networks, padding, channels, views, batch, margi
         zs = slices[first : first + batch]
         spread, given = Spread(), Slices.of(image, body, zs, rule, channels, device)
         inputs = [given.seen(view, padding, layout) for view in seen]
-        for network in networks:
+        own = [Spread() for _ in each]
+        for number, network in enumerate(networks):
             for view, x in zip(seen, inputs, strict=True):
-                spread.add(view.unflipped(network(x)[:, 0].float(), box))
+                y = view.unflipped(network(x)[:, 0].float(), box)
+                for taker in (spread, *own[number : number + 1]):
+                    taker.add(y)
         if before:
             keep(*before)  # which waits for a GPU: it has the next slices to go on with by then
-        before = (zs, spread)
+        before = (zs, spread, own)
     if before:
         keep(*before)
     for z in np.flatnonzero(~body.any((1, 2))).tolist():  # air there would bleed into the mask's ends on a finer grid
         nearest = min(slices, key=lambda predicted: abs(predicted - z))
-        mean[z], deviation[z] = mean[nearest], deviation[nearest]
-    return mean, deviation
+        for field in (mean, deviation, *each):
+            field[z] = field[nearest]
+    return mean, deviation, each
 
 
 def _box(body: np.ndarray, rim: int) -> Frame:

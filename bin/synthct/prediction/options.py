@@ -27,6 +27,9 @@ predict_options = options(
     click.option(
         "--page", type=OUT, help="HTML page to look at the patient  [with --list: directory for PATIENT.html]"
     ),
+    click.option(
+        "--members", type=OUT, help="directory for the sCT of each of the networks  [with --list: directory of these]"
+    ),
     click.option("--ct", type=VOLUME, help="a CT, whose difference to the sCT the page shows"),
     click.option("--series", help="which series of a DICOM directory: its UID or number (see bin/dicom.py list)"),
     click.option("--select", multiple=True, help="which image of a DICOM series: TAG=VALUE, such as EchoTime=2.46"),
@@ -77,8 +80,8 @@ def patient_of(asked: dict, image: str, out: str) -> Patient:
     more = [key for key in ("dicom_uncertainty", "dicom_structures", "axial", "send") if asked[key] is not None]
     if more and not asked["dicom"]:
         raise InputError(f"--{more[0].replace('_', '-')} goes with --dicom")
-    uncertainty, mask_out, page = (
-        Path(asked[key]) if asked[key] else None for key in ("uncertainty", "mask_out", "page")
+    uncertainty, mask_out, page, members = (
+        Path(asked[key]) if asked[key] else None for key in ("uncertainty", "mask_out", "page", "members")
     )
     wanted = asked["dicom"] and Wanted(
         Path(asked["dicom"]),
@@ -97,6 +100,7 @@ def patient_of(asked: dict, image: str, out: str) -> Patient:
         uncertainty=uncertainty,
         mask_out=mask_out,
         page=page,
+        members=members,
     )
 
 

@@ -43,6 +43,7 @@ class Patient:
     uncertainty: Path | None = None
     mask_out: Path | None = None
     page: Path | None = None
+    members: Path | None = None  # directory for each network's own sCT
     dicom: objects.Wanted | None = None
     dicom_from: str | None = None
 
@@ -84,6 +85,7 @@ def listed(sheet: str, outdir: str, common: Patient) -> list[Patient]:
                 uncertainty=Path(outdir, f"{name}_uncertainty.mha"),
                 mask_out=None if cell["mask"] else Path(outdir, "masks", f"{name}.mha"),
                 page=Path(common.page, f"{name}.html") if common.page else None,
+                members=common.members and common.members / name,
                 dicom=dicom and objects.of_patient(dicom, name),
                 dicom_from=source,
             )
@@ -127,6 +129,9 @@ def check(patient: Patient, modality: str) -> list[str]:
         for given in inputs:
             if output.resolve() == given.resolve():
                 raise InputError(f"output {output}: is the input {given}")
+    for given in inputs:
+        if patient.members and given.resolve().parent == patient.members.resolve():
+            raise InputError(f"output {patient.members}: the input {given} lies there")
     if patient.dicom:
         objects.check_places(patient.dicom, inputs)
     if not patient.is_dicom and not patient.dicom:
@@ -189,7 +194,8 @@ def predict_all(
         warnings = [*([warning] if warning else []), *lacks[patient.name]]
         report = None
         with noted(patient, faults):
-            report = predict_one(bundle, patient, networks, chosen, warnings)
+            names = bundle.member_names(group, chosen["checkpoint"])
+            report = predict_one(bundle, patient, networks, names, chosen, warnings)
         if report is None:
             continue
         reports[patient.name] = {
@@ -221,9 +227,16 @@ def origins(bundle: Bundle, patients: list[Patient], chosen: dict) -> dict:
     }
 
 
-def predict_one(bundle: Bundle, patient: Patient, networks: list, chosen: dict, warnings: list[str]) -> dict:
-    """Read, predict, judge and write one patient; returns its summary, and adds to `warnings`."""
+def predict_one(
+    bundle: Bundle, patient: Patient, networks: list, names: list[str], chosen: dict, warnings: list[str]
+) -> dict:
+    """Read, predict, judge and write one patient; returns its summary, and adds to `warnings`.
+
+    `names` are what the `networks` are told apart by.
+    """
     about = bundle.about
+    if patient.members and (older := {each.stem for each in patient.members.glob("*.mha")} - set(names)):
+        raise InputError(f"output {patient.members}: holds {min(older)}.mha, which is none of this model's networks")
     image = read_volume(patient.image, kind=about["modality"], choice=patient.choice)
     if about["modality"] == "mr" and image.array.min() <= -500:
         warnings.append("values below -500 look like HU, the bundle is for MR")
@@ -242,6 +255,7 @@ def predict_one(bundle: Bundle, patient: Patient, networks: list, chosen: dict, 
         views=inference.parse_views(chosen["flips"]),
         batch=chosen["batch"],
         margin=chosen["margin"],
+        apart=patient.members is not None,
     )
     verdict = trust.judge(
         about.get("trust"), image, mask, result, rules, patient.region or about["default_region"], about["modality"]
@@ -266,10 +280,13 @@ def predict_one(bundle: Bundle, patient: Patient, networks: list, chosen: dict, 
             model=bundle.digest,
             comments=trust.text(verdict),
         )
+    if patient.members:
+        for name, member in zip(names, result.members, strict=True):
+            write_volume(member, patient.members / f"{name}.mha")
     write_volume(result.sct, patient.out)
     if patient.dicom and patient.dicom.server:  # last: what was computed lies on the disk whatever the server says
         objects.sent(files, patient.dicom.server)
-    return {**result.summary, "trust": verdict}
+    return {**result.summary, **({"members": names} if patient.members else {}), "trust": verdict}
 
 
 def _made_mask(image, modality: str, networks: list, chosen: dict, warnings: list[str]):

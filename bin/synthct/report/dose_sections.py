@@ -10,11 +10,13 @@ from synthct.report.inputs import Inputs
 from synthct.report.numbers import number, titled
 from synthct.study.arms import arm_name, arm_order
 from synthct.study.comparison import IMAGES, MODEL, comparisons
-from synthct.study.doses import DOSE_METRICS, FEWEST, KINDS, agreement, dose_rows, failures
+from synthct.study.doses import CHANGES, DOSE_METRICS, FEWEST, KINDS, agreement, dose_rows, failures
 from synthct.study.rows import combinations, metrics_in, of_chosen_checkpoint, own_images
 
+SHOWN = 12  # rows of a table by patient that stand open
 PICTURED = 3  # patients with maps and DVHs, largest dose error first
 BY_KEY = {metric.key: metric for metric in DOSE_METRICS}
+WITH_ENDS = ("_mae_dose", "_gamma_pass_percent", "_target_mean_change", "_range_shift_mm")  # shown with the folds' ends
 
 
 def dose(inputs: Inputs) -> Section | None:
@@ -27,6 +29,7 @@ def dose(inputs: Inputs) -> Section | None:
     if rows:
         metrics = metrics_in(rows, DOSE_METRICS)
         section.blocks.append(_by_region(own_images(rows), metrics))
+        section.blocks += _intervals(own_images(rows))
         if len(combinations(rows)) > 1:
             section.blocks += _matrix(rows, metrics)
         section.blocks += _agreement(of_chosen_checkpoint(inputs.rows), rows)
@@ -68,6 +71,45 @@ def _by_region(rows: list[dict], metrics) -> Table:
             )
     columns = ["trained on", "region", "n", *map(titled, metrics)]
     return Table("Dose by training registration and region, mean ± SD", columns, body, 2, "dose.csv")
+
+
+def _intervals(rows: list[dict]) -> list:
+    """Each patient's values with the lowest and highest over the folds; nothing where no fold was planned on alone."""
+    metrics = [
+        m for m in (*DOSE_METRICS, *CHANGES) if m.key.endswith(WITH_ENDS) and any(f"{m.key}_low" in r for r in rows)
+    ]
+    if not metrics:
+        return []
+    some = [row for row in rows if f"{metrics[0].key}_low" in row]
+    spread = [
+        f"{kind}s {number(_mean(some, f'{kind}_fold_sd_target'), 2)} % of the prescription in the target and "
+        f"{number(_mean(some, f'{kind}_fold_sd_body'), 2)} % in the body"
+        for kind in KINDS
+        if f"{kind}_fold_sd_target" in some[0]
+    ]
+    said = Text(
+        "Every fold's own synthetic CT was planned on as well. Between folds a voxel's dose varies by (standard "
+        f"deviation, mean over patients): {'; '.join(spread)}. The folds' errors partly cancel in the ensemble, so its "
+        "MAE and gamma may be better than any fold's. Folds that agree can still share an error: the interval is no "
+        "bound on it."
+    )
+    body = [
+        [row["patient"], arm_name(row["trained_on"]), *(_with_ends(row, metric) for metric in metrics)]
+        for row in sorted(some, key=lambda row: (row["patient"], arm_order(row["trained_on"])))
+    ]
+    columns = ["patient", "trained on", *map(titled, metrics)]
+    caption = "Dose by patient: the ensemble, and in brackets the lowest and highest over its folds"
+    return [said, Table(caption, columns, body, 2, "dose.csv", folded=len(body) > SHOWN)]
+
+
+def _with_ends(row: dict, metric) -> str:
+    value, low, high = (number(row.get(f"{metric.key}{end}"), metric.decimals) for end in ("", "_low", "_high"))
+    return f"{value} [{low} to {high}]".replace("-", "−")
+
+
+def _mean(rows: list[dict], key: str) -> float:
+    values = [row[key] for row in rows if math.isfinite(row[key])]
+    return sum(values) / len(values) if values else math.nan
 
 
 def _matrix(rows: list[dict], metrics) -> list:
@@ -151,17 +193,21 @@ def _pictures(inputs: Inputs, rows: list[dict]) -> list:
                     f"dose_map_{patient}",
                     drawn.difference_maps(shown),
                     f"Dose on the CT and its change on the synthetic CT of {patient}",
-                    f"{patient}: axial slice through the target (outlined), dose in % of the prescription on the CT.",
+                    f"{patient}: axial slice through the target (outlined); the plan's dose on the CT, and where the "
+                    f"synthetic CT gets more of it (red) or less (blue; one colour beyond ±{drawn.CHANGE:g} %), over "
+                    "the CT in grey.",
                 )
             )
         curves = [(arm_name(cell[0]), records[(*cell, patient)]) for cell in cells if (*cell, patient) in records]
         if curves:
+            folds = any("members" in record for _, record in curves)
             blocks.append(
                 Figure(
                     f"dvh_{patient}",
                     drawn.dvh(curves),
                     f"Dose-volume histograms of {patient} on the CT and the synthetic CT",
-                    f"{patient}: part of each structure that gets at least this dose; solid: CT, dashed: synthetic CT.",
+                    f"{patient}: part of each structure that gets at least this dose; solid: CT, dashed: synthetic CT"
+                    f"{', band: from the lowest to the highest of the folds' if folds else ''}.",
                 )
             )
     return blocks
@@ -171,6 +217,8 @@ def _spread(rows: list[dict], metric) -> str:
     values = [row[metric.key] for row in rows if math.isfinite(row[metric.key])]
     if not values:
         return "–"
-    mean = sum(values) / len(values)
+    mean = _mean(rows, metric.key)
+    if len(values) == 1:
+        return number(mean, metric.decimals)
     sd = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
     return f"{number(mean, metric.decimals)} ± {number(sd, metric.decimals)}"

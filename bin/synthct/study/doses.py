@@ -8,14 +8,24 @@ from scipy.stats import spearmanr
 from synthct.study.rows import Metric, number
 
 KINDS = ("photon", "proton")
+PART = "% of prescription"  # the unit of what records hold as a part of it
 DOSE_METRICS = (
-    Metric("photon_mae_dose", "photon MAE", "% of prescription", True, 2),
+    Metric("photon_mae_dose", "photon MAE", PART, True, 2),
     Metric("photon_dvh_metric", "photon DVH metric", "", True, 3),
     Metric("photon_gamma_pass_percent", "photon gamma", "%", False, 1),
-    Metric("proton_mae_dose", "proton MAE", "% of prescription", True, 2),
+    Metric("proton_mae_dose", "proton MAE", PART, True, 2),
     Metric("proton_dvh_metric", "proton DVH metric", "", True, 3),
     Metric("proton_gamma_pass_percent", "proton gamma", "%", False, 1),
     Metric("proton_range_shift_abs_mm", "range shift", "mm", True, 2),
+)
+# what has a sign is not tested, for none is better; above 0: more on the sCT, farther
+CHANGES = (
+    *(
+        Metric(f"{kind}_target_{key}_change", f"{kind} target {name}", PART, True, 2)
+        for kind in KINDS
+        for key, name in (("mean", "mean"), ("d98", "D98"), ("d2", "D2"))
+    ),
+    Metric("proton_range_shift_mm", "range shift, signed", "mm", True, 2),
 )
 NAMES = ("patient", "region", "trained_on", "tested_on", "checkpoint")
 FEWEST = 4  # patients for a rank correlation
@@ -28,16 +38,26 @@ def dose_records(records: Iterable[dict]) -> list[dict]:
 
 
 def dose_rows(records: list[dict]) -> list[dict]:
-    """One row a record that was planned: the names, and `DOSE_METRICS` as floats (MAE in percent), NaN for none."""
+    """One row a record that was planned: the names, `DOSE_METRICS` and `CHANGES` as floats, NaN for none.
+
+    Where each fold's own sCT was planned on, "<metric>_low" and "<metric>_high" over the folds as well, and the mean
+    standard deviation of a voxel's dose over them, "<kind>_fold_sd_<target or body>". Parts of the prescription are in
+    percent.
+    """
     rows = []
     for record in records:
         if "failed" in record:
             continue
         row = {key: record[key] for key in NAMES}
-        for metric in DOSE_METRICS:
+        for metric in (*DOSE_METRICS, *CHANGES):
             kind, _, key = metric.key.partition("_")
-            row[metric.key] = number(record.get(kind, {}).get(key)) * (100 if key == "mae_dose" else 1)
-        row["proton_range_shift_mm"] = number(record.get("proton", {}).get("range_shift_mm"))
+            scores, scale = record.get(kind, {}), 100 if metric.unit == PART else 1
+            row[metric.key] = number(scores.get(key)) * scale
+            for end in ("low", "high") if "over_members" in scores else ():
+                row[f"{metric.key}_{end}"] = number(scores["over_members"][end].get(key)) * scale
+        for kind in KINDS:
+            for place, deviation in record.get(kind, {}).get("over_members", {}).get("dose_sd", {}).items():
+                row[f"{kind}_fold_sd_{place}"] = 100 * number(deviation["mean"])
         rows.append(row)
     return rows
 

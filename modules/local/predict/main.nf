@@ -1,4 +1,5 @@
-// A handful of patients through one bundle, its start-up paid once: sCT and its uncertainty on each input's grid.
+// A handful of patients through one bundle, its start-up paid once: sCT and its uncertainty on each input's grid, with
+// meta.members each network's own sCT as well.
 process PREDICT {
     tag "${meta.arm} on ${meta.kind} ${patients.size()} patients${meta.second ? " ${meta.checkpoint}" : ""}"
     label 'process_medium'
@@ -15,8 +16,8 @@ process PREDICT {
     path weights // of TotalSegmentator where it makes the body masks, a directory, or []
 
     output:
-    // absent where no image could be used; the summary says why
-    tuple val(meta), val(patients), path("${meta.place}/*.mha"), path("${meta.place}/uncertainty/*.mha"), emit: sct, optional: true
+    // none where no image could be used; the summary says why
+    tuple val(meta), val(patients), path("${meta.place}/*.mha", arity: '0..*'), path("${meta.place}/uncertainty/*.mha", arity: '0..*'), path("${meta.place}/members/*", type: 'dir', arity: '0..*'), emit: sct
     tuple val(meta), path("${meta.place}/dicom/*", type: 'dir'), emit: dicom, optional: true
     tuple val(meta), path("${meta.place}/pages/*.html"), emit: pages, optional: true // new patients: to look at, with the verdict
     tuple val(meta), path("${meta.place}/masks/*.mha"), emit: masks, optional: true // made where none was given
@@ -54,6 +55,7 @@ process PREDICT {
         ${dicom ? "--dicom ${meta.place}/dicom" : ''} \\
         --record-failures \\
         ${meta.pages ? "--page ${meta.place}/pages" : ''} \\
+        ${meta.members ? "--members ${meta.place}/members" : ''} \\
         --summary ${name}.json
     mkdir -p ${meta.place}/uncertainty
     for patient in ${patients*.patient.join(' ')}; do
@@ -67,6 +69,7 @@ process PREDICT {
     """
     mkdir -p ${meta.place}/uncertainty
     touch ${patients.collect { "${meta.place}/${it.patient}.mha ${meta.place}/uncertainty/${it.patient}.mha" }.join(' ')}
+    ${meta.members ? "mkdir -p ${patients.collect { "${meta.place}/members/${it.patient}" }.join(' ')}" : ''}
     touch ${name}.json versions.yml
     """
 }

@@ -56,7 +56,10 @@ def difference_maps(cells: list[tuple[str, dict]]) -> bytes:
 
 @styled
 def dvh(cells: list[tuple[str, dict]]) -> bytes:
-    """One panel a kind of beam and (label, record): each structure on the CT (solid) and on the sCT (dashed)."""
+    """One panel a kind of beam and (label, record): each structure on the CT (solid) and on the sCT (dashed).
+
+    A band lies between the lowest and highest of the ensemble's folds where each of them was planned on.
+    """
     kinds = [kind for kind in KINDS if kind in cells[0][1]]
     figure, axes = canvas(FULL, 2.4 * len(cells) + 0.2, len(cells), len(kinds), sharex=True, sharey=True)
     for row, (label, record) in zip(axes, cells, strict=True):
@@ -67,6 +70,9 @@ def dvh(cells: list[tuple[str, dict]]) -> bytes:
                 for line, image in zip(LINES, ("ct", "sct"), strict=False):
                     values = 100 * np.array(curves[name][image])
                     axis.plot(percent, values, line, color=colour, label=name if image == "ct" else None)
+                if band := record[kind].get("over_members", {}).get("dvh", {}).get(name):
+                    low, high = (100 * np.array(band[end]) for end in ("low", "high"))
+                    axis.fill_between(percent, low, high, color=colour, alpha=0.25, linewidth=0)
             axis.set_title(f"{label}, {kind}" if len(cells) > 1 else kind)
             axis.legend(loc="lower left")
         row[0].set_ylabel("volume (%)")
