@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """What networks add to registration: recipes of benchmarks/networks.toml on cases of known truth, on a GPU.
 
-    networks.py CASES --recipes cbct=mind,layer1,layer1_mind,layer2 --recipes mr=mi,mi_layer1 --device cuda --out DIR
+    networks.py CASES --recipes cbct=mind,layer1,impact_dense --recipes mr=mi,mi_layer1 --device cuda --out DIR
 
 CASES are those of benchmarks/registration.py (CASES/mr/*, CASES/cbct/*), also ones made by simulate_mr.py. A worker
 process registers case after case, since a GPU's start takes longer than a registration; `--jobs` of them share the
-device, so that seconds (the search alone) are upper bounds. A case with truth/corrected.csv (fixed x, y, z and moving
-x, y, z: partners that have the pair's own residual in them; registration.py --native makes them) is scored by it too.
-Errors are in mm: mean, median and 95th percentile over the landmarks. Rows are written as they come.
+device, so that seconds (the search alone) are upper bounds. With --corrected real pairs are scored a second time, by
+partners that have the pair's own residual in them: OUT/residual of `registration.py --native … --out OUT`. Errors are
+in mm: mean, median and 95th percentile over the landmarks. Rows are written as they come.
 """
 
 import csv
@@ -39,9 +39,10 @@ COLUMNS = ("modality", "case", "recipe", "mean", "median", "p95", "corrected", "
 @click.option("--preset", default=str(ROOT / "benchmarks/networks.toml"), show_default=True)
 @click.option("--device", default="cuda", show_default=True)
 @click.option("--jobs", default=4, show_default=True)
+@click.option("--corrected", type=click.Path(exists=True, file_okay=False, path_type=Path), help="DIR/CASE.csv")
 @click.option("--seconds", default=1e9, help="no case is begun after so many")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="directory of the table")
-def main(cases, asked, only, preset, device, jobs, seconds, out):
+def main(cases, asked, only, preset, device, jobs, corrected, seconds, out):
     end = time.time() + seconds
     recipes = {modality: names.split(",") for modality, names in (one.split("=") for one in asked)}
     chosen = [one for modality in recipes for one in sorted(cases.glob(f"{modality}/*"))]
@@ -64,7 +65,7 @@ def main(cases, asked, only, preset, device, jobs, seconds, out):
     ):
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        for future in as_completed([pool.submit(measure, *task, preset, device, end) for task in tasks]):
+        for future in as_completed([pool.submit(measure, *task, preset, device, corrected, end) for task in tasks]):
             if row := future.result():
                 rows.append(row)
                 writer.writerow(row)
@@ -76,7 +77,7 @@ def main(cases, asked, only, preset, device, jobs, seconds, out):
     print(table(rows))
 
 
-def measure(case: Path, arm: str, preset: str, device: str, end: float) -> dict | None:
+def measure(case: Path, arm: str, preset: str, device: str, corrected: Path | None, end: float) -> dict | None:
     """One registration and its error; None where its time has not come."""
     if time.time() > end:
         return None
@@ -85,13 +86,9 @@ def measure(case: Path, arm: str, preset: str, device: str, end: float) -> dict 
     fixed, moving, mask = (read_volume(case / f"{name}.mha") for name in (modality, "ct", "mask"))
     section = presets.resolve(preset, modality)["registration"]
     made = pairwise.register(fixed, moving, mask, section, method=arm, modality=modality, moving_is="ct", device=device)
-    errors = {}
-    for name in ("landmarks", "corrected"):
-        if (case / f"truth/{name}.csv").exists():
-            points = np.loadtxt(case / f"truth/{name}.csv", delimiter=",", skiprows=1)
-            found = np.array([made.transform.TransformPoint(point) for point in points[:, :3].tolist()])
-            errors[name] = np.linalg.norm(found - points[:, 3:], axis=1)
-    error, corrected = errors["landmarks"], errors.get("corrected", np.array([np.nan]))
+    truth, residual = case / "truth/landmarks.csv", (corrected or case) / f"{case.name}.csv"
+    error = _errors(made.transform, np.loadtxt(truth, delimiter=",", skiprows=1))
+    again = _errors(made.transform, np.loadtxt(residual, delimiter=",")) if residual.exists() else np.array([np.nan])
     return {
         "modality": modality,
         "case": case.name,
@@ -99,10 +96,16 @@ def measure(case: Path, arm: str, preset: str, device: str, end: float) -> dict 
         "mean": float(error.mean()),
         "median": float(np.median(error)),
         "p95": float(np.percentile(error, 95)),
-        "corrected": float(corrected.mean()),
+        "corrected": float(again.mean()),
         "folding": float(made.quality["folding_fraction"]),
         "seconds": float(made.quality["seconds"]),
     }
+
+
+def _errors(transform, points: np.ndarray) -> np.ndarray:
+    """Of each row (fixed x, y, z, moving x, y, z; mm) how far the fixed point ends from its partner."""
+    found = np.array([transform.TransformPoint(point) for point in points[:, :3].tolist()])
+    return np.linalg.norm(found - points[:, 3:], axis=1)
 
 
 def table(rows: list[dict]) -> str:

@@ -97,7 +97,7 @@ def _measure(
         image.SetOrigin((np.array(image.GetOrigin()) + shift).tolist())
         sitk.WriteImage(_stored(image, stored) if stored else image, str(place / "ct.nii.gz"))
         moving = place / "ct.nii.gz"
-    _registered(place, method, modality, fixed, moving, mask, preset, overrides)
+    _registered(place, method, modality, fixed, moving, mask, preset, overrides, f"{stored} {shift.tolist()}")
     run = json.loads((place / "run.json").read_text())
     quality = json.loads((place / "qc.json").read_text())
     landmarks = np.loadtxt(directory / "truth" / "landmarks.csv", delimiter=",", skiprows=1)
@@ -121,21 +121,25 @@ def _measure(
     }
 
 
-def _registered(place: Path, method: str, modality: str, fixed, moving, mask, preset: str, overrides):
-    """One run of the tool, kept in `place`."""
-    if (place / "run.json").is_file():
-        return
-    place.mkdir(parents=True, exist_ok=True)
+def _registered(place: Path, method: str, modality: str, fixed, moving, mask, preset: str, overrides, moved: str = ""):
+    """One run of the tool, kept in `place`; one with other options is refused there."""
     command = [sys.executable, TOOL, "--method", method, "--modality", modality, "--preset", preset]
     command += ["--fixed", fixed, "--moving", moving, "--fixed-mask", mask, "--moving-is", "ct"]
     command += ["--out-image", place / "image.mha", "--out-displacement", place / "displacement.mha"]
     command += ["--qc", place / "qc.json"]
     command += [part for override in overrides for part in ("--set", override)]
+    asked = {"command": list(map(str, command[2:])), "moved": moved}
+    if (place / "run.json").is_file():
+        if json.loads((place / "run.json").read_text())["asked"] != asked:
+            raise click.ClickException(f"{place}: holds a run with other options; give another --out")
+        return
+    place.mkdir(parents=True, exist_ok=True)
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(list(map(str, command)), check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    (place / "run.json").write_text(json.dumps({"seconds": time.perf_counter() - start, "cpu_seconds": cpu}))
+    spent = {"seconds": time.perf_counter() - start, "cpu_seconds": cpu}
+    (place / "run.json").write_text(json.dumps({**spent, "asked": asked}))
 
 
 def _mapped(displacement: Path, points: np.ndarray) -> np.ndarray:
@@ -154,7 +158,9 @@ def _corrected(directory: Path, native: Path | None, out: Path, points: np.ndarr
         images = (directory / f"{modality}.mha", native / directory.name / "ct.mha", directory / "mask.mha")
         _registered(place, method, modality, *images, preset, ())
         partners.append(_mapped(directory / "truth" / "displacement.mha", _mapped(place / "displacement.mha", points)))
-    return float(np.linalg.norm(mapped - np.mean(partners, axis=0), axis=1).mean())
+    table = np.hstack([points, np.mean(partners, axis=0)])  # for benchmarks/networks.py --corrected
+    np.savetxt(out / "residual" / f"{directory.name}.csv", table, "%.3f", ",")
+    return float(np.linalg.norm(mapped - table[:, 3:], axis=1).mean())
 
 
 def _stored(image: sitk.Image, how: str) -> sitk.Image:

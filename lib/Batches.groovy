@@ -38,7 +38,7 @@ class Batches {
         def (sct, uncertainty) = [scts, uncertainties].collect { files -> [files].flatten().collectEntries { [it.baseName, it] } }
         Map apart = [members].flatten().collectEntries { [it.name, it] }
         return metas.findAll { sct[it.patient] }.collect { row ->
-            [row.patient, [sct[row.patient], uncertainty[row.patient], apart[row.patient]].findAll()]
+            [row.patient, [sct[row.patient], uncertainty[row.patient]] + [apart[row.patient]].findAll()]
         }
     }
 }

@@ -98,13 +98,15 @@ class Run:
                 start_new_session=True,
             )
 
-    def kill(self, step: str, victim: str, share: float) -> str:
-        """Wait for the moment and kill; what was hit, or "" where the run succeeded before the moment came.
+    def kill(self, step: str, victim: str, share: float, most: float = 3600) -> str:
+        """Wait for the moment, `most` seconds, and kill; what was hit, or "" where the run succeeded before it came.
 
         A run that ends otherwise (a loader's end is its training's) is resumed on the way.
         """
-        waited = False
+        waited, end = False, time.monotonic() + most
         while self.driver.poll() != 0:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self.place}: no {victim} of {step} to kill in {most:.0f} s")
             if self.driver.poll() is not None:
                 self.resume()
             running = processes(self.work)
@@ -141,6 +143,12 @@ class Run:
         if self.starts >= most:
             raise RuntimeError(f"{self.place}: started {self.starts} times, and not through")
         self.start()
+
+    def stop(self):
+        """End the engine and all that it started, whatever state they are in."""
+        for pid in (self.driver.pid, *processes(self.work)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def finish(self, most: int = 6) -> int:
         """Resume until the run succeeds, `most` times at most; the last exit status."""

@@ -324,3 +324,8 @@ def test_members_by_name_beside_each_patient_s_sct(patient, tmp_path):
     write_volume(patient[0], tmp_path / "own" / "p2" / "fold7.mha")
     process = call("predict.py", *asked)
     assert process.returncode == 2 and "fold7.mha" in process.stderr
+    # whatever volume lies there is taken for a network's: the ensemble's own must not
+    own = tmp_path / "alone"
+    asked = ["--model", model, "--image", tmp_path / "i.mha", "--mask", tmp_path / "m.mha", "--region", "AB"]
+    process = call("predict.py", *asked, "--out", own / "sct.mha", "--members", own)
+    assert process.returncode == 2 and "sct.mha lies there" in process.stderr and not own.exists()

@@ -24,7 +24,7 @@ LIKENESS = (  # key of a record, its limit, the best it can be, what is said
     ("bone_dice_after", "bone_dice", 1, "bones overlap with Dice {:.3f}, limit {:g}"),
     ("mind_distance_after", "mind_distance", 0, "MIND distance {:.3f}, limit {:g}"),
     ("mind_distance_worst_after", "mind_distance_worst", 0, "MIND distance {:.3f} in the worst region, limit {:g}"),
-    ("mind_distance_moved_after", "mind_distance_moved", 0, "MIND distance {:.2f} of what it is 9 mm away, limit {:g}"),
+    ("mind_distance_moved_after", "mind_distance_moved", 0, "MIND distance {:.3f} of what it is 9 mm away, limit {:g}"),
 )
 
 
@@ -233,7 +233,7 @@ def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
         folded = float(record["folding_fraction"])
         result.append((folded / limits["folding"], f"{folded:.2%} of the body folded"))
     for key, limit, best, said in LIKENESS:
-        if record.get(key) is not None:
+        if limit in limits and record.get(key) is not None:  # settings of an older run have no limit of it
             value = float(record[key])
             result.append(((value - best) / (limits[limit] - best), said.format(value, limits[limit])))
     if "displacement_mm" in record:

@@ -13,7 +13,10 @@ SIGNED = (
     "registration.rigid.margin",  # below 0: MIND may even rise by this part
 )
 RANGES = ("ct_range", "clip_ct", "hu_range")  # two numbers, the lower first
-SHARES = ("curation.max_excluded", "training.flip_probability", "finetuning.flip_probability")  # 0 to 1
+SHARES = (  # 0 to 1
+    *("curation.max_excluded", "training.flip_probability", "finetuning.flip_probability"),
+    *("registration.rigid.ease", "registration.rigid.loss"),
+)
 BELOW_ONE = ("training.betas", "finetuning.betas")  # 0 to below 1
 COUNTS = {  # of these the least that means something; of others 0, which mostly says "no limit"
     "training": ("channels", "batch", "patch", "validate_every", "validation_batch", "lr_every"),
@@ -32,6 +35,7 @@ COUNTS = {  # of these the least that means something; of others 0, which mostly
         "trial_iterations",
         "region_mm",
         "search_step_mm",
+        "starts",
     ),
     "dose": ("grid_mm", "prescription_gy", "beamlet_mm"),
 }

@@ -17,7 +17,7 @@ from synthct.images.volume import read_volume
 
 
 def members_in(directory) -> dict[str, Path]:
-    """The members' sCTs in a directory of ``predict.py --members``, by the names of the networks, in their order."""
+    """The members' sCTs in a directory of ``predict.py --members``, by the networks' names, in their order."""
     found = {path.name.removesuffix(".mha"): path for path in sorted(Path(directory).glob("*.mha"))}
     if not found:
         raise InputError(f"members {directory}: no .mha in it, expected the sCT of each network")

@@ -129,9 +129,10 @@ def check(patient: Patient, modality: str) -> list[str]:
         for given in inputs:
             if output.resolve() == given.resolve():
                 raise InputError(f"output {output}: is the input {given}")
-    for given in inputs:
-        if patient.members and given.resolve().parent == patient.members.resolve():
-            raise InputError(f"output {patient.members}: the input {given} lies there")
+    # dose.py takes every volume of that directory for a network's
+    for other in filter(None, (*inputs, patient.out, patient.uncertainty, patient.mask_out)):
+        if patient.members and Path(other).resolve().parent == patient.members.resolve():
+            raise InputError(f"--members {patient.members}: {other} lies there, expected a directory for these alone")
     if patient.dicom:
         objects.check_places(patient.dicom, inputs)
     if not patient.is_dicom and not patient.dicom:

@@ -84,7 +84,7 @@ def distance_map(fixed: Volume, moved: Volume) -> Volume:
     return resample(Volume(distance, coarse), fixed.grid, order=1)
 
 
-def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, float]:
+def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, float | None]:
     """Mutual information (nats, 48 bins) and MIND distance (R2D2, 0..1) of two images on one grid in a mask: its mean,
     "worst", the largest mean over a cube of `REGION_MM` that is half filled by the mask or more, and "moved" (see
     `_moved`)."""
@@ -110,13 +110,15 @@ def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, fl
     }
 
 
-def _moved(maps: list[torch.Tensor], distance: torch.Tensor, inside: torch.Tensor, spacing: list[float]) -> float:
+def _moved(
+    maps: list[torch.Tensor], distance: torch.Tensor, inside: torch.Tensor, spacing: list[float]
+) -> float | None:
     """The mean distance over what it would be with the second image moved by `MOVED_MM`, the largest of six directions.
 
     The distance itself rises with noise and with tissue that has no structure, here as there: their ratio does not.
-    Above 1 the pair would match better elsewhere.
+    Above 1 the pair would match better elsewhere. None where there is no room to move.
     """
-    ratios = [0.0]
+    ratios = []
     for axis, (step, size) in enumerate(zip(spacing, inside.shape, strict=True)):
         count = max(1, round(MOVED_MM / step))
         if count >= size:
@@ -129,7 +131,7 @@ def _moved(maps: list[torch.Tensor], distance: torch.Tensor, inside: torch.Tenso
         (fixed, second), (fixed_far, second_far) = here, there
         for still, one, other in ((ends[1], fixed, second_far), (ends[3], fixed_far, second)):
             ratios.append(float(still[both].mean() / (one - other).abs().mean(0)[both].mean().clamp(min=1e-6)))
-    return max(ratios)
+    return max(ratios, default=None)
 
 
 def _worst(values: torch.Tensor, weight: torch.Tensor, spacing: list[float]) -> float:

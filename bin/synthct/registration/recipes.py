@@ -6,6 +6,8 @@ from synthct.core import arms
 from synthct.core.errors import InputError
 from synthct.core.presets import for_region, merged
 
+PRIOR = ("magnitude", "stretching", "bending", "folding")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -17,7 +19,7 @@ class Recipe:
     label: str
     compares: str
     settings: dict
-    rigid: dict  # the rigid start of the engines dense and sampled
+    rigid: dict  # the rigid start of the engines dense and sampled, its trial with the prior of dense
 
     @property
     def deforms(self) -> bool:
@@ -44,7 +46,8 @@ def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
             if "weight" not in model:
                 raise InputError(f"registration.arms.{name}.settings.models.{key}: no weight")
     said = {key: arm[key] for key in ("engine", "direction", "label", "compares")}
-    return Recipe(name, **said, settings=settings, rigid=section.get("rigid", {"enabled": False}))
+    prior = {key: value for key, value in section.get("dense", {}).items() if key in PRIOR}
+    return Recipe(name, **said, settings=settings, rigid=section.get("rigid", {"enabled": False}) | prior)
 
 
 def models_of(recipe: Recipe) -> dict[str, dict]:

@@ -160,9 +160,9 @@ def _pairs_table(inputs: Inputs) -> Table:
         ]
         numbers = [float(value) if value is not None and finite(value) else None for value in told]
         alike = ["–" if v is None else f"{v:.{n}f}" for v, n in zip(numbers, (3, 3, 2, 2, 1), strict=True)]
-        worst = numbers[2] or numbers[1] or numbers[0] or 0.0
+        trust = (numbers[2] is None, -(numbers[2] or numbers[1] or numbers[0] or 0.0))  # a ratio is no distance
         row = [record["patient"], arm_name(record["method"]), *alike, reason or "–"]
-        lines.append((not reason, -worst, row))
+        lines.append((not reason, trust, row))
     body = [row for _, _, row in sorted(lines)]
     measures = ["MIND distance", "in its worst region", "over that 9 mm away", "bone Dice", "displacement p95 (mm)"]
     columns = ["patient", "registration", *measures, "left out because"]

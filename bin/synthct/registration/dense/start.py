@@ -24,7 +24,7 @@ from synthct.registration.dense.pyramid import extents
 from synthct.registration.dense.terms import MutualInformationTerm
 from synthct.registration.dense.warp import PointMap, sample
 
-COMPARABLE = 0.2  # part of the mask that must lie inside the moving image at both ends for the two to be compared
+COMPARABLE = 0.2  # part of what is covered after the move that must be covered without it, for the two to be compared
 INFORMATION = {"weight": 1.0, "bins": rigid.BINS, "sigma_ct_mm": 0.0, "sigma_image_mm": 0.0}
 STEP = 1 / 40  # Adam's, of a control spacing
 SMOOTHED_MM = 1.0  # before descriptors
