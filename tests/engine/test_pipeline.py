@@ -20,7 +20,8 @@ from published import missing
 
 # as short as a study can be, and a small network; `make test-demo` trains the paper's
 SHORT = (
-    "training.max_steps=8;training.validate_every=4;training.warmup=0;finetuning.max_steps=2;inference.flips=none;"
+    "registration.dense.iterations=[8, 6, 4];training.max_steps=8;training.validate_every=4;training.warmup=0;"
+    "training.validation_slices=2;finetuning.max_steps=2;finetuning.validate_every=1;inference.flips=none;"
     "training.network.encoder=resnet18;training.network.decoder_channels=[16, 8, 8]"
 )
 CBCT = [
@@ -39,7 +40,8 @@ CBCT = [
     "--set",
     SHORT,
 ]
-DEMO = ["-profile", "test", "--set", SHORT]
+ELASTIX = "registration.elastix.iterations=[20, 10, 5];registration.elastix.region.AB.iterations=[20, 10, 5];"
+DEMO = ["-profile", "test", "--set", ELASTIX + SHORT]
 
 
 def events(done) -> dict[str, set[str]]:
