@@ -71,6 +71,12 @@ def _parent(pid: int) -> int:
     return 0
 
 
+def _end(pids: list[int]):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _loaders(running: dict) -> list[int]:
     return [
         pid for pid, (_, told) in running.items() if "train" in told and "train" in running.get(_parent(pid), " ")[1]
@@ -130,9 +136,7 @@ class Run:
                 killed = [self.driver.pid, *processes(self.work)]
             else:
                 killed = [pid for pid in mine if running[pid][0] == name]
-            for pid in killed:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _end(killed)
             if victim in ("driver", "all"):
                 self.driver.wait()
             return f"{name}, {len(killed)} process{'es' * (len(killed) > 1)}"
@@ -146,9 +150,7 @@ class Run:
 
     def stop(self):
         """End the engine and all that it started, whatever state they are in."""
-        for pid in (self.driver.pid, *processes(self.work)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _end([self.driver.pid, *processes(self.work)])
 
     def finish(self, most: int = 6) -> int:
         """Resume until the run succeeds, `most` times at most; the last exit status."""
