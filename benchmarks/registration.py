@@ -33,6 +33,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 TOOL = Path(__file__).resolve().parents[1] / "bin" / "register.py"
+PEERS = ("ants", "convexadam")  # as methods: benchmarks/peers.py, in an environment that has them
 COLOURS = {"none": "0.75", "elastix": "#D55E00", "impact": "#0072B2", "mi": "#56B4E9", "mind": "#CC79A7"}
 COLUMNS = (
     "modality",
@@ -52,7 +53,7 @@ COLUMNS = (
 
 @click.command(help=__doc__)
 @click.argument("cases", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--methods", default="none,elastix,mi,mind", help="comma list of arms")
+@click.option("--methods", default="none,elastix,mi,mind", help="comma list of arms, and of ants, convexadam")
 @click.option("--only", default="", help="comma list of parts of case names")
 @click.option("--preset", default="paper")
 @click.option("--set", "overrides", multiple=True, help="section.key=value, handed to register.py")
@@ -123,11 +124,12 @@ def _measure(
 
 def _registered(place: Path, method: str, modality: str, fixed, moving, mask, preset: str, overrides, moved: str = ""):
     """One run of the tool, kept in `place`; one with other options is refused there."""
-    command = [sys.executable, TOOL, "--method", method, "--modality", modality, "--preset", preset]
-    command += ["--fixed", fixed, "--moving", moving, "--fixed-mask", mask, "--moving-is", "ct"]
-    command += ["--out-image", place / "image.mha", "--out-displacement", place / "displacement.mha"]
-    command += ["--qc", place / "qc.json"]
-    command += [part for override in overrides for part in ("--set", override)]
+    tool = TOOL if method not in PEERS else Path(__file__).with_name("peers.py")
+    command = [sys.executable, tool, "--method", method, "--fixed", fixed, "--moving", moving, "--fixed-mask", mask]
+    command += ["--out-displacement", place / "displacement.mha", "--qc", place / "qc.json"]
+    if method not in PEERS:
+        command += ["--modality", modality, "--preset", preset, "--moving-is", "ct", "--out-image", place / "image.mha"]
+        command += [part for override in overrides for part in ("--set", override)]
     asked = {"command": list(map(str, command[2:])), "moved": moved}
     if (place / "run.json").is_file():
         if json.loads((place / "run.json").read_text())["asked"] != asked:

@@ -99,13 +99,18 @@ def images_only(options):
             table.setdefault(kind, Counter())[verdict] += 1
             if kind in ("as it is", "upside down", "front to back", "cropped to a half"):
                 print(name, region, kind, verdict, reasons[:2], flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    show(table, options.out, [])
+    show(table)
+    keep(table, options.out, [])
 
 
-def show(table: dict[str, Counter], out: Path, judged: list[dict]):
-    """Print the table, and write it with the held-out patients' points."""
+def keep(table: dict[str, Counter], out: Path, judged: list[dict]):
+    """Write the table with the held-out patients' points."""
+    out.mkdir(parents=True, exist_ok=True)
     (out / "trust.json").write_text(json.dumps({"table": table, "held_out": judged}, indent=1))
+
+
+def show(table: dict[str, Counter]):
+    """Print the table."""
     print(f"| {'kind':28} | use | look | do not use | caught |")
     print(f"|{'-' * 30}|----:|-----:|-----------:|-------:|")
     for kind, counts in table.items():
@@ -167,8 +172,8 @@ def main():
             table.setdefault(kind, Counter())[said["verdict"]] += 1
             judged[-1].setdefault("spoilt", {})[kind] = [said["verdict"], *said["reasons"][:2]]
         print(name, verdict, reasons[:2], flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    show(table, options.out, judged)
+    show(table)
+    keep(table, options.out, judged)
 
 
 if __name__ == "__main__":

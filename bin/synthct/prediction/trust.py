@@ -118,7 +118,7 @@ def judge(record: dict | None, image: Volume, mask: Volume, result, rules: dict,
     seen = measured(image, mask, result, rules, modality)
     verdict, reasons = against(part, seen)
     features = seen["features"]
-    if wrong := _wrong_modality(image, modality):
+    if wrong := wrong_modality(image, modality):
         verdict, reasons = NO, [wrong, *reasons]
     return {
         "verdict": verdict,
@@ -187,7 +187,8 @@ def text(verdict: dict) -> str:
     return f"synthct trust: {line(verdict)}.{about}"
 
 
-def _wrong_modality(image: Volume, modality: str) -> str:
+def wrong_modality(image: Volume, modality: str) -> str:
+    """What says that an image is not of `modality`, from its lowest value; "" if nothing does."""
     low = float(image.array.min())
     if modality == "mr" and low <= -500:
         return f"wrong modality: values down to {low:.0f} are HU, the bundle is for MR"
