@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SET = (
     "training.max_steps=6;training.validate_every=2;training.warmup=0;training.validation_slices=1;"
     "training.patch=[32, 32];training.workers=1;finetuning.max_steps=2;finetuning.validate_every=1;"
-    "training.network.encoder=resnet18;training.network.decoder_channels=[16, 8, 8];inference.flips=none"
+    "training.network.encoder=resnet18;training.network.decoder_channels=[16, 8, 8];inference.flips=none;"
+    "curation.limits.mind_distance_moved=2.0"  # the pairs are as they come, and stay in
 )
 
 

@@ -64,6 +64,17 @@ def test_a_pair_beyond_a_limit_is_left_out_with_its_reason(curate, measure):
     assert reasons["A"] == "" and said in reasons["B"]
 
 
+def test_cbct_and_ct_are_of_one_kind_and_good_pairs_come_nearer(curate):
+    """0.76 at most of registrations within 4 mm, 0.83 to 1 of pairs 5 to 7 mm off (simulated CBCT)."""
+    key = "mind_distance_moved_after"
+    records = {"A": good(0) | {key: 0.84}, "B": good(1) | {key: 0.86}}
+    assert set(curate(records, *AUTO, "--modality", "cbct")[1].values()) == {
+        "",
+        "MIND distance 0.860 of what it is 9 mm away, limit 0.85",
+    }
+    assert set(curate(records, *AUTO)[1].values()) == {""}
+
+
 def test_what_is_said_of_a_pair_does_not_change_with_who_else_is_there(curate, tmp_path):
     """A limit taken from the cohort let one record more bring a wrong pair back."""
     cohort = {f"P{n}": good(n) for n in range(10)} | {"WRONG": good(0) | {"mind_distance_after": 0.35}}
