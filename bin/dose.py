@@ -38,29 +38,30 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
     said = {key: asked[key] for key in ("patient", "tested_on", "trained", "checkpoints")}
     read = inputs_of(ct=ct, mask=mask, target=target, structures=structures)
     names = identities(len(scts), region=region, **said)
+    left = dict(zip(outs, names, strict=True))  # outputs that are still to be written
     try:
         planned_on = read_volume(ct, "CT", "ct")
         aim, aim_name = aim_of(target, asked["target_roi"], planned_on)
         given = [read_volume(sct, "sCT", "ct") for sct in scts]
         body, organs = body_of(mask, planned_on), organs_of(structures, planned_on, aim_name)
         case = plan_case(planned_on, body, section, beams=kinds, target=aim, target_name=aim_name, structures=organs)
+        planned = {"inputs": read, **about(case)}
+        for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
+            record, doses = compare(case, sct)
+            if members:
+                record = with_members(case, record, members[number])
+            if asked["doses"]:
+                write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
+            if slices:
+                write_slices(slices[number], case, doses, name)
+            write_json(out, plain({**name, **planned, **record}))
+            del left[out]
     except PatientError as fault:
         if not asked["record_failure"]:
             raise
-        print(f"dose.py: not planned: {fault}", file=sys.stderr)
-        for name, out in zip(names, outs, strict=True):
+        print(f"dose.py: not judged: {fault}", file=sys.stderr)
+        for out, name in left.items():
             write_json(out, plain({**name, "inputs": read, "failed": str(fault)}))
-        return
-    planned = {"inputs": read, **about(case)}
-    for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
-        record, doses = compare(case, sct)
-        if members:
-            record = with_members(case, record, members[number])
-        if asked["doses"]:
-            write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
-        if slices:
-            write_slices(slices[number], case, doses, name)
-        write_json(out, plain({**name, **planned, **record}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Dose intervals: the lowest and highest over an ensemble's networks, each planned on by itself."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from conftest import bad_input
 
 from synthct.core import presets
 from synthct.dose.case import compare, plan_case
-from synthct.dose.members import over_members
+from synthct.dose.members import members_in, over_members
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import write_volume
 
@@ -111,3 +112,22 @@ def test_members_that_are_not_there_are_one_line(patient, tmp_path, run_tool):
     bad_input(dose_of(run_tool, patient, *out, "--members", patient / "empty"), "no .mha in it")
     two = ["--members", patient / "own", "--members", patient / "own"]
     bad_input(dose_of(run_tool, patient, *out, *two), "one for each of 1 --sct")
+
+
+def test_a_member_that_cannot_be_read_costs_its_own_synthetic_ct(patient, tmp_path, run_tool):
+    """The one judged before it stays, the failure says which file, and without --record-failure it is one line."""
+    a, b, broken = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "broken"
+    shutil.copytree(patient / "own", broken)
+    (broken / "fold1.mha").write_bytes((broken / "fold1.mha").read_bytes()[:400])
+    sct = ["--sct", patient / "sct.mha"]
+    arguments = [*sct, "--members", patient / "one", "--out", a, *sct, "--members", broken, "--out", b]
+    done = dose_of(run_tool, patient, *arguments, "--record-failure")
+    assert done.returncode == 0 and "fold1.mha" in done.stderr, done.stderr
+    assert json.loads(a.read_text())["proton"]["mae_dose"] > 0 and "fold1.mha" in json.loads(b.read_text())["failed"]
+    bad_input(dose_of(run_tool, patient, *sct, "--members", broken, "--out", b), "fold1.mha")
+
+
+def test_members_stand_in_the_order_of_their_folds(tmp_path):
+    for number in (10, 9, 1):
+        (tmp_path / f"fold{number}.mha").touch()
+    assert list(members_in(tmp_path)) == ["fold1", "fold9", "fold10"]

@@ -5,6 +5,7 @@ of the target) mostly lies between the members' lowest and highest, while a size
 """
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,10 +19,16 @@ from synthct.images.volume import read_volume
 
 def members_in(directory) -> dict[str, Path]:
     """The members' sCTs in a directory of ``predict.py --members``, by the networks' names, in their order."""
-    found = {path.name.removesuffix(".mha"): path for path in sorted(Path(directory).glob("*.mha"))}
+    files = sorted(Path(directory).glob("*.mha"), key=_turn)
+    found = {path.name.removesuffix(".mha"): path for path in files}
     if not found:
         raise InputError(f"members {directory}: no .mha in it, expected the sCT of each network")
     return found
+
+
+def _turn(path: Path) -> tuple:
+    """fold10 comes after fold2."""
+    return [int(digits) for digits in re.findall(r"\d+", path.name)], path.name
 
 
 def with_members(case: Case, record: dict, members: dict[str, Path]) -> dict:
