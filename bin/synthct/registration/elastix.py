@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from synthct.core.errors import PairError
 from synthct.images.grid import Volume
+from synthct.registration import itk_elastix
 
 METRICS = {
     "mi": "AdvancedMattesMutualInformation",
@@ -32,32 +33,21 @@ def register(
     `settings` is the section ``registration.elastix`` of a preset, resolved for modality and region. `mask` lies on
     the fixed grid. Raises `PairError` with Elastix's own reason where it gives up (no overlap, too few samples).
     """
-    import itk  # heavy (seconds): only this method needs it
-
     stages = [deformable_map(settings, seed, extent(fixed))]
     if rigid:
         stages.insert(0, rigid_map(settings["rigid"], seed, fixed.grid.size))
-    parameters = itk.ParameterObject.New()
-    for stage in stages:
-        parameters.AddParameterMap(stage)
-    arguments = {"parameter_object": parameters, "log_to_console": False}
-    if mask is not None:
-        arguments["fixed_mask"] = _to_itk(itk, mask, np.uint8)
     # A centre of gravity needs masses: with air at -1000 it lies anywhere. Mutual information does not see the shift.
     floors = [float(volume.array.min()) if rigid else 0.0 for volume in (fixed, moving)]
-    images = [
-        _to_itk(itk, volume.with_array(volume.array - np.float32(floor)), np.float32)
+    still, deformed = (
+        volume.with_array(volume.array - np.float32(floor))
         for volume, floor in zip((fixed, moving), floors, strict=True)
-    ]
+    )
     with tempfile.TemporaryDirectory() as place:
         log = Path(place) / "elastix.log"
-        arguments |= {"log_to_file": True, "log_file_name": log.name, "output_directory": place}
         try:
-            # number_of_threads stays unset: giving it crashes itk-elastix with several metrics (the environment rules).
-            _, found = itk.elastix_registration_method(*images, **arguments)
+            maps = itk_elastix.run(still, deformed, mask, stages, log)
         except RuntimeError as fault:
             raise PairError(f"elastix gave up: {_reason(log, fault)}") from None
-    maps = [found.GetParameterMap(i) for i in range(found.GetNumberOfParameterMaps())]
     composite = sitk.CompositeTransform(3)
     for transform in reversed([_to_sitk(m) for m in maps]):  # SimpleITK applies the last added first
         composite.AddTransform(transform)
@@ -182,14 +172,6 @@ def _common(settings: dict, seed: int) -> dict:
 
 def _strings(values: dict) -> dict[str, list[str]]:
     return {key: [str(value) for value in items] for key, items in values.items()}
-
-
-def _to_itk(itk, volume: Volume, kind):
-    image = itk.image_from_array(np.ascontiguousarray(volume.array.astype(kind)))
-    image.SetSpacing(volume.grid.spacing)
-    image.SetOrigin(volume.grid.origin)
-    image.SetDirection(itk.matrix_from_array(np.array(volume.grid.direction).reshape(3, 3)))
-    return image
 
 
 def _to_sitk(found) -> sitk.Transform:
