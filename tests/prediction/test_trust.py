@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import bad_input
 from models import call, write_checkpoints, write_model
+from scipy import ndimage
 
 from synthct.core import presets
 from synthct.images.grid import Grid, Volume
@@ -211,3 +212,23 @@ def test_a_body_turned_over_or_cut_in_half_is_noticed_where_the_known_ones_agree
     part = trust.learned(mixed)["regions"]["AB"]
     back = [v.with_array(np.flip(v.array, 1).copy()) for v in (image, mask)]
     assert not any("turned front" in reason for reason in trust.against(part, seen(*back))[1])
+
+
+def test_a_blur_is_noticed_among_known_patients_of_very_different_noise():
+    """A factor of detail, not a difference: the range of noise is wide here, and its lower end lies near 0."""
+    rules = presets.resolve("paper", "mr")["preprocessing"] | {"spacing": [2.0, 2.0, 3.0]}
+
+    def grainy(seed, sigma):
+        image, _, mask = patient(seed)
+        grain = np.random.default_rng(seed).normal(0, sigma, image.array.shape)
+        return image.with_array(np.clip(image.array + grain, 0, None).astype(np.float32)), mask
+
+    def seen(image, mask):
+        return {"region": "AB", "mae_hu": None, **trust.measured(image, mask, None, rules, "mr")}
+
+    part = trust.learned([seen(*grainy(seed, 12 * (1 + seed))) for seed in range(6)])["regions"]["AB"]
+    image, mask = grainy(17, 20)
+    assert trust.against(part, seen(image, mask))[0] == trust.USE
+    smooth = image.with_array(ndimage.gaussian_filter(image.array, (0, 3, 3)))
+    verdict, reasons = trust.against(part, seen(smooth, mask))
+    assert verdict != trust.USE and any("blurred" in reason for reason in reasons), reasons

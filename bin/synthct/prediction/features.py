@@ -36,7 +36,8 @@ INPUT = {
     ),
     "skew": Feature("contrast out of range, another sequence?", "contrast out of range, another sequence?", 0.6),
     "peak": Feature("", "single voxels far too bright, metal?", 2.0),
-    "noise": Feature("smoother than seen", "noisier than seen", 0.02),
+    "noise": Feature("", "noisier than seen", 0.02),
+    "detail": Feature("less detail than seen, blurred?", "", 0.3),  # decades of `noise`: a blur is a factor, not a step
     "shading": Feature("", "intensity drifts across the body (bias field)", 0.10),
     "back": Feature("dark and bright lie the wrong way round front to back", "the same, front to back", 0.15),
     "void": Feature("", "holes without signal within the body, metal?", 0.01),
@@ -78,6 +79,7 @@ def of_input(x: np.ndarray, inside: np.ndarray, grid: Grid, source: Grid) -> dic
             core &= np.roll(inside, step, axis)
     smooth = sum(np.roll(x, step, axis) for axis in (1, 2) for step in (1, -1)) / 4
     rough = np.abs(x - smooth)[core] if core.any() else np.zeros(1)
+    noise = float(np.median(rough) / width)
     deep = _deep(inside, grid)
     clipped = np.clip(x, dark, bright)
     y = np.arange(x.shape[1], dtype=np.float64)[None, :, None]
@@ -96,7 +98,8 @@ def of_input(x: np.ndarray, inside: np.ndarray, grid: Grid, source: Grid) -> dic
         "bright": float(bright),
         "skew": float((((values - values.mean()) / max(values.std(), 1e-6)) ** 3).clip(-50, 50).mean()),
         "peak": float((top - middle) / width),
-        "noise": float(np.median(rough) / width),
+        "noise": noise,
+        "detail": float(np.log10(max(noise, 1e-5))),
         "shading": _shading(x, inside) / width,
         "back": float(((weight * y).sum() / max(weight.sum(), 1e-6) - centre) * grid.spacing[1] / extent[1]),
         "void": float((x[deep] <= low).mean() if deep.any() else 0.0),
