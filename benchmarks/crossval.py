@@ -4,8 +4,8 @@
     crossval.py COHORT --modality cbct --preset benchmarks/study/crossval_cbct.toml --arms truth,mind,elastix \
         --outer 5 --inner 4 --device cuda --jobs 8 --out DIR
 
-COHORT holds sheet.csv (patient, region), given/<patient>/{image,mask}.mha as the clinic has them, and for each arm
-<arm>/<patient>/{ct,mask}.mha, beside image.mha where the arm deforms the image. The outer folds hold out each patient
+COHORT is made by crossval_cohort.py: sheet.csv (patient, region), given/<patient>/{image,mask}.mha as the clinic has
+them, and for each arm <arm>/<patient>/{ct,mask}.mha, beside image.mha where the arm deforms the image. The outer folds hold out each patient
 once; on the others an ensemble of inner folds is trained, as the pipeline does on its one split: its functions, in
 worker processes that share the device, since a tool's start takes longer here than what it does.
 
