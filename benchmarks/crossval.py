@@ -5,9 +5,9 @@
         --outer 5 --inner 4 --device cuda --jobs 8 --out DIR
 
 COHORT is made by crossval_cohort.py: sheet.csv (patient, region), given/<patient>/{image,mask}.mha as the clinic has
-them, and for each arm <arm>/<patient>/{ct,mask}.mha, beside image.mha where the arm deforms the image. The outer folds hold out each patient
-once; on the others an ensemble of inner folds is trained, as the pipeline does on its one split: its functions, in
-worker processes that share the device, since a tool's start takes longer here than what it does.
+them, and for each arm <arm>/<patient>/{ct,mask}.mha, beside image.mha where the arm deforms the image. The outer folds
+hold out each patient once; on the others an ensemble of inner folds is trained, as the pipeline does on its one split:
+its functions, in worker processes that share the device, since a tool's start takes longer here than what it does.
 
 Into DIR: sct/<trained>/[on_<tested>/]<patient>.mha, and scores/<trained>__<outer>.json: for each held-out patient and
 tested arm the image metrics with the spread of the ensemble, and with --spoil what the word on trust measures of the
