@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Every patient held out once: the study's trainings and predictions over outer folds, for a GPU and an hour less.
+"""Every patient held out once: the study's trainings and predictions over outer folds, on a GPU, in minutes.
 
-    crossval.py COHORT --modality cbct --preset benchmarks/study/crossval_cbct.toml --arms truth,mind,elastix \
+    crossval.py COHORT --modality cbct --preset benchmarks/study/crossval.toml --arms truth,mind,elastix \
         --outer 5 --inner 4 --device cuda --jobs 8 --out DIR
 
 COHORT is made by crossval_cohort.py: sheet.csv (patient, region), given/<patient>/{image,mask}.mha as the clinic has

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A cohort for crossval.py, small enough to be sent to a GPU: cut to the body, images finer than --voxel brought to it.
 
-    crossval_cohort.py SHEET REGISTERED --arms truth,mind,elastix,impact_dense,none --out COHORT
+    crossval_cohort.py SHEET REGISTERED --modality cbct --arms truth,mind,elastix,impact_dense,none --out COHORT
 
 SHEET has the columns patient, region, image, ct, mask, and ct_aligned for the arm "truth". REGISTERED holds
 <arm>/<patient>/{image,ct,mask}.mha as a study publishes them (results/registration); an arm that is not there takes the
-sheet's own CT. Where an arm deforms the image, its image is kept; a CT that stays in its place is kept once.
+sheet's own CT. All images of a patient lie on one grid. Where an arm deforms the image, its image is kept; a CT that
+stays in its place is kept once. Finer pixels are sampled linearly, without a filter before.
 """
 
 import os

@@ -3,8 +3,9 @@
 
     crossval_dose.py DOSES --scores OUT/scores [--out CSV]
 
-DOSES holds one JSON of bin/dose.py an sCT, with --trained-on, --tested-on and --patient. A table a tested arm, over the
-patients that all trained arms have; beside it how the MAE in HU ranks the arms within a patient as dose does.
+DOSES holds one JSON of bin/dose.py an sCT, with --trained-on, --tested-on and --patient. A table a tested arm: means over each
+arm's own patients; tests, and how the MAE in HU ranks the arms within a patient as dose does, over the arms that have
+all patients.
 """
 
 import csv
@@ -80,7 +81,7 @@ def table(rows: list[dict], tested: str):
     for arm, patients in by_arm.items():
         means = (np.mean([row[name] for row in patients.values()]) for name in names)
         print(f"| {arm} | {len(patients)} | " + " | ".join(f"{mean:.2f}" for mean in means) + " |")
-    patients = sorted(by_arm[arms[0]])
+    patients = sorted(set.intersection(*(set(by_arm[arm]) for arm in arms)))
     judged = {"MAE (HU)": True} | {name: lower for name, (*_, lower) in COLUMNS.items() if lower is not None}
     for i, a in enumerate(arms):
         for b in arms[i + 1 :]:

@@ -2,7 +2,7 @@
 """A registration by a peer, with what benchmarks/registration.py asks of bin/register.py: ANTs' SyN or ConvexAdam.
 
 Both are public packages with their own defaults and no part of this project: antspyx runs SyN on mutual information
-from where the images lie (its affine stage first lost eight of sixteen pairs, whose fields of view differ); convexAdam
+from where the images lie (its affine stage first lost six of sixteen pairs by 60 mm and more); convexAdam
 MIND, coupled convex optimisation and Adam. In an environment beside ours:
 
     python -m pip install --target PEERS antspyx convexAdam; PYTHONPATH=PEERS .venv/bin/python benchmarks/peers.py ...

@@ -38,30 +38,38 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
     said = {key: asked[key] for key in ("patient", "tested_on", "trained", "checkpoints")}
     read = inputs_of(ct=ct, mask=mask, target=target, structures=structures)
     names = identities(len(scts), region=region, **said)
-    left = dict(zip(outs, names, strict=True))  # outputs that are still to be written
+    told = [{**name, "inputs": read} for name in names]
     try:
         planned_on = read_volume(ct, "CT", "ct")
         aim, aim_name = aim_of(target, asked["target_roi"], planned_on)
         given = [read_volume(sct, "sCT", "ct") for sct in scts]
         body, organs = body_of(mask, planned_on), organs_of(structures, planned_on, aim_name)
         case = plan_case(planned_on, body, section, beams=kinds, target=aim, target_name=aim_name, structures=organs)
-        planned = {"inputs": read, **about(case)}
-        for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
+    except PatientError as fault:
+        failed(fault, asked["record_failure"], told, outs)
+        return
+    for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
+        try:
             record, doses = compare(case, sct)
             if members:
                 record = with_members(case, record, members[number])
-            if asked["doses"]:
-                write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
-            if slices:
-                write_slices(slices[number], case, doses, name)
-            write_json(out, plain({**name, **planned, **record}))
-            del left[out]
-    except PatientError as fault:
-        if not asked["record_failure"]:
-            raise
-        print(f"dose.py: not judged: {fault}", file=sys.stderr)
-        for out, name in left.items():
-            write_json(out, plain({**name, "inputs": read, "failed": str(fault)}))
+        except PatientError as fault:
+            failed(fault, asked["record_failure"], told[number : number + 1], [out])
+            continue
+        if asked["doses"]:
+            write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
+        if slices:
+            write_slices(slices[number], case, doses, name)
+        write_json(out, plain({**told[number], **about(case), **record}))
+
+
+def failed(fault: PatientError, recorded: bool, told: list[dict], outs: list[str]):
+    """Say what cannot be judged in its outputs, or raise it where nobody asked for that."""
+    if not recorded:
+        raise fault
+    print(f"dose.py: not judged: {fault}", file=sys.stderr)
+    for about_it, out in zip(told, outs, strict=True):
+        write_json(out, plain({**about_it, "failed": str(fault)}))
 
 
 if __name__ == "__main__":

@@ -115,12 +115,12 @@ def test_members_that_are_not_there_are_one_line(patient, tmp_path, run_tool):
 
 
 def test_a_member_that_cannot_be_read_costs_its_own_synthetic_ct(patient, tmp_path, run_tool):
-    """The one judged before it stays, and the failure says which file."""
+    """The one after it is judged, and the failure says which file."""
     a, b, broken = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "broken"
     shutil.copytree(patient / "own", broken)
     (broken / "fold1.mha").write_bytes((broken / "fold1.mha").read_bytes()[:400])
     sct = ["--sct", patient / "sct.mha"]
-    arguments = [*sct, "--members", patient / "one", "--out", a, *sct, "--members", broken, "--out", b]
+    arguments = [*sct, "--members", broken, "--out", b, *sct, "--members", patient / "one", "--out", a]
     done = dose_of(run_tool, patient, *arguments, "--record-failure")
     assert done.returncode == 0 and "fold1.mha" in done.stderr, done.stderr
     assert json.loads(a.read_text())["proton"]["mae_dose"] > 0 and "fold1.mha" in json.loads(b.read_text())["failed"]

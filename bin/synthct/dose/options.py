@@ -42,7 +42,9 @@ dose_options = options(
     click.option("--trained-on", "trained", multiple=True, help="registration that made each model, one a --sct"),
     click.option("--tested-on", default="", help="registration that made this image pair, written into the result"),
     click.option("--checkpoint", "checkpoints", multiple=True, help="best or final, one a --sct"),
-    click.option("--record-failure", is_flag=True, help="a patient that cannot be planned on is said in --out alone"),
+    click.option(
+        "--record-failure", is_flag=True, help="a patient or synthetic CT that cannot be judged is said in --out alone"
+    ),
     click.option("--doses", type=OUT, help="directory for the doses: MHA, and DICOM RT Dose"),
     click.option("--slices", multiple=True, type=OUT, help="npz of small slices for the report, one a --sct"),
     click.option("--out", "outs", required=True, multiple=True, type=OUT, help="JSON file to write, one a --sct"),

@@ -99,11 +99,16 @@ def of_input(x: np.ndarray, inside: np.ndarray, grid: Grid, source: Grid) -> dic
         "skew": float((((values - values.mean()) / max(values.std(), 1e-6)) ** 3).clip(-50, 50).mean()),
         "peak": float((top - middle) / width),
         "noise": noise,
-        "detail": float(np.log10(max(noise, 1e-5))),
+        "detail": detail_of(noise),
         "shading": _shading(x, inside) / width,
         "back": float(((weight * y).sum() / max(weight.sum(), 1e-6) - centre) * grid.spacing[1] / extent[1]),
         "void": float((x[deep] <= low).mean() if deep.any() else 0.0),
     }
+
+
+def detail_of(noise: float) -> float:
+    """`noise` in decades."""
+    return float(np.log10(max(noise, 1e-5)))
 
 
 def of_output(sct: np.ndarray, inside: np.ndarray, grid: Grid) -> dict[str, float]:

@@ -18,6 +18,7 @@ from synthct.prediction.features import (
     SMALL,
     TURNS,
     alike,
+    detail_of,
     of_output,
     of_spread,
     righter,
@@ -149,6 +150,8 @@ def against(part: dict, seen: dict) -> tuple[str, list[str]]:
 def weighed(features: dict[str, float], ranges: dict) -> tuple[str, list[str]]:
     """The verdict that features earn against the known ranges, and the reasons, the strongest first."""
     found = []
+    if "noise" in ranges:  # records from before `detail` have it too
+        ranges = {"detail": [round(detail_of(end), 5) for end in ranges["noise"]]} | ranges
     for name, feature in ALL.items():
         if name not in ranges or name not in features:
             continue
