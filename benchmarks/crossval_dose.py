@@ -3,9 +3,9 @@
 
     crossval_dose.py DOSES --scores OUT/scores [--out CSV]
 
-DOSES holds one JSON of bin/dose.py an sCT, with --trained-on, --tested-on and --patient. A table a tested arm: means over
-each arm's own patients; tests, and how the MAE in HU ranks the arms within a patient as dose does, over the arms that
-have all patients.
+DOSES holds one JSON of bin/dose.py an sCT, with --trained-on, --tested-on and --patient. A table a tested arm: means
+over each arm's own patients; tests, and how the MAE in HU ranks the arms within a patient as dose does, over the arms
+that have all patients.
 """
 
 import csv
