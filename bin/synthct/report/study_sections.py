@@ -204,6 +204,12 @@ def choices(inputs: Inputs, validation_mae: dict) -> Section | None:
     return section
 
 
+def _spread(entry: dict, decimals: int) -> str:
+    """Mean ± SD; of one patient the value alone."""
+    mean = number(entry["mean"], decimals)
+    return mean if entry["n"] == 1 else f"{mean} ± {number(entry['sd'], decimals)}"
+
+
 def _by_region(rows: list[dict]) -> Table:
     metrics = metrics_in(rows)
     by_line: dict[tuple, dict[str, dict]] = {}
@@ -219,10 +225,7 @@ def _by_region(rows: list[dict]) -> Table:
                 arm_name(trained),
                 REGION_NAMES.get(region, region or "–"),
                 str(max(entry["n"] + entry["left_out"] for entry in entries.values())),
-                *[
-                    f"{number(entries[m.key]['mean'], m.decimals)} ± {number(entries[m.key]['sd'], m.decimals)}"
-                    for m in metrics
-                ],
+                *[_spread(entries[m.key], m.decimals) for m in metrics],
             ]
         )
     return Table(
