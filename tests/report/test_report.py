@@ -17,6 +17,7 @@ from synthct.core.records import write_arrays
 from synthct.report.blocks import Figure, Section
 from synthct.report.inputs import read_inputs
 from synthct.report.page import fitted, write_report
+from synthct.report.study_sections import mean_and_sd
 from synthct.study.rows import METRICS, of_chosen_checkpoint
 
 ARMS = ("impact", "elastix", "none")
@@ -219,6 +220,11 @@ def test_numbers_of_the_page_are_in_the_csvs(report):
     assert "MS-SSIM of P6 (nan)" in text
     assert len(read_csv(report / "csv" / "tests.csv")) == 18 * len(METRICS)
     assert {row["patient"] for row in read_csv(report / "csv" / "registration.csv")} == {"P1", "P3"}
+
+
+def test_one_patient_has_no_spread():
+    assert mean_and_sd({"mean": 61.52, "sd": 0.0, "n": 1}, 1) == "61.5"
+    assert mean_and_sd({"mean": 61.52, "sd": 2.0, "n": 2}, 1) == "61.5 ± 2.0"
 
 
 def test_csv_cells_are_no_formulas(report):

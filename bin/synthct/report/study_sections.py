@@ -204,7 +204,7 @@ def choices(inputs: Inputs, validation_mae: dict) -> Section | None:
     return section
 
 
-def _spread(entry: dict, decimals: int) -> str:
+def mean_and_sd(entry: dict, decimals: int) -> str:
     """Mean ± SD; of one patient the value alone."""
     mean = number(entry["mean"], decimals)
     return mean if entry["n"] == 1 else f"{mean} ± {number(entry['sd'], decimals)}"
@@ -225,7 +225,7 @@ def _by_region(rows: list[dict]) -> Table:
                 arm_name(trained),
                 REGION_NAMES.get(region, region or "–"),
                 str(max(entry["n"] + entry["left_out"] for entry in entries.values())),
-                *[_spread(entries[m.key], m.decimals) for m in metrics],
+                *[mean_and_sd(entries[m.key], m.decimals) for m in metrics],
             ]
         )
     return Table(
