@@ -14,7 +14,6 @@ tested arm the image metrics with the spread of the ensemble, and with --spoil w
 image as it is and spoilt in each way of trust.py. Written as they come, the arms of one outer fold after the other.
 """
 
-import csv
 import json
 import multiprocessing
 import sys
@@ -123,7 +122,7 @@ def _ensemble(task) -> str:
         inference.ready(network, chosen["graph"], chosen["precision"])
         for network in bundle.networks(group, kind, where)
     ]
-    regions = {row["patient"]: row["region"] for row in csv.DictReader((cohort / "sheet.csv").open())}
+    regions = {one.name: one.region for one in folds.read_sheet(cohort / "sheet.csv")}
     told = {}
     for patient in plan["test"]:
         told[patient] = _held_out(cohort, out, bundle, networks, arm, arms, patient, regions[patient], spoil)
@@ -136,17 +135,7 @@ def _held_out(cohort, out, bundle, networks, arm, arms, patient, region, spoil) 
     rules = presets.for_region(about["preprocessing"], region)
 
     def predicted(image, mask):
-        return inference.predict(
-            image,
-            mask,
-            networks,
-            modality=about["modality"],
-            rules=rules,
-            channels=about["channels"],
-            views=inference.parse_views(about["inference"]["flips"]),
-            batch=about["inference"]["batch"],
-            margin=about["inference"]["margin"],
-        )
+        return inference.predict_by(about, about["inference"], networks, image, mask, region)
 
     given = read_volume(cohort / "given" / patient / "image.mha")
     body = read_mask(cohort / "given" / patient / "mask.mha", given.grid)

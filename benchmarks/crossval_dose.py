@@ -8,7 +8,6 @@ over each arm's own patients; tests, and how the MAE in HU ranks the arms within
 that have all patients.
 """
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ sys.path.insert(0, str(ROOT / "bin"))
 
 import click  # noqa: E402
 
+from synthct.core.tables import write_table  # noqa: E402
 from synthct.study.comparison import paired  # noqa: E402
 
 COLUMNS = {  # what is told: (kind of beam, key, factor, lower is better)
@@ -48,10 +48,7 @@ def main(doses, scores, out):
     for tested in sorted({row["tested_on"] for row in rows}):
         table([row for row in rows if row["tested_on"] == tested], tested)
     if out:
-        with open(out, "w", newline="") as stream:
-            writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(out, rows, list(rows[0]))
 
 
 def _row(record: dict, hu: dict) -> dict:

@@ -10,7 +10,6 @@ matrix.csv (a row a trained arm, tested arm and patient), calibration.csv (a row
 shows the MAE on the arm --on; the picture the middle slice of one patient, with the sCTs beside SCORES.
 """
 
-import csv
 import json
 import sys
 from collections import Counter
@@ -26,6 +25,7 @@ import matplotlib  # noqa: E402
 import trust as spoilt  # noqa: E402
 
 from synthct.core import presets  # noqa: E402
+from synthct.core.tables import write_table  # noqa: E402
 from synthct.images.volume import read_mask, read_volume  # noqa: E402
 from synthct.prediction import trust  # noqa: E402
 from synthct.study.comparison import holm, paired  # noqa: E402
@@ -215,7 +215,6 @@ def show_slice(found: dict, scts: Path, cohort: Path, on: str, patient: str, pic
 
 
 def write(out: Path, found: dict, points: dict):
-    out.mkdir(parents=True, exist_ok=True)
     rows = [
         {"trained_on": trained, "tested_on": tested, "patient": name}
         | {key: round(scores[key], 4) for key in ("mae", "psnr", "ms_ssim")}
@@ -224,10 +223,7 @@ def write(out: Path, found: dict, points: dict):
         for tested, scores in one["tested"].items()
     ]
     for name, table in {"matrix": rows, "calibration": [row for part in points.values() for row in part]}.items():
-        with open(out / f"{name}.csv", "w", newline="") as stream:
-            writer = csv.DictWriter(stream, table[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table)
+        write_table(out / f"{name}.csv", table, list(table[0]))
 
 
 if __name__ == "__main__":

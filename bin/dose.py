@@ -48,6 +48,7 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
     except PatientError as fault:
         failed(fault, asked["record_failure"], told, outs)
         return
+    planned = about(case)
     for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
         try:
             record, doses = compare(case, sct)
@@ -60,7 +61,7 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
             write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
         if slices:
             write_slices(slices[number], case, doses, name)
-        write_json(out, plain({**told[number], **about(case), **record}))
+        write_json(out, plain({**told[number], **planned, **record}))
 
 
 def failed(fault: PatientError, recorded: bool, told: list[dict], outs: list[str]):

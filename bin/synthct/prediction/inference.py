@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from synthct.cases.intensity import Normalisation, to_hu
 from synthct.cases.store import prepare, reflect
+from synthct.core import presets
 from synthct.core.errors import InputError
 from synthct.core.limits import CHOICES
 from synthct.images.grid import Volume, resample
@@ -167,6 +168,25 @@ def predict(
     back = orientation.turn_back
     members = tuple(image.with_array(back(rounded(field))) for field in each)
     return Prediction(image.with_array(back(sct)), image.with_array(back(spread)), summary, members)
+
+
+def predict_by(
+    about: dict, settings: dict, networks: list, image: Volume, mask: Volume, region: str | None, *, apart: bool = False
+) -> Prediction:
+    """`predict` as a bundle has it: `about` is its bundle.json, `settings` a section ``inference`` (its own, or another
+    in its place), `networks` its own for `region` (none: the bundle's default)."""
+    return predict(
+        image,
+        mask,
+        networks,
+        modality=about["modality"],
+        rules=presets.for_region(about["preprocessing"], region or about["default_region"]),
+        channels=about["channels"],
+        views=parse_views(settings["flips"]),
+        batch=settings["batch"],
+        margin=settings["margin"],
+        apart=apart,
+    )
 
 
 def frame_around(body: np.ndarray, margin: int) -> Frame:

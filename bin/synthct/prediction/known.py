@@ -89,14 +89,4 @@ def predicted(bundle: Bundle, image, mask, region: str, device: torch.device) ->
     settings = about["inference"]
     group, _ = bundle.group_for(region or None)
     networks = bundle.networks(group, presets.checkpoints(settings["checkpoint"])[0], device)
-    return inference.predict(
-        image,
-        mask,
-        networks,
-        modality=about["modality"],
-        rules=presets.for_region(about["preprocessing"], region or about["default_region"]),
-        channels=about["channels"],
-        views=inference.parse_views(settings["flips"]),
-        batch=settings["batch"],
-        margin=settings["margin"],
-    )
+    return inference.predict_by(about, settings, networks, image, mask, region)

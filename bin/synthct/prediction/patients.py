@@ -246,18 +246,8 @@ def predict_one(
     else:
         mask = _made_mask(image, about["modality"], networks, chosen, warnings)
     rules = presets.for_region(about["preprocessing"], patient.region or about["default_region"])
-    result = inference.predict(
-        image,
-        mask,
-        networks,
-        modality=about["modality"],
-        rules=rules,
-        channels=about["channels"],
-        views=inference.parse_views(chosen["flips"]),
-        batch=chosen["batch"],
-        margin=chosen["margin"],
-        apart=patient.members is not None,
-    )
+    apart = patient.members is not None
+    result = inference.predict_by(about, chosen, networks, image, mask, patient.region, apart=apart)
     verdict = trust.judge(
         about.get("trust"), image, mask, result, rules, patient.region or about["default_region"], about["modality"]
     )
