@@ -100,8 +100,11 @@ def test_wrong_input_found_by_several_processes_is_one_line(data, tmp_path):
 
 
 def test_more_processes_than_patches(data, tmp_path):
-    for process in start_both(data, tmp_path / "out", "--set", "training.batch=1"):
-        bad_input(process.finish(), "training.batch 1", "2 processes")
+    """Each refuses before it waits for the other, which may have stopped already."""
+    first, second = start_both(data, tmp_path / "out", "--set", "training.batch=1")
+    second.send(signal.SIGKILL)
+    bad_input(first.finish(), "training.batch 1", "2 processes")
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_more_gpus_are_taken_than_have_a_patch(monkeypatch):

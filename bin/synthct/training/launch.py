@@ -72,23 +72,32 @@ except Exception:
 
 
 def take_place(device: str, most: int) -> Place:
-    """Join the run this process belongs to; with several visible GPUs and no torchrun, start again under it.
+    """This process's place in its run; with several visible GPUs and no torchrun, start again under it.
 
     `device` is auto, cpu or cuda; `most` processes have something to do. Call it when everything else has been checked:
-    it may not return.
+    it may not return. What hangs on the number of processes can be refused before they `join`.
     """
     cuda = device_of(device).type == "cuda"
     if "LOCAL_RANK" not in os.environ:
         if cuda and (count := min(torch.cuda.device_count(), most)) > 1:
             sys.exit(launch(count, sys.argv))
         return Place(torch.device("cuda" if cuda else "cpu"))
-    local = int(os.environ["LOCAL_RANK"])
-    place = torch.device("cuda", local) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(place)
-    if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if cuda else "gloo")
-    return Place(place, distributed.get_rank(), distributed.get_world_size())
+    device_here = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    return Place(device_here, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+
+
+def join(place: Place):
+    """Meet the other processes of the run, if there are any; returns when all have met.
+
+    The first process keeps the addresses: did it stop before the others have read them, their fault would be a
+    network's and hide its own.
+    """
+    if "LOCAL_RANK" not in os.environ or distributed.is_initialized():
+        return
+    if place.device.type == "cuda":
+        torch.cuda.set_device(place.device)
+    distributed.init_process_group("nccl" if place.device.type == "cuda" else "gloo")
+    distributed.barrier()
 
 
 def launch(count: int, command: list[str]) -> int:

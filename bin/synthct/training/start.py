@@ -8,7 +8,7 @@ from pathlib import Path
 
 from synthct.core.files import sha256_of, write_json
 from synthct.training.checks import check_share
-from synthct.training.launch import Place, take_place
+from synthct.training.launch import Place, join, take_place
 from synthct.training.loop import Run
 from synthct.training.setup import Plan, Request, plan
 from synthct.training.state import StateFile
@@ -28,6 +28,7 @@ def run_of(request: Request, say: Callable[[str], None] = print) -> Run:
 def start(plan: Plan, place: Place, say: Callable[[str], None] = print) -> Run:
     """Put `plan` in its place. The first process writes settings.json and removes the weights of an earlier run."""
     check_share(plan.settings, place)
+    join(place)
     request, out = plan.request, Path(plan.request.out)
     state = StateFile(
         request.checkpoint_dir or str(out / "state"),
