@@ -5,8 +5,8 @@ A case is a directory with ``mr.mha`` or ``cbct.mha`` (fixed), ``ct.mha`` (movin
 ``truth/landmarks.csv``; cases are found as CASES/mr/* and CASES/cbct/*. Each registration is a process of its own
 (``bin/register.py``), so that time and memory are its own; the landmarks are read afterwards. Results are kept in
 --out and reused, so that a long baseline runs once. With --stored the moving image is first stored another way: its
-axes in another order (RAS, PIL ...), turned obliquely (oblique), or in slices twice as thick (thick). With --shift it
-lies elsewhere by so many millimetres, and the landmarks' moving points with it: a misalignment of known answer.
+axes in another order (RAS, PIL ...), turned obliquely (oblique), or in slices twice as thick (thick). With --turn and
+--shift it lies elsewhere, and the landmarks' moving points with it: a misalignment of known answer.
 
 On real pairs the known deformation is not all that lies between the images: MR and CT are two examinations. With
 --native DATA (DATA/<case>/ct.mha, the CT before it was deformed) that residual r is measured by two engines, and
@@ -59,15 +59,16 @@ COLUMNS = (
 @click.option("--set", "overrides", multiple=True, help="section.key=value, handed to register.py")
 @click.option("--stored", default="", help="how the moving image is stored: RAS, PIL ..., oblique, thick")
 @click.option("--shift", nargs=3, type=float, default=(0.0, 0.0, 0.0), help="x y z, mm, LPS: the moving image's header")
+@click.option("--turn", nargs=3, type=float, default=(0.0, 0.0, 0.0), help="degrees about x y z, of its middle, before")
 @click.option("--native", type=click.Path(exists=True, file_okay=False, path_type=Path), help="for corrected errors")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="directory of results, tables and figure")
-def main(cases, methods, only, preset, overrides, stored, shift, native, out):
+def main(cases, methods, only, preset, overrides, stored, shift, turn, native, out):
     rows = []
     for directory in sorted([*cases.glob("mr/*"), *cases.glob("cbct/*")]):
         if only and not any(part in directory.name for part in only.split(",")):
             continue
         for method in methods.split(","):
-            rows.append(_measure(directory, method, preset, overrides, stored, np.array(shift), native, out))
+            rows.append(_measure(directory, method, preset, overrides, stored, (turn, shift), native, out))
             print(_line(rows[-1]), flush=True)
     if not rows:
         raise click.ClickException(f"{cases}: no case in it (expected mr/* or cbct/*)")
@@ -85,7 +86,7 @@ def _measure(
     preset: str,
     overrides,
     stored: str,
-    shift: np.ndarray,
+    moves: tuple[tuple, tuple],
     native: Path | None,
     out: Path,
 ) -> dict:
@@ -93,16 +94,18 @@ def _measure(
     place = out / method / f"{modality}_{directory.name}"
     place.mkdir(parents=True, exist_ok=True)
     fixed, moving, mask = (directory / f"{name}.mha" for name in (modality, "ct", "mask"))
-    if stored or shift.any():
-        image = sitk.ReadImage(str(moving))
-        image.SetOrigin((np.array(image.GetOrigin()) + shift).tolist())
+    image = sitk.ReadImage(str(moving))
+    move = _move(image, *moves)
+    if stored or any(map(any, moves)):
+        image.SetOrigin(move.TransformPoint(image.GetOrigin()))
+        image.SetDirection((_matrix(move) @ np.reshape(image.GetDirection(), (3, 3))).ravel())
         sitk.WriteImage(_stored(image, stored) if stored else image, str(place / "ct.nii.gz"))
         moving = place / "ct.nii.gz"
-    _registered(place, method, modality, fixed, moving, mask, preset, overrides, f"{stored} {shift.tolist()}")
+    _registered(place, method, modality, fixed, moving, mask, preset, overrides, f"{stored} {moves}")
     run = json.loads((place / "run.json").read_text())
     quality = json.loads((place / "qc.json").read_text())
     landmarks = np.loadtxt(directory / "truth" / "landmarks.csv", delimiter=",", skiprows=1)
-    landmarks[:, 3:] += shift
+    landmarks[:, 3:] = _each(move, landmarks[:, 3:])
     mapped = _mapped(place / "displacement.mha", landmarks[:, :3])
     error = np.linalg.norm(mapped - landmarks[:, 3:], axis=1)
     edges = _gradient(moving, landmarks[:, 3:])
@@ -114,7 +117,7 @@ def _measure(
         "median": np.median(error),
         "p95": np.percentile(error, 95),
         "edges": error[edges >= np.quantile(edges, 0.9)].mean(),
-        "corrected": _corrected(directory, native, out, landmarks[:, :3], mapped - shift),
+        "corrected": _corrected(directory, native, out, landmarks[:, :3], _each(move.GetInverse(), mapped)),
         "folding": quality["folding_fraction"],
         "seconds": run["seconds"],
         "cpu_seconds": run["cpu_seconds"],
@@ -144,10 +147,27 @@ def _registered(place: Path, method: str, modality: str, fixed, moving, mask, pr
     (place / "run.json").write_text(json.dumps({**spent, "asked": asked}))
 
 
+def _move(image: sitk.Image, turn, shift) -> sitk.Euler3DTransform:
+    """The rigid move of --turn and --shift."""
+    move = sitk.Euler3DTransform()
+    move.SetCenter(image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()]))
+    move.SetRotation(*np.radians(turn).tolist())
+    move.SetTranslation(shift)
+    return move
+
+
+def _matrix(move) -> np.ndarray:
+    return np.reshape(move.GetMatrix(), (3, 3))
+
+
+def _each(move, points: np.ndarray) -> np.ndarray:
+    return np.array([move.TransformPoint(point) for point in points.tolist()])
+
+
 def _mapped(displacement: Path, points: np.ndarray) -> np.ndarray:
     """Points (n, 3) through a displacement field's file."""
     transform = sitk.DisplacementFieldTransform(sitk.ReadImage(str(displacement), sitk.sitkVectorFloat64))
-    return np.array([transform.TransformPoint(point) for point in points.tolist()])
+    return _each(transform, points)
 
 
 def _corrected(directory: Path, native: Path | None, out: Path, points: np.ndarray, mapped: np.ndarray) -> float:
@@ -174,7 +194,7 @@ def _stored(image: sitk.Image, how: str) -> sitk.Image:
         return sitk.DICOMOrient(image, how)
     turn = sitk.Euler3DTransform()
     turn.SetRotation(0.25, 0.1, 0.35)  # about 14, 6 and 20 degrees
-    axes = np.array(turn.GetMatrix()).reshape(3, 3)
+    axes = _matrix(turn)
     size, spacing = [int(1.2 * n) for n in image.GetSize()], np.array(image.GetSpacing())
     middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
     origin = np.array(middle) - axes @ (spacing * (np.array(size) - 1) / 2)

@@ -28,9 +28,10 @@ def parts(line: str) -> list[str]:
 
 def declared(text: str, block: str) -> list[tuple[str, list[str]]]:
     """(emitted name, names or patterns) of every line of the block `input` or `output` of a process."""
-    lines = re.search(rf"^    {block}:\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)[1].splitlines()
+    written = re.search(rf"^    {block}:\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)[1]
+    lines = [line.split("//")[0].strip() for line in written.splitlines()]
     found = []
-    for line in (line.split("//")[0].strip() for line in lines):
+    for line in re.sub(r",\n", ", ", "\n".join(lines)).splitlines():  # a comma at a line's end goes on in the next
         if not line:
             continue
         elements = [part for part in parts(line.removeprefix("tuple ")) if re.match(r"(val|path)\b", part)]

@@ -15,7 +15,7 @@ from synthct.images.axial import axial_grid
 from synthct.images.dicom.contours import body_structure
 from synthct.images.dicom.identity import lacking
 from synthct.images.dicom.sending import address, send
-from synthct.images.dicom.series import Series
+from synthct.images.dicom.series import Series, check_same
 from synthct.images.dicom.writing import UNCERTAINTY, ours, write_series
 from synthct.images.grid import Grid, Volume, resample
 
@@ -52,11 +52,15 @@ def check_places(wanted: Wanted, inputs: list[Path]):
         address(wanted.server)
 
 
-def check(wanted: Wanted, source: Series, grid: Grid) -> list[str]:
+def check(wanted: Wanted, source: Series, grid: Grid, image: Series | None = None) -> list[str]:
     """Before the networks run: does `source` see what the image (`grid`) shows, do slices fit an image?
 
-    Returns a line for each thing that the objects will lack because the source does. Raises `InputError`.
+    `image` is the image where it is a series itself: then both must be of one patient and frame of reference. Returns
+    a line for each thing that the objects will lack because the source does. Raises `InputError`.
     """
+    if image is not None:
+        both = [image.frames[0], source.frames[0]]
+        check_same(both, f"{image.path} and {source.path}", ("PatientID", "FrameOfReferenceUID"))
     where = axial_grid(grid, wanted.axial) if wanted.axial else grid
     if max(where.size[:2]) > 65535:
         raise InputError(f"DICOM output: {where.size[0]}×{where.size[1]} pixels, more than an image can have")
@@ -67,7 +71,9 @@ def check(wanted: Wanted, source: Series, grid: Grid) -> list[str]:
         raise InputError(
             f"DICOM series {source.path}: lies apart from the image in space, expected the series it was made of"
         )
-    return lacking(source)
+    apart = image is None and source.grid.differs_from(grid)
+    other = f"the DICOM series {source.path} lies on another grid than the image: whether it is the same patient's "
+    return [*([other + "cannot be told"] if apart else []), *lacking(source)]
 
 
 def write(

@@ -151,8 +151,9 @@ def check(patient: Patient, modality: str) -> list[str]:
     if not patient.dicom:
         return []
     source = _source(patient)
-    grid = series.grid if patient.is_dicom else read_volume(patient.image).grid
-    return objects.check(patient.dicom, source, grid)
+    if patient.is_dicom:
+        return objects.check(patient.dicom, source, series.grid, series)
+    return objects.check(patient.dicom, source, read_volume(patient.image).grid)
 
 
 def _source(patient: Patient):

@@ -7,7 +7,12 @@ process DOSE {
 
     input:
     // members: of each sCT the directory of its networks' own sCTs, or [] for none; pair: CT, mask (which may be absent)
-    tuple val(meta), path(scts, stageAs: 'sct/?/*'), path(members, stageAs: 'members/?/*'), path(pair, stageAs: 'pair/?/*'), path(target, stageAs: 'target/*'), path(organs, stageAs: 'organs/*')
+    tuple val(meta),
+        path(scts, stageAs: 'sct/?/*'),
+        path(members, stageAs: 'members/?/*'),
+        path(pair, stageAs: 'pair/?/*'),
+        path(target, stageAs: 'target/*'),
+        path(organs, stageAs: 'organs/*')
     val beams
     val settings
 
@@ -22,7 +27,8 @@ process DOSE {
     // meta.trained in the order of the sCTs
     def each = [meta.trained, [scts].flatten(), [members ?: scts].flatten()].transpose().collect { trained, sct, own ->
         def name = "records/${[trained, meta.tested, meta.patient].join('__')}"
-        "--sct ${sct} ${members ? "--members ${own} " : ''}--trained-on ${trained} --checkpoint '${meta.checkpoint}' --slices ${name}.npz --out ${name}.json"
+        "--sct ${sct} ${members ? "--members ${own} " : ''}--trained-on ${trained} " +
+            "--checkpoint '${meta.checkpoint}' --slices ${name}.npz --out ${name}.json"
     }
     """
     # code ${task.ext.code}

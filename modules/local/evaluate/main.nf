@@ -7,7 +7,11 @@ process EVALUATE {
 
     input:
     // prediction: sCT, uncertainty; pair: image, CT, mask; labels: of the sCT, of the CT. What is last may be absent.
-    tuple val(meta), path(prediction, stageAs: 'prediction/?/*'), path(pair, stageAs: 'pair/?/*'), path(baselines), path(labels, stageAs: 'labels/?/*')
+    tuple val(meta),
+        path(prediction, stageAs: 'prediction/?/*'),
+        path(pair, stageAs: 'pair/?/*'),
+        path(baselines),
+        path(labels, stageAs: 'labels/?/*')
     val settings
 
     output:

@@ -10,14 +10,23 @@ process PREDICT {
         gpu: true
 
     input:
-    tuple val(meta), path(bundle, stageAs: 'model/*'), val(patients), path(images, stageAs: 'images/?/*'), path(masks, stageAs: 'masks/?/*')
+    tuple val(meta),
+        path(bundle, stageAs: 'model/*'),
+        val(patients),
+        path(images, stageAs: 'images/?/*'),
+        path(masks, stageAs: 'masks/?/*')
     val settings
     val dicom
     path weights // of TotalSegmentator where it makes the body masks, a directory, or []
 
     output:
     // none where no image could be used; the summary says why
-    tuple val(meta), val(patients), path("${meta.place}/*.mha", arity: '0..*'), path("${meta.place}/uncertainty/*.mha", arity: '0..*'), path("${meta.place}/members/*", type: 'dir', arity: '0..*'), emit: sct
+    tuple val(meta),
+        val(patients),
+        path("${meta.place}/*.mha", arity: '0..*'),
+        path("${meta.place}/uncertainty/*.mha", arity: '0..*'),
+        path("${meta.place}/members/*", type: 'dir', arity: '0..*'),
+        emit: sct
     tuple val(meta), path("${meta.place}/dicom/*", type: 'dir'), emit: dicom, optional: true
     tuple val(meta), path("${meta.place}/pages/*.html"), emit: pages, optional: true // new patients: to look at, with the verdict
     tuple val(meta), path("${meta.place}/masks/*.mha"), emit: masks, optional: true // made where none was given

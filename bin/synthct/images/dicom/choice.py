@@ -11,7 +11,8 @@ from pydicom.datadict import tag_for_keyword
 
 from synthct.core.errors import InputError
 from synthct.images.dicom.folder import Contents
-from synthct.images.dicom.headers import Frame, modality, read_header, text
+from synthct.images.dicom.headers import Frame, modality, text
+from synthct.images.dicom.pixels import voxels
 
 # Tags that tell images of one series apart, the likeliest and best understood first.
 TELLING = (
@@ -21,25 +22,25 @@ TELLING = (
     "MetaboliteMapDescription",
     "ComplexImageComponent",
     "ImageType",
-    "InversionTime",
-    "FlipAngle",
     "TemporalPositionIndex",
     "TemporalPositionIdentifier",
+    "ConvolutionKernel",
+    "StackID",
+    "InversionTime",
+    "FlipAngle",
     "ScanOptions",
     "SequenceName",
-    "ConvolutionKernel",
     "TriggerTime",
     "NominalCardiacTriggerDelayTime",
     "DiffusionGradientOrientation",
     "ContrastBolusAgent",
     "AcquisitionNumber",
-    "StackID",
     "ImageOrientationPatient",
     "Rows",
     "AcquisitionTime",
     "InstanceCreationTime",
 )
-CONTRAST = TELLING[:6]  # these make another image even where no two slices lie at one place
+CONTRAST = TELLING[:10]  # these make another image even where no two slices lie at one place
 SHOWN = 8
 
 
@@ -92,12 +93,13 @@ def single(frames: list[Frame], path, select: tuple[str, ...] = ()) -> list[Fram
 
 def listed(series: dict[str, list[Frame]]) -> str:
     """Series for a message: number, modality, description, slices."""
+    numbers = Counter(text(frames[0].header, "SeriesNumber") for frames in series.values())
     lines = []
     for uid, frames in list(series.items())[:SHOWN]:
         header = frames[0].header
-        name = text(header, "SeriesDescription")[:40]
+        name, number = text(header, "SeriesDescription")[:40], text(header, "SeriesNumber")
         lines.append(
-            f"{text(header, 'SeriesNumber') or uid} ({modality(header) or 'no modality'}"
+            f"{number if number and numbers[number] == 1 else uid} ({modality(header) or 'no modality'}"
             f"{', ' + name if name else ''}, {len(frames)} slice{'s' * (len(frames) > 1)})"
         )
     return "; ".join(lines) + ("; …" if len(series) > SHOWN else "")
@@ -167,10 +169,10 @@ def _without_doubles(frames: list[Frame]) -> list[Frame]:
 
 
 def _same_voxels(frame: Frame, other: Frame) -> bool:
+    """Of the values, not of the bytes: one may be compressed, or scaled another way."""
     if frame.file.read_bytes() == other.file.read_bytes():
         return True
-    stored = [read_header(one.file, pixels=True).get("PixelData") for one in (frame, other)]
-    return stored[0] == stored[1]
+    return np.array_equal(voxels([frame]), voxels([other]))
 
 
 def _selected(frames: list[Frame], wish: str, path) -> list[Frame]:

@@ -1,9 +1,12 @@
 """What a directory holds: image series, other DICOM objects beside them, and files that fail to be slices."""
 
+import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from pydicom.uid import UID
 
 from synthct.core.errors import InputError
 from synthct.images.dicom.headers import Frame, class_name, frames_of, modality, number, read_header, text, value
@@ -14,12 +17,15 @@ BESIDE = re.compile(
     r"|\bSR\b|Report|Key Object|Encapsulated|Raw Data|Directory|Waveform|Fiducials|Surface|Real World Value"
     r"|Tractography"
 )
-# Names that say that a file is something else than a slice.
+# Names that say that a file is something else than a slice; the second line are the viewers on patients' CDs.
 ELSE = re.compile(
     r"(?i)(?:.*\.(?:txt|pdf|html?|xml|json|csv|tsv|md|log|ini|inf|cfg|exe|dll|js|css|jar|jpe?g|png|gif|bmp|tiff?|svg|ico"
-    r"|mha|mhd|raw|nii|gz|nrrd|nhdr|zip|tar|db|mat|py|sh|bat|docx?|xlsx?|bvec|bval|toml|ya?ml|lnk|url|lock)"
+    r"|dat|chm|hlp|msi|cab|ttf|otf|woff2?|config|manifest|properties|plist|class|rtf|so|dylib|sys|com|reg|xslt?|dtd|swf"
+    r"|mha|mhd|raw|nii|gz|nrrd|nhdr|zip|tar|db|mat|py|sh|bat|docx?|xlsx?|pptx?|bvec|bval|toml|ya?ml|lnk|url|lock)"
     r"|dicomdir|readme|license|licence|version|changes|autorun|liesmich|index|lockfile|[a-z]+sums?)"
 )
+# A slice in an archive of its own is a slice that is not read.
+PACKED = re.compile(r"(?i).*\.(?:dcm|dicom|dic|ima)\.(?:gz|bz2|xz|zst|zip)|[^.]*\.gz")
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,9 @@ def contents(path, deep: bool = False) -> Contents:
         try:
             data = read_header(file)
         except ValueError as fault:
-            if not ELSE.fullmatch(file.name):
+            if PACKED.fullmatch(file.name):
+                found.unreadable.append((file, "compressed as a whole, unpack it first"))
+            elif not ELSE.fullmatch(file.name):
                 found.unreadable.append((file, str(fault)))
             continue
         except OSError as fault:
@@ -61,23 +69,32 @@ def contents(path, deep: bool = False) -> Contents:
         if BESIDE.search(kind) or modality(data) in ("RTDOSE", "RTSTRUCT", "RTPLAN", "SEG", "SR", "PR", "KO", "REG"):
             found.others.append((file, kind))
         elif value(data, "Rows") is None:
-            if "Image" in kind:
+            if "Image" in kind or not UID(text(data, "SOPClassUID") or "1").is_valid:
                 found.unreadable.append((file, "its header ends before Rows and Columns"))
             else:
                 found.others.append((file, kind))
         else:
-            found.frames.extend(frames_of(data, file))
+            try:
+                found.frames.extend(frames_of(data, file))
+            except ValueError as fault:
+                found.unreadable.append((file, str(fault)))
     return found
 
 
 def image_contents(path, deep: bool = False) -> Contents:
-    """`contents` of the directory, or of its subdirectories where it has no images itself; something must be there.
+    """`contents` of the directory, or of its subdirectories too where it has no images itself, or where a series of it
+    goes on in them; something must be there.
 
     Raises `InputError` for a directory without images, and for a file in it that should be a slice and cannot be read.
     """
     found = contents(path, deep)
-    if not found.frames and not deep and any(file.is_dir() for file in Path(path).iterdir()):
-        found = contents(path, deep=True)
+    if not deep and any(file.is_dir() for file in Path(path).iterdir()):
+        below = contents(path, deep=True)
+        if not found.frames:
+            found = below
+        elif any(len(below.series()[uid]) > len(frames) for uid, frames in found.series().items()):
+            frames = [frame for uid in found.series() for frame in below.series()[uid]]
+            found = replace(below, frames=frames)
     if found.unreadable:
         file, why = found.unreadable[0]
         more = f" and {len(found.unreadable) - 1} more" if len(found.unreadable) > 1 else ""
@@ -92,9 +109,13 @@ def image_contents(path, deep: bool = False) -> Contents:
 
 
 def _files(path: Path, deep: bool) -> list[Path]:
-    names = path.rglob("*") if deep else path.iterdir()
-    return sorted(
-        name
-        for name in names
-        if not any(part.startswith(".") for part in name.relative_to(path).parts) and not name.is_dir()
-    )
+    """Files in order of their names, links followed, what starts with a dot left out."""
+    if not deep:
+        return sorted(name for name in path.iterdir() if not name.name.startswith(".") and not name.is_dir())
+    found, seen = [], set()
+    for place, inner, names in os.walk(path, followlinks=True):
+        real = os.path.realpath(place)
+        inner[:] = [] if real in seen else [name for name in inner if not name.startswith(".")]
+        found += [] if real in seen else [Path(place, name) for name in names if not name.startswith(".")]
+        seen.add(real)
+    return sorted(found)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from synthct.core.errors import InputError
 
@@ -56,14 +56,32 @@ def read_header(file: Path, *, pixels: bool = False) -> Dataset:
         raise ValueError(f"its header cannot be read, {reason(fault)}") from None
     if not known:
         raise ValueError("its header ends early or is no DICOM (no SOPClassUID)")
+    if "TransferSyntaxUID" not in data.file_meta:  # a bare data set says by its own form how it is written
+        implicit, little = data.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return data
 
 
 def frames_of(data: Dataset, file: Path) -> list[Frame]:
-    """The frames of one image object: one, or as many as an enhanced object holds."""
+    """The frames of one image object: one, or as many as an enhanced object holds.
+
+    Raises `ValueError` where the groups of an enhanced one are not those of its frames, or cannot be read.
+    """
+    try:
+        return _frames(data, file)
+    except ValueError:
+        raise
+    except Exception as fault:  # pydicom raises many kinds for damaged elements
+        raise ValueError(f"its frames cannot be read, {reason(fault)}") from None
+
+
+def _frames(data: Dataset, file: Path) -> list[Frame]:
     per_frame = data.get(PER_FRAME)
     if not per_frame:
         return [Frame(file, None, data)]
+    if len(per_frame) != (count := whole(data, "NumberOfFrames", 1)):
+        raise ValueError(f"{count} frames and functional groups for {len(per_frame)} of them")
     root, shared, frames = _elements(data), data.get(SHARED) or [], []
     for number, groups in enumerate(per_frame):
         flat = Dataset()
@@ -140,6 +158,35 @@ def number(header: Dataset, keyword: str, default: float) -> float:
         return float(value(header, keyword, default))
     except (TypeError, ValueError):
         return default
+
+
+def decimal(frame: Frame, keyword: str) -> float | None:
+    """One number that voxels are made by, None where the tag is absent or empty.
+
+    Raises `InputError` for what is no number: the standard's value in its place would be another image.
+    """
+    element = frame.header.get_item(keyword)
+    if element is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            given = frame.header.get(keyword)
+    except Exception:  # pydicom raises what float() raises
+        given = element.value
+    if isinstance(given, bytes | str):
+        given = (given.decode("latin-1") if isinstance(given, bytes) else given).strip(" \0")
+    if given is None or given == "":
+        return None
+    try:
+        made = float(given)
+    except (TypeError, ValueError):
+        shown = str(given)[:60]
+        hint = "; a decimal comma?" if "," in shown else ""
+        raise InputError(f"DICOM {_at(frame)}: {keyword} is {shown!r}, expected a number{hint}") from None
+    if not abs(made) < 1e9:
+        raise InputError(f"DICOM {_at(frame)}: {keyword} is {made}, expected a finite number")
+    return made
 
 
 def whole(header: Dataset, keyword: str, default: int = 0) -> int:

@@ -47,7 +47,6 @@ KEPT = (
     "BodyPartExamined",
     "AcquisitionDate",
     "AcquisitionTime",
-    "TimezoneOffsetFromUTC",
 )
 ONE_OF = {"PatientSex": ("M", "F", "O"), "PatientIdentityRemoved": ("YES", "NO")}
 LIMIT = 2**31 - 1  # of an integer string
@@ -109,7 +108,11 @@ def valid(header: Dataset, keyword: str):
     if kind == "SQ":
         return found if len(found) else None
     if kind == "DS":
-        return ds(float(found)) if isinstance(found, int | float) and abs(found) < 1e9 else None
+        given = [found] if isinstance(found, int | float) else list(found) if hasattr(found, "__iter__") else []
+        if not given or not all(isinstance(one, int | float) and abs(one) < 1e9 for one in given):
+            return None
+        made = [ds(float(one)) for one in given]
+        return made if len(made) > 1 else made[0]
     if keyword in ONE_OF and found not in ONE_OF[keyword]:
         return None
     try:

@@ -13,13 +13,30 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.processing import apply_modality_lut
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from synthct.core.errors import InputError
 from synthct.core.quiet import quiet
-from synthct.images.dicom.headers import Frame, modality, number, read_header, reason, text, value, whole
+from synthct.images.dicom.headers import Frame, decimal, modality, number, read_header, reason, text, value, whole
 
+SCALE = ("RescaleSlope", "RescaleIntercept")
 AIR = -1024.0  # HU; lower values mean air, or nothing measured at all
+
+
+def check_pixels(frames: list[Frame]):
+    """Raise `InputError` for what no voxel can be read from, as far as headers and files' sizes tell."""
+    ct = modality(frames[0].header) == "CT"
+    for frame in frames:
+        _gray(frame, ct)
+        _packed(frame)
+        _whole(frame)
+    for keyword in SCALE:
+        given = {_scale(frame, keyword) is not None: frame for frame in frames}
+        if len(given) > 1:
+            raise InputError(
+                f"DICOM {given[False].file}: no {keyword}, which {given[True].name} of the same series has; expected "
+                "it in all slices or in none"
+            )
 
 
 def voxels(frames: list[Frame]) -> np.ndarray:
@@ -28,14 +45,14 @@ def voxels(frames: list[Frame]) -> np.ndarray:
     Air is -1024 HU in CT, where nothing lies lower either, and 0 elsewhere. Raises `InputError` naming the file for
     pixels that are absent, colour, or cannot be decoded.
     """
+    check_pixels(frames)
     ct = modality(frames[0].header) == "CT"
     planes, opened = [], {}
     for frame in frames:
-        _gray(frame, ct)
         if frame.file not in opened:
             opened = {frame.file: _opened(frame)}  # one file at a time: an enhanced object is read once
         stored = _stored(frame, opened[frame.file])
-        plane = _rescaled(stored, frame)
+        plane = _rescaled(_dark_low(stored, frame), frame)
         plane[_padding(stored, frame)] = AIR if ct else 0.0
         planes.append(plane)
     array = np.stack(planes)
@@ -50,6 +67,31 @@ def _gray(frame: Frame, ct: bool):
         raise InputError(f"DICOM {frame.file}: a CT in MONOCHROME1, whether its HU are turned over too cannot be known")
 
 
+def _packed(frame: Frame) -> bool:
+    """Whether the pixels are compressed. Raises `InputError` for a transfer syntax that nobody knows."""
+    syntax = frame.header.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        return False
+    try:
+        return syntax.is_encapsulated
+    except ValueError:
+        shown = str(syntax)[:70]
+        raise InputError(f"DICOM {frame.file}: TransferSyntaxUID {shown} is not one of the standard's") from None
+
+
+def _whole(frame: Frame):
+    """Raise `InputError` for a file that is shorter than its pixels."""
+    header = frame.header
+    values = whole(header, "Rows") * whole(header, "Columns") * max(1, whole(header, "NumberOfFrames", 1))
+    promised = values * whole(header, "BitsAllocated", 16) // 8
+    deflated = header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    if not _packed(frame) and not deflated and frame.file.stat().st_size < promised:
+        raise InputError(
+            f"DICOM {frame.file}: {frame.file.stat().st_size} bytes, its pixels alone take {promised}; no pixel data, "
+            "or is the file truncated?"
+        )
+
+
 def _opened(frame: Frame) -> Dataset:
     try:
         data = read_header(frame.file, pixels=True)
@@ -61,9 +103,8 @@ def _opened(frame: Frame) -> Dataset:
 
 
 def _stored(frame: Frame, data: Dataset) -> np.ndarray:
-    """The stored values of a frame, float32 (y, x), MONOCHROME1 turned over."""
-    syntax = data.file_meta.get("TransferSyntaxUID")
-    packed = syntax is not None and syntax.is_encapsulated
+    """The stored values of a frame, float32 (y, x)."""
+    packed = _packed(frame)
     try:
         if packed:
             return _decoded(frame, data)
@@ -76,13 +117,19 @@ def _stored(frame: Frame, data: Dataset) -> np.ndarray:
     except Exception as fault:  # pydicom and GDCM raise many kinds for damaged pixel data
         why = reason(fault)
         if packed:
-            raise InputError(f"DICOM {frame.file}: pixels cannot be decoded ({syntax.name}: {why})") from None
+            name = data.file_meta.TransferSyntaxUID.name
+            raise InputError(f"DICOM {frame.file}: pixels cannot be decoded ({name}: {why})") from None
         raise InputError(f"DICOM {frame.file}: pixels cannot be read ({why}); is the file truncated?") from None
-    array = array.astype(np.float32)
-    if text(frame.header, "PhotometricInterpretation").strip() == "MONOCHROME1":
-        top = -1 if whole(data, "PixelRepresentation") else 2 ** whole(data, "BitsStored", 16) - 1
-        array = top - array
-    return array
+    return array.astype(np.float32)
+
+
+def _dark_low(stored: np.ndarray, frame: Frame) -> np.ndarray:
+    """Stored values with MONOCHROME1 turned over."""
+    header = frame.header
+    if text(header, "PhotometricInterpretation").strip() != "MONOCHROME1":
+        return stored
+    top = -1 if whole(header, "PixelRepresentation") else 2 ** whole(header, "BitsStored", 16) - 1
+    return top - stored
 
 
 def _decoded(frame: Frame, data: Dataset) -> np.ndarray:
@@ -92,6 +139,7 @@ def _decoded(frame: Frame, data: Dataset) -> np.ndarray:
         if element.keyword not in ("NumberOfFrames", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"):
             plain[element.tag] = element
     plain.file_meta = data.file_meta
+    plain.PhotometricInterpretation = "MONOCHROME2"  # else it turns the other kind over
     plain.SOPClassUID, plain.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3"
     if whole(data, "NumberOfFrames", 1) > 1:
         one = get_frame(data.PixelData, frame.number or 0, number_of_frames=int(data.NumberOfFrames))
@@ -114,17 +162,16 @@ def _decoded(frame: Frame, data: Dataset) -> np.ndarray:
 
 def _padding(stored: np.ndarray, frame: Frame) -> np.ndarray:
     """Where a frame holds padding: PixelPaddingValue, or all up to PixelPaddingRangeLimit."""
-    header = frame.header
-    if value(header, "PixelPaddingValue") is None:
+    ends = [_as_stored(frame.header, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if np.isnan(ends[0]):
         return np.zeros(stored.shape, bool)
-    ends = [_as_stored(header, "PixelPaddingValue")]
-    ends.append(_as_stored(header, "PixelPaddingRangeLimit") if "PixelPaddingRangeLimit" in header else ends[0])
-    return (stored >= min(ends)) & (stored <= max(ends))
+    return (stored >= np.nanmin(ends)) & (stored <= np.nanmax(ends))
 
 
 def _as_stored(header: Dataset, keyword: str) -> float:
-    """A padding value as the pixels store it: exporters write -2000 for unsigned and 63536 for signed pixels."""
-    found, signed, bits = number(header, keyword, 0), whole(header, "PixelRepresentation"), 16
+    """A padding value as the pixels store it, NaN for none: exporters write -2000 for unsigned pixels and 63536 for
+    signed ones."""
+    found, signed, bits = number(header, keyword, np.nan), whole(header, "PixelRepresentation"), 16
     if signed and found >= 2 ** (bits - 1):
         return found - 2**bits
     return found + 2**bits if found < 0 and not signed else found
@@ -137,5 +184,10 @@ def _rescaled(stored: np.ndarray, frame: Frame) -> np.ndarray:
             return np.asarray(apply_modality_lut(stored.astype(np.int32), header), np.float32)
         except Exception as fault:
             raise InputError(f"DICOM {frame.file}: its Modality LUT cannot be applied ({reason(fault)})") from None
-    slope, intercept = number(header, "RescaleSlope", 1) or 1.0, number(header, "RescaleIntercept", 0)
-    return stored * slope + intercept
+    slope, intercept = (_scale(frame, keyword) for keyword in SCALE)
+    return stored * (slope or 1.0) + (intercept or 0.0)
+
+
+def _scale(frame: Frame, keyword: str) -> float | None:
+    """Slope or intercept, None where the header has none, or a LUT in its place."""
+    return None if value(frame.header, "ModalityLUTSequence") else decimal(frame, keyword)

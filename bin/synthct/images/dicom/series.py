@@ -13,9 +13,11 @@ from synthct.images.dicom import headers
 from synthct.images.dicom.choice import Choice, chosen
 from synthct.images.dicom.folder import image_contents
 from synthct.images.dicom.headers import Frame
-from synthct.images.dicom.pixels import voxels
+from synthct.images.dicom.pixels import check_pixels, voxels
 from synthct.images.dicom.stack import Stack, stacked
 from synthct.images.grid import Grid, Volume, triple
+
+ONCE = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")  # of a series
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,27 @@ def open_series(path, choice: Choice | None = None) -> Series:
     kinds = sorted({headers.modality(frame.header) for frame in frames})
     if len(kinds) > 1:
         raise InputError(f"DICOM {path}: slices of modalities {' and '.join(kinds)} in one series, expected one")
+    check_same(frames, path)
     stack = stacked(frames, path)
+    check_pixels(stack.frames)
     if stack.tilted and not choice.straighten:
         raise InputError(
             f"DICOM {path}: slices are shifted along their plane (gantry tilt, {_tilt(stack):.1f} degrees), expected a "
             "straight stack; --straighten resamples it onto one"
         )
     return Series(path, stack, _straight_grid(stack))
+
+
+def check_same(frames: list[Frame], path, keywords: tuple[str, ...] = ONCE):
+    """Raise `InputError` where frames differ in one of `keywords`: a fault of an export or archive, or two people."""
+    for keyword in keywords:
+        seen: dict[str, Frame] = {}
+        for frame in frames:
+            if found := headers.text(frame.header, keyword).strip():
+                seen.setdefault(found, frame)
+        if len(seen) > 1:
+            names = " and ".join(frame.name for frame in list(seen.values())[:2])
+            raise InputError(f"DICOM {path}: {len(seen)} values of {keyword} ({names}), expected one")
 
 
 def read_series(path, choice: Choice | None = None) -> Volume:

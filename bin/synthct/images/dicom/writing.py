@@ -122,7 +122,8 @@ def _slices(volume: Volume, stored, source: Series, kind: Kind, description: str
     shared.ContentDate, shared.ContentTime = shared.SeriesDate, shared.SeriesTime
     shared.RescaleType = "HU"
     shared.RescaleIntercept, shared.RescaleSlope = ds(kind.intercept), ds(kind.slope)
-    shared.BurnedInAnnotation = "NO"
+    burned = text(source.frames[0].header, "BurnedInAnnotation").strip() == "YES"
+    shared.BurnedInAnnotation = "YES" if burned else "NO"  # a name in the image may still be read in what it became
     shared.DerivationDescription = kind.derivation.format(modality=modality(source.frames[0].header))
     shared.DerivationCodeSequence = [code("SCT", "99SYNTHCT", "Synthetic CT by a neural network")]
     shared.ContributingEquipmentSequence = [equipment(source)]

@@ -11,7 +11,6 @@ cubic B-spline free-form deformation carried over from the level before; Adam on
 """
 
 import functools
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,9 +24,10 @@ from synthct.images.grid import Grid, Volume
 from synthct.registration.dense import extractors as networks
 from synthct.registration.dense import sampled, terms
 from synthct.registration.dense.axes import on_axes_of
-from synthct.registration.dense.bspline import ControlGrid, Smoothness
+from synthct.registration.dense.bspline import ControlGrid
+from synthct.registration.dense.descent import Descent
 from synthct.registration.dense.points import RandomPoints, SubLattices
-from synthct.registration.dense.prior import FoldingBarrier, unfolded
+from synthct.registration.dense.prior import unfolded
 from synthct.registration.dense.pyramid import content, extents, level_image, positions
 from synthct.registration.dense.start import settled
 from synthct.registration.dense.warp import PointMap
@@ -77,8 +77,6 @@ def register(
     if rigid is not None:
         matrix, offset = settled(fixed, sides, inside, rigid, device, say)
     point_map = PointMap(fixed.grid, sides[1].grid, matrix, offset, sides[1].box, device, sides[1].known)
-    direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
-    prior = (settings["magnitude"], settings["stretching"], settings["bending"])
     grids = [ControlGrid.covering(fixed.grid, settings["grid_mm"] * finer) for finer in settings["grid_schedule"]]
     control, losses = grids[0], []
     coefficients = control.zeros(device)
@@ -91,39 +89,37 @@ def register(
         else:
             points = SubLattices(control, fixed, inside, voxel, settings["stride"][level], point_map, generator)
             compared = terms.build(settings, level, sides, extract, points.level.weight)
-        smoothness = Smoothness(control, extents(fixed.grid), coefficients)
-        barrier = FoldingBarrier(control, fixed.grid, direction, coefficients)
-        coefficients.requires_grad_()
         steps = settings["iterations"][level]
-        optimiser = torch.optim.Adam([coefficients], lr=settings["step_mm"][level], betas=(0.9, 0.99))
-        slower = torch.optim.lr_scheduler.LambdaLR(optimiser, functools.partial(_cooling, steps=steps))
-        first, last = math.nan, torch.empty(0)
-        started = told = time.monotonic()
-        for step in range(steps):
-            part = points.next()
-            coordinates = point_map.moved(part.base, part.displacement(coefficients))
-            valid = part.weight * point_map.inside(coordinates)
-            loss = sum(term.weight * term(part, coordinates, valid) for term in compared)
-            last = loss.detach()
-            first = first if step else float(last)
-            loss = loss + smoothness(coefficients, prior) + settings["folding"] * barrier(coefficients)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            slower.step()
-            if time.monotonic() - told > EVERY or step == steps - 1:
-                told = time.monotonic()
-                say(
-                    f"level {level + 1} of {len(settings['voxel_mm'])}, {voxel:g} mm: iteration {step + 1} of {steps}, "
-                    f"metric {first:.4f} at first, {float(last):.4f} now, {told - started:.0f} s"
-                )
-        coefficients = coefficients.detach()
-        losses.append({"level": level, "voxel_mm": voxel, "first": first, "last": float(last)})
+        coefficients, first, last = Descent(fixed, control, points, point_map, compared, settings).run(
+            coefficients,
+            steps,
+            settings["step_mm"][level],
+            functools.partial(_cooling, steps=steps),
+            _teller(f"level {level + 1} of {len(settings['voxel_mm'])}, {voxel:g} mm", steps, say),
+        )
+        losses.append({"level": level, "voxel_mm": voxel, "first": first, "last": last})
+    direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
     coefficients = unfolded(control, coefficients, fixed.grid, direction)
     affine = sitk.AffineTransform(3)
     affine.SetMatrix(matrix.ravel().tolist())
     affine.SetTranslation(offset.tolist())
     return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), affine), losses)
+
+
+def _teller(level: str, steps: int, say: Callable[[str], None]) -> Callable[[int, float, torch.Tensor], None]:
+    """Tells `say` how far a level is, every `EVERY` seconds and at its end."""
+    started = told = time.monotonic()
+
+    def hear(step: int, first: float, last: torch.Tensor):
+        nonlocal told
+        if time.monotonic() - told > EVERY or step == steps - 1:
+            told = time.monotonic()
+            say(
+                f"{level}: iteration {step + 1} of {steps}, "
+                f"metric {first:.4f} at first, {float(last):.4f} now, {told - started:.0f} s"
+            )
+
+    return hear
 
 
 def _cooling(step: int, steps: int) -> float:

@@ -6,6 +6,7 @@ What is found is a proposal: `start` decides whether a registration begins there
 import numpy as np
 import torch
 
+from synthct.registration.dense.adam import Adam
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.pyramid import level_image, positions
 from synthct.registration.dense.warp import PointMap, sample
@@ -99,17 +100,13 @@ def _nearest(level: _Level, loss: float, shift: np.ndarray, step: float) -> tupl
 
 def _refine(level: _Level, start: np.ndarray, iterations: int, step_mm: float) -> tuple[float, np.ndarray]:
     parameters = torch.tensor(start, dtype=torch.float32, device=level.centre.device, requires_grad=True)
-    optimiser = torch.optim.Adam([parameters], lr=step_mm)
-    slower = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.05 ** (1 / iterations))
+    adam = Adam(parameters)
     best = (float("inf"), start)
-    for _ in range(iterations):
+    for step in range(iterations):
         loss = level(parameters)
         if float(loss.detach()) < best[0]:
             best = (float(loss.detach()), parameters.detach().double().cpu().numpy().copy())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        slower.step()
+        adam.step(loss, step_mm * 0.05 ** (step / iterations))
     return best
 
 

@@ -16,10 +16,10 @@ import torch
 
 from synthct.images.grid import Volume
 from synthct.registration.dense import rigid
-from synthct.registration.dense.bspline import ControlGrid, Smoothness
+from synthct.registration.dense.bspline import ControlGrid
+from synthct.registration.dense.descent import Descent
 from synthct.registration.dense.mind import CHANNELS, mind
 from synthct.registration.dense.points import SubLattices
-from synthct.registration.dense.prior import FoldingBarrier
 from synthct.registration.dense.pyramid import extents
 from synthct.registration.dense.terms import MutualInformationTerm
 from synthct.registration.dense.warp import PointMap, sample
@@ -104,30 +104,17 @@ class Trial:
         """Where the deformation ends that starts at a rigid move."""
         grid, moving, rules = self._fixed.grid, self._sides[1], self._rules
         point_map = PointMap(grid, moving.grid, matrix, offset, moving.box, self._device, moving.known)
-        direction = torch.tensor(grid.direction, device=self._device).float().view(3, 3)
-        prior = (rules["magnitude"], rules["stretching"], rules["bending"])
-        spacings = rules["trial_grid_mm"]
+        spacings, steps = rules["trial_grid_mm"], rules["trial_iterations"]
         control = ControlGrid.covering(grid, spacings[0])
         coefficients = control.zeros(self._device)
         for spacing in spacings:
             finer = ControlGrid.covering(grid, spacing)
             coefficients, control = control.refined(coefficients, finer, extents(grid)), finer
             everything = np.random.default_rng(0)  # one lattice: nothing is drawn
-            part = SubLattices(control, self._fixed, self._inside, self._voxel, 1, point_map, everything).next()
-            smoothness = Smoothness(control, extents(grid), coefficients)
-            barrier = FoldingBarrier(control, grid, direction, coefficients)
-            coefficients.requires_grad_()
-            optimiser = torch.optim.Adam([coefficients], lr=STEP * spacing, betas=(0.9, 0.99))
-            slower = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.05 ** (1 / rules["trial_iterations"]))
-            for _ in range(rules["trial_iterations"]):
-                coordinates = point_map.moved(part.base, part.displacement(coefficients))
-                loss = self._information(part, coordinates, part.weight * point_map.inside(coordinates))
-                loss = loss + smoothness(coefficients, prior) + rules["folding"] * barrier(coefficients)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
-                slower.step()
-            coefficients = coefficients.detach()
+            points = SubLattices(control, self._fixed, self._inside, self._voxel, 1, point_map, everything)
+            descent = Descent(self._fixed, control, points, point_map, [self._information], rules)
+            coefficients = descent.run(coefficients, steps, STEP * spacing, lambda step: 0.05 ** (step / steps))[0]
+        part = points.next()
         with torch.no_grad():
             coordinates, weight = part.level.at(coefficients)
             way = float((part.displacement(coefficients).norm(dim=0) * part.weight).sum() / part.weight.sum())
