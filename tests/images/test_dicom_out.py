@@ -15,9 +15,10 @@ from pydicom import config
 from pydicom.dataset import Dataset
 
 from synthct.core.errors import InputError
+from synthct.images.dicom.filling import filled
 from synthct.images.dicom.identity import lacking
 from synthct.images.dicom.series import open_series, read_series
-from synthct.images.dicom.structures import filled, mask_of
+from synthct.images.dicom.structures import mask_of
 from synthct.images.dicom.writing import write_series
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import read_mask, read_volume, write_volume

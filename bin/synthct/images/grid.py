@@ -9,7 +9,7 @@ np.float32(4.0)
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -20,12 +20,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Grid:
-    """Where voxels lie: size, spacing (mm) and origin (mm, LPS) as (x, y, z); direction, 9 numbers row by row."""
+    """Where voxels lie: size, spacing (mm) and origin (mm, LPS) as (x, y, z); direction, 9 numbers row by row.
+
+    `frame` is the UID of the frame of reference that the millimetres are counted in; only DICOM says it.
+    """
 
     size: tuple[int, int, int]
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float]
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    frame: str = field(default="", compare=False, repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ predict_options = options(
     click.option(
         "--mask", type=VOLUME, help="body mask on the image's grid, RTSTRUCT or SEG  [default: made from the image]"
     ),
-    click.option("--roi", help="the region of an RTSTRUCT or SEG that is the mask  [default: the patient's outline]"),
+    click.option("--roi", help="the region (name, or number as #3) of an RTSTRUCT or SEG  [default: the outline]"),
     click.option("--region", help="body region, such as AB  [default: the bundle's, with a warning]"),
     click.option("--out", type=OUT, help="sCT to write, int16 HU"),
     click.option("--uncertainty", type=OUT, help="standard deviation of the ensemble to write, float32 HU"),

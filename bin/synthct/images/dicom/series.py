@@ -3,7 +3,7 @@
 Single-frame and enhanced objects alike; values are rescaled slice by slice. Messages name files and never patients.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -111,7 +111,7 @@ def _straight_grid(stack: Stack) -> Grid:
     axes = np.array(stack.grid.direction).reshape(3, 3)
     origin = np.array(stack.grid.origin) + axes[:, :2] @ (start * spacing)
     size = (stack.grid.size[0] + int(more[0]), stack.grid.size[1] + int(more[1]), stack.grid.size[2])
-    return Grid(size, stack.grid.spacing, triple(map(float, origin)), stack.grid.direction)
+    return replace(stack.grid, size=size, origin=triple(map(float, origin)))
 
 
 def _straight(array: np.ndarray, stack: Stack, grid: Grid) -> np.ndarray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthct.core.errors import InputError
-from synthct.images.dicom.headers import Frame, numbers, whole
+from synthct.images.dicom.headers import Frame, numbers, text, whole
 from synthct.images.grid import Grid, triple
 
 PARALLEL = 1e-4  # largest difference of direction cosines between slices of one series
@@ -58,6 +58,7 @@ def stacked(frames: list[Frame], path) -> Stack:
         (float(pixels[0, 1]), float(pixels[0, 0]), step),
         triple(map(float, positions[0])),
         tuple(map(float, np.stack([row, column, normal], axis=1).ravel() + 0.0)),
+        next(filter(None, (text(frame.header, "FrameOfReferenceUID").strip() for frame in frames)), ""),
     )
     return Stack(frames, grid, shift)
 
