@@ -12,7 +12,7 @@ from synthct.core.files import plain, write_json
 from synthct.core.records import KIND, write_arrays
 from synthct.evaluation import baselines as trivial
 from synthct.evaluation.options import evaluate_options, hu_range_of
-from synthct.evaluation.pair import evaluate, evaluate_labels, read_labels, read_pair, region_of, slices_of
+from synthct.evaluation.pair import evaluate, evaluate_labels, no_classes, read_labels, read_pair, region_of, slices_of
 
 
 @tool("evaluate.py", help=__doc__)
@@ -53,6 +53,7 @@ def main(sct, ct, mask, resample_ct, sct_seg, ct_seg, region, hu_range, settings
         write_arrays(asked["slices"], {KIND: "slices", **about}, slices_of(pair))
     if labels:
         scores |= evaluate_labels(*labels, pair.grid.spacing[::-1], region)
+        pair.notes += no_classes(scores, region)
     for note in pair.notes:
         click.echo(f"evaluate.py: note: {note}", err=True)
     write_json(asked["out"], plain({**told, **resampled, **scores, "notes": pair.notes}))

@@ -11,7 +11,7 @@ from synthct.core import presets
 from synthct.core.cli import FILE, OUT, tool
 from synthct.core.files import write_json, write_text
 from synthct.core.records import KIND
-from synthct.core.tables import read_names, write_table
+from synthct.core.tables import write_table
 
 
 @tool("folds.py", help=__doc__)
@@ -34,7 +34,7 @@ def main(sheet, excluded, lists, arm, resolved, preset, modality, overrides, out
     source = {"settings": resolved, "preset": preset, "modality": modality, "overrides": overrides}
     chosen = presets.section("folds", **source)
     reasons = curation.read_reasons(excluded) if excluded else {}
-    given = [read_names(path, "fold list") for path in lists] or None
+    given = cohort.read_lists(lists)
     patients = cohort.read_sheet(sheet)
     if line := curation.unknown_names(excluded, reasons, {one.name for one in patients}, "patient of the sheet"):
         click.echo(f"folds.py: warning: excluded {line}", err=True)

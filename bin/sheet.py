@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
+from synthct.cohort import patterns, trees
 from synthct.cohort import sheet as sheets
-from synthct.cohort import trees
 from synthct.core.cli import OUT, tool
 from synthct.core.errors import InputError
 from synthct.core.presets import MODALITIES
@@ -28,9 +28,9 @@ def main(source, kind, modality, purpose, pattern, suffix, region, center, out):
     if kind == "synthrad":
         found = trees.synthrad(source, modality or _task(source))
     elif kind == "bids":
-        found = trees.bids(source, modality or "mr", suffix, region, center)
+        found = trees.bids(source, suffix, region, center)
     elif kind == "folder":
-        found = trees.folder(source, modality or "mr", pattern, region, center)
+        found = patterns.folder(source, modality or "mr", pattern, region, center)
     else:
         from synthct.cohort.studies import studies  # pydicom is only imported where there is DICOM
 
@@ -39,11 +39,13 @@ def main(source, kind, modality, purpose, pattern, suffix, region, center, out):
     sheets.write(rows, out)
     for what, why in found.left_out:
         click.echo(f"left out: {what}: {why}")
+    for line in found.warnings:
+        click.echo(f"sheet.py: warning: {line}", err=True)
     click.echo(f"{out}: {len(rows)} patient{'s' * (len(rows) > 1)}, {len(found.left_out)} left out")
 
 
 def _task(source: Path) -> str:
-    names = [match for path in source.rglob("*") if path.is_dir() and (match := trees.SYNTHRAD.fullmatch(path.name))]
+    names = [match for path in trees.below(source) if path.is_dir() and (match := trees.SYNTHRAD.fullmatch(path.name))]
     tasks = sorted({trees.TASKS[match[1]] for match in names})
     if len(tasks) > 1:
         raise InputError(f"{source}: patients of both tasks, give --modality mr or --modality cbct")

@@ -9,7 +9,7 @@ from conftest import bad_input
 
 from synthct.cases.intensity import ct_normalisation, measure, to_hu
 from synthct.cases.store import OUTSIDE, find_cases, prepare, read_case, reflect, working_grid, write_case
-from synthct.core.errors import InputError
+from synthct.core.errors import InputError, PatientError
 from synthct.core.presets import resolve
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import write_volume
@@ -51,8 +51,12 @@ def test_ct_goes_to_the_unit_range_and_back():
 
 
 def test_a_constant_image_is_refused():
-    with pytest.raises(InputError, match="constant"):
-        measure(np.full(10, 7), "mr", rules("mr"))
+    values = np.full(1000, 7)
+    for stray in (7, 8):  # one voxel is no contrast
+        values[5] = stray
+        for modality in ("mr", "cbct"):
+            with pytest.raises(InputError, match="constant"):
+                measure(values, modality, rules(modality))
 
 
 def test_slices_beyond_the_volume_are_reflected():
@@ -195,3 +199,45 @@ def test_a_damaged_case_is_named(tmp_path):
         file.truncate(500)
     with pytest.raises(InputError, match="ct.npy"):
         find_cases([cases])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("box", None),
+        ("box", [0, 7, -3, 37, 0, 32]),
+        ("normalisation", None),
+        ("normalisation", {"scale": "1", "offset": 0.0, "clip": None, "outside": -1.0}),
+        ("grid", {"size": [36, 40]}),
+        ("body_slices", [99]),
+        ("patient", 7),
+        ("sha256", {"image": 5}),
+        ("preprocessing", {"spacing": "1"}),
+        ("preprocessing", {"spacing": [1.0, 1.0, 3.0]}),
+    ],
+)
+def test_a_case_with_a_wrong_description_is_named(tmp_path, key, value):
+    cases, _ = small.cohort(tmp_path)
+    file = cases / "P1" / "case.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(InputError, match=rf"P1/case\.json.*{key}"):
+        find_cases([cases])
+
+
+def test_a_grid_that_memory_cannot_hold_is_refused_unmade():
+    image, _, mask = small.pair(3)
+    fine = rules("mr") | {"spacing": [0.001, 0.001, 0.1]}  # what no preset may say (core/limits)
+    with pytest.raises(PatientError, match=r"preprocessing\.spacing.*GiB of memory are needed"):
+        prepare(image, mask, "mr", fine)
+
+
+def test_an_array_that_is_not_the_one_written_is_named(tmp_path):
+    cases, _ = small.cohort(tmp_path)
+    found = find_cases([cases])
+    for case in found.values():
+        case.check_arrays()
+    file = cases / "P1" / "ct.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-400] + bytes(400))
+    with pytest.raises(InputError, match=r"P1: ct\.npy is not the array that was written"):
+        found["P1"].check_arrays()

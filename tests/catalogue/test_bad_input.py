@@ -189,7 +189,7 @@ def predicted(here, text):
     (here / "model").mkdir()
     settings = presets.resolve("test", "mr")
     about = {"format": 1, "preset": "test", "modality": "mr", "channels": 3, "default_region": "AB"}
-    about |= {"network": {"encoder": "resnet18", "decoder_channels": [8]}, "files": {"w.safetensors": "0" * 64}}
+    about |= {"network": {"encoder": "resnet18", "decoder_channels": [8, 8, 8]}, "files": {"w.safetensors": "0" * 64}}
     about |= {key: settings[key] for key in ("preprocessing", "inference")}
     about["groups"] = {"global": {"regions": ["AB"], "best": ["w.safetensors"], "final": []}}
     about["digest"] = _digest(about)

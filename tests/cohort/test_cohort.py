@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from conftest import bad_input
 
-from synthct.cohort.folds import Patient, groups_of, plan
+from synthct.cohort.folds import Patient, groups_of, plan, read_lists, read_sheet
 from synthct.core.errors import InputError
 
 REGIONS = {"AB": 60, "HN": 45, "TH": 30}
@@ -66,6 +66,50 @@ def test_the_column_of_the_sheet_decides():
     patients = [Patient(f"p{i}", "AB", "A", "test" if i in (2, 5) else "train") for i in range(9)]
     assert plan(patients, folds=2, holdout="4", seed=32)["test"] == ["p2", "p5"]
     assert plan(patients, folds=2, holdout="0", seed=32)["test"] == []
+
+
+def test_a_patient_kept_for_training_is_not_drawn():
+    patients = [Patient(f"p{i}", "AB", "A", "train" if i < 6 else "") for i in range(9)]
+    for seed in range(5):
+        assert set(plan(patients, folds=2, holdout="2", seed=seed)["test"]) <= {"p6", "p7", "p8"}
+    with pytest.raises(InputError, match="holdout 4: 4 patients, but split = train keeps all but 3 of 9"):
+        plan(patients, folds=2, holdout="4", seed=1)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("patient,region,center,Split", "column 'Split', expected 'split'"),
+        ("patient,REGION,center,split", "column 'REGION', expected 'region'"),
+        ("Patient,region,center,split", "column 'Patient', expected 'patient'"),
+        ("patient,re gion,center,split", "column 're gion', expected 'region'"),
+        ("name,region,center,split", "header 'name,region,center,split', expected a column 'patient'"),
+    ],
+)
+def test_a_column_that_would_be_passed_over_is_refused(tmp_path, header, said):
+    (tmp_path / "sheet.csv").write_text(f"{header}\nP1,AB,A,test\n")
+    with pytest.raises(InputError, match=said):
+        read_sheet(tmp_path / "sheet.csv")
+
+
+def test_a_fold_list_names_somebody_and_each_once(tmp_path):
+    (tmp_path / "a.txt").write_text("# none yet\n")
+    with pytest.raises(InputError, match=r"a\.txt: no names"):
+        read_lists([tmp_path / "a.txt"])
+    (tmp_path / "a.txt").write_text("P0\nP1\nP0\n")
+    with pytest.raises(InputError, match=r"a\.txt: patient 'P0' stands there twice"):
+        read_lists([tmp_path / "a.txt"])
+    assert read_lists([]) is None
+
+
+def test_what_leaves_nobody_to_train_on_is_said(patients):
+    with pytest.raises(InputError, match="fold 0: no patient left to train on, all are in its validation list"):
+        plan(patients, folds=2, holdout="0", seed=1, given=[[p.name for p in patients]])
+    few, gone = patients[:2], {patients[1].name: "bad"}
+    with pytest.raises(InputError, match="no patient left to train on after the exclusions"):
+        plan(few, folds=2, holdout="0", seed=1, given=[[few[0].name]], excluded=gone)
+    with pytest.raises(InputError, match="folds 2: patients left to train on: 1, expected 2 or more"):
+        plan(few, folds=2, holdout="1", seed=1)
 
 
 @pytest.mark.parametrize(

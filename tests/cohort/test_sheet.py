@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 from conftest import bad_input
-from dicom_series import SHAPE, edit, write_ct, write_mr
 from models import call
 
 from synthct.images.grid import Grid, Volume
@@ -115,50 +114,100 @@ def test_a_flat_folder_and_a_pattern(tmp_path):
     assert not (tmp_path / "s.csv").exists()
 
 
-def test_a_tree_of_dicom_studies(tmp_path):
-    """Pairs by frame of reference; two candidates, a dose, a lone series and a broken file are said."""
-    tree = tmp_path / "archive"
-    array = np.random.default_rng(0).integers(1, 900, SHAPE).astype(np.uint16)
-
-    def series(patient, place, write, uid, frame="1.2.9", **tags):
-        (tree / place).parent.mkdir(parents=True, exist_ok=True)
-        write(tree / place, array, uid=uid)
-        for keyword, value in {"PatientID": patient, "FrameOfReferenceUID": frame, **tags}.items():
-            edit(tree / place, keyword, value, slice(None))
-
-    series("111", "anna/t2", write_mr, "1.2.1", BodyPartExamined="PELVIS")
-    series("111", "anna/ct_plan", write_ct, "1.2.2")
-    series("111", "anna/ct_old", write_ct, "1.2.3", frame="1.2.10")
-    series("222", "bert/t1", write_mr, "1.2.4")
-    series("222", "bert/ct1", write_ct, "1.2.5")
-    series("222", "bert/ct2", write_ct, "1.2.6")
-    series("333", "carl/pet", write_mr, "1.2.7", Modality="PT")
-    series("444", "dora/t1", write_mr, "1.2.8")
-    rows, said = made(tree, "--kind", "dicom")
-    assert [(r["patient"], r["region"]) for r in rows] == [("anna", "AB")]
-    assert rows[0]["image"] == "archive/anna/t2" and rows[0]["ct"] == "archive/anna/ct_plan"
-    for text in (
-        "bert: 1 mr and 2 CT",
-        "carl/pet, series 4 (PT): neither",
-        "anna/ct_old: anna is paired",
-        "dora: no CT",
-    ):
-        assert text in said, said
-    assert "Doe" not in said and "111" not in said
-    next((tree / "anna" / "t2").iterdir()).write_bytes(b"")
-    bad_input(call("sheet.py", tree, "--kind", "dicom", "--out", tmp_path / "s.csv"), "no patient for the sheet")
+def test_folders_behind_links_are_followed(tmp_path):
+    put(tmp_path, "store/p1_mr.mha", "store/p1_ct.mha", "store/1ABA001/mr.mha", "store/1ABA001/ct.mha")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "far").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "around").symlink_to(tmp_path / "tree")
+    rows, _ = made(tmp_path / "tree", "--kind", "folder", "--region", "AB", "--pattern", "far/{patient}_{kind}")
+    assert [row["patient"] for row in rows] == ["p1"]
+    rows, _ = made(tmp_path / "tree", "--kind", "synthrad")
+    assert [row["patient"] for row in rows] == ["1ABA001"]
 
 
-def test_cone_beam_studies(tmp_path):
-    tree = tmp_path / "linac"
-    hu = np.random.default_rng(0).integers(-900, 900, SHAPE)
-    (tree / "p1").mkdir(parents=True)
-    write_ct(tree / "p1" / "plan", hu, uid="1.2.1")
-    write_ct(tree / "p1" / "daily", hu, uid="1.2.2")
-    edit(tree / "p1" / "daily", "ManufacturerModelName", "On-Board Imager", slice(None))
-    rows, _ = made(tree, "--kind", "dicom", "--modality", "cbct", "--region", "HN", "--center", "B")
-    assert (rows[0]["image"], rows[0]["ct"]) == ("linac/p1/daily", "linac/p1/plan")
-    assert (rows[0]["region"], rows[0]["center"]) == ("HN", "B")
+def test_one_session_a_bids_subject(tmp_path):
+    """Two sessions of one person could fall into training and test."""
+    tree = tmp_path / "bids"
+    for session in ("ses-1", "ses-2", "ses-3"):
+        put(tree, f"sub-01/{session}/anat/sub-01_{session}_T1w.nii.gz")
+    put(tree, *(f"sub-01/{session}/anat/sub-01_{session}_ct.nii.gz" for session in ("ses-2", "ses-3")))
+    put(
+        tree,
+        *(
+            f"sub-05/{place}_{kind}.nii.gz"
+            for place in ("anat/sub-05", "ses-9/anat/sub-05_ses-9")
+            for kind in ("T1w", "ct")
+        ),
+    )
+    rows, said = made(tree, "--kind", "bids", "--region", "HN")
+    assert [(row["patient"], row["image"].split("/")[2]) for row in rows] == [("sub-01", "ses-2"), ("sub-05", "anat")]
+    for lost in ("sub-01/ses-1", "sub-01/ses-3", "sub-05/ses-9"):
+        assert f"{lost}: {lost[:6]} is taken from " in said and "training and test" in said, said
+
+
+def test_a_bids_mask_is_the_bodys(tmp_path):
+    tree = tmp_path / "bids"
+    for name in ("sub-01", "sub-02", "sub-03"):
+        put(tree, *(f"{name}/anat/{name}_{kind}.nii.gz" for kind in ("T1w", "ct")))
+    put(tree, "derivatives/fmriprep/sub-01/anat/sub-01_desc-brain_mask.nii.gz", "sub-02/anat/sub-02_mask.nii.gz")
+    put(tree, "sub-03/anat/sub-03_label-lesion_mask.nii.gz")
+    rows, said = made(tree, "--kind", "bids", "--region", "HN")
+    assert [row["mask"] for row in rows] == ["", "bids/sub-02/anat/sub-02_mask.nii.gz", ""]
+    assert "desc-brain_mask.nii.gz: its name does not say" in said and "label-lesion_mask.nii.gz: its" in said, said
+
+
+def test_a_folder_of_two_modalities(tmp_path):
+    tree = tmp_path / "flat"
+    put(tree, "p1_mr.mha", "p1_cbct.mha", "p1_ct.mha")
+    for modality, other in (("mr", "cbct"), ("cbct", "mr")):
+        rows, said = made(tree, "--kind", "folder", "--region", "AB", "--modality", modality)
+        assert [row["image"] for row in rows] == [f"flat/p1_{modality}.mha"]
+        assert f"p1_{other}.mha: {other}, the sheet is for {modality}" in said
+    (tree / "p1_mr.mha").unlink()
+    process = call("sheet.py", tree, "--kind", "folder", "--region", "AB", "--out", tmp_path / "s.csv")
+    bad_input(process, "no mr image", "p1_cbct.mha: cbct, the sheet is for mr")
+
+
+def test_a_folder_of_two_sequences(tmp_path):
+    tree = tmp_path / "flat"
+    put(tree, "p1_t1.mha", "p1_t2.mha", "p1_ct.mha", "p2_T2w.mha", "p2_ct.mha")
+    process = call("sheet.py", tree, "--kind", "folder", "--region", "AB", "--out", tmp_path / "s.csv")
+    assert process.returncode == 0
+    assert "sheet.py: warning: images of two sequences" in process.stderr and "T1 (p1) and T2 (p2)" in process.stderr
+
+
+def test_one_name_in_two_places(tmp_path):
+    """Of two centres: two people, never paired; of two regions: two people, and a warning; in two cases: one name."""
+    tree = tmp_path / "centres"
+    put(tree, "A/p1/mr.mha", "B/p1/ct.mha", "B/p2/mr.mha", "B/p2/ct.mha")
+    options = ("--kind", "folder", "--region", "AB", "--pattern", "{center}/{patient}/{kind}")
+    rows, said = made(tree, *options)
+    assert [row["patient"] for row in rows] == ["p2"] and "A_p1: no CT" in said and "B_p1: no mr" in said
+    put(tree, "A/p1/ct.mha", "B/p1/mr.mha")
+    rows, said = made(tree, *options)
+    assert [(r["patient"], r["center"], r["ct"]) for r in rows][:2] == [
+        ("A_p1", "A", "centres/A/p1/ct.mha"),
+        ("B_p1", "B", "centres/B/p1/ct.mha"),
+    ]
+    assert "0 left out" in said
+    pattern = ("--pattern", "{region}/{patient}/{kind}")
+    process = call("sheet.py", tree, "--kind", "folder", *pattern, "--out", tmp_path / "s.csv")
+    assert "p1 stands in regions A, B: taken as 2 people" in process.stderr, process.stderr
+    put(tmp_path / "cases", *(f"{name}_{kind}.mha" for name in ("P1", "p1") for kind in ("mr", "ct")))
+    rows, said = made(tmp_path / "cases", "--kind", "folder", "--region", "AB")
+    assert [row["patient"] for row in rows] == ["P1"] and "p1: patient 'p1' stands twice (above as 'P1')" in said
+    put(tmp_path / "twice", "p1_mr.mha", "p1_mr.nii.gz", "p1_ct.mha")
+    _, said = made(tmp_path / "twice", "--kind", "folder", "--region", "AB")
+    assert "p1_mr.nii.gz: patient p1 has p1_mr.mha for image" in said
+
+
+def test_names_with_underscores(tmp_path):
+    put(tmp_path / "flat", *(f"pat_0{number}_{kind}.mha" for number in (1, 2) for kind in ("mr", "ct")))
+    rows, _ = made(tmp_path / "flat", "--kind", "folder", "--region", "AB")
+    assert [row["patient"] for row in rows] == ["pat_01", "pat_02"]
+    put(tmp_path / "other", "p1_flair.mha", "p2_flair.mha", "p3.mha")
+    process = call("sheet.py", tmp_path / "other", "--kind", "folder", "--out", tmp_path / "s.csv")
+    bad_input(process, "p1_flair.mha: 'flair' is no image, ct or mask and 1 more", "p3.mha: does not follow")
 
 
 def test_the_pipeline_takes_the_sheet(nextflow, root, synthrad, tmp_path):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from synthct.core.errors import InputError
-from synthct.core.presets import for_region, of_bundle, resolve
+from synthct.core.presets import SECTIONS, for_region, of_bundle, resolve, section
 
 
 @pytest.mark.parametrize("preset", ["paper", "released", "test"])
@@ -152,3 +152,59 @@ def test_region_overlays():
     section = {"grid": 10, "metric": {"bins": 60, "region": {"HN": {"bins": 100}}}, "region": {"HN": {"grid": 15}}}
     assert for_region(section, "HN") == {"grid": 15, "metric": {"bins": 100}}
     assert for_region(section, "AB") == {"grid": 10, "metric": {"bins": 60}}
+
+
+@pytest.mark.parametrize("preset", ["paper", "released", "test", "fast"])
+@pytest.mark.parametrize("modality", ["mr", "cbct"])
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_resolved_file_gives_what_was_resolved(tmp_path, preset, modality, name):
+    """Whole, or the section alone; as JSON of another language may write its numbers."""
+    tree, file = resolve(preset, modality, ["finetuning.max_steps=7"]), tmp_path / "settings.json"
+    for content in (tree, tree[name]):
+        file.write_text(json.dumps(content).replace("1000.0", "1000"))
+        assert section(name, settings=str(file), preset="", modality=modality) == tree[name]
+
+
+def test_limits_of_an_older_run_may_be_fewer(tmp_path):
+    tree = resolve("paper", "mr")["curation"] | {"limits": {"folding": 0.1}}
+    (tmp_path / "settings.json").write_text(json.dumps({"curation": tree}))
+    assert section("curation", settings=str(tmp_path / "settings.json"), preset="", modality="mr") == tree
+
+
+def test_the_registration_of_one_arm_is_enough(tmp_path):
+    """What the pipeline hands over: of the other arms and engines nothing."""
+    tree, file = resolve("paper", "mr")["registration"], tmp_path / "settings.json"
+    kept = {key: value for key, value in tree.items() if key not in ("arms", "dense", "sampled")}
+    content = {"modality": "mr", "registration": kept | {"arms": {"elastix": tree["arms"]["elastix"]}}}
+    file.write_text(json.dumps(content))
+    assert section("registration", settings=str(file), preset="", modality="mr") == content["registration"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("preprocessing", lambda tree: tree.clear(), "no section 'preprocessing'"),
+        ("preprocessing", lambda tree: tree.pop("preprocessing"), "no section 'preprocessing'"),
+        ("preprocessing", lambda tree: tree["preprocessing"].pop("outside"), "no preprocessing.outside"),
+        ("preprocessing", lambda tree: tree.update(preprocessing=[1]), "preprocessing is [1], expected a table"),
+        ("preprocessing", lambda tree: tree.update(preprocessing=None), "preprocessing is None, expected a table"),
+        ("preprocessing", lambda tree: tree["preprocessing"].update(spacing="abc"), "preprocessing.spacing: 'abc'"),
+        ("preprocessing", lambda tree: tree["preprocessing"].update(spacing=[None, 1, 1]), "preprocessing.spacing"),
+        ("preprocessing", lambda tree: tree["preprocessing"].update(outside=None), "preprocessing.outside: None"),
+        ("preprocessing", lambda tree: tree.update(modality="cbct"), "resolved for modality cbct, expected mr"),
+        ("folds", lambda tree: tree["folds"].update(foo=1), "unknown key folds.foo"),
+        ("folds", lambda tree: tree["folds"].update(folds=2.5), "folds.folds: 2.5"),
+        ("folds", lambda tree: tree["folds"].update(holdout=0), "folds.holdout: 0"),
+        ("training", lambda tree: tree["training"]["network"].pop("init"), "no training.network.init"),
+        ("training", lambda tree: tree["training"].update(patch=[64.0, 64.0]), "training.patch"),
+        ("finetuning", lambda tree: tree["finetuning"].update(max_steps="7"), "finetuning.max_steps: '7'"),
+        ("registration", lambda tree: tree["registration"]["elastix"].update(bins="7"), "elastix.bins: '7'"),
+    ],
+)
+def test_a_settings_file_that_is_not_like_a_preset_is_refused(tmp_path, name, change, said):
+    tree, file = resolve("test", "mr"), tmp_path / "settings.json"
+    change(tree)
+    file.write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=rf"{re.escape(said)}") as refused:
+        section(name, settings=str(file), preset="", modality="mr")
+    assert "settings.json" in str(refused.value) or "whole numbers" in str(refused.value)

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from conftest import bad_input
 
 from synthct.evaluation import baselines
-from synthct.images.grid import Grid, Volume
-from synthct.images.volume import write_volume
+from synthct.images.grid import Grid, Volume, from_sitk, to_sitk
+from synthct.images.volume import read_volume, write_volume
 
 GRID = Grid((40, 36, 12), (1.5, 1.0, 3.0), (-10.0, 5.0, 20.0))
 
@@ -98,6 +99,59 @@ def test_header_of_the_sct_is_taken_as_the_cts_and_that_is_said(evaluate):
     assert "origin" in scores["notes"][0] and "note" in process.stderr
 
 
+def test_an_sct_stored_in_another_order_is_turned_and_not_compared_mirrored(evaluate, files, tmp_path):
+    """What lies at one place in the patient is compared, for all 48 orders and directions of axes; else nothing is."""
+    rng = np.random.default_rng(0)
+    ct = read_volume(files["ct"]).array
+    sct = (ct + rng.normal(0, 300, ct.shape)).astype(np.int16)
+    for order, signs in (((0, 1, 2), (-1, -1, 1)), ((2, 0, 1), (1, -1, -1)), ((1, 0, 2), (1, 1, 1))):
+        image = sitk.PermuteAxes(to_sitk(Volume(sct, GRID)), order)
+        image = sitk.Flip(image, [sign < 0 for sign in signs], False)
+        files["turned"] = tmp_path / "turned.mha"
+        write_volume(from_sitk(image), files["turned"])
+        files["plain"] = tmp_path / "plain.mha"
+        write_volume(Volume(sct, GRID), files["plain"])
+        process, scores = evaluate(sct="turned")
+        assert process.returncode == 0, process.stderr
+        assert scores["notes"] == ["sCT: axes in another order or direction than the CT's; turned onto the CT's grid"]
+        plain = evaluate(sct="plain")[1]
+        assert plain["notes"] == [] and all(scores[key] == plain[key] for key in ("mae", "psnr", "ms_ssim"))
+
+
+def test_a_mask_that_is_no_body_is_refused(evaluate, files, tmp_path):
+    body = read_volume(files["mask"]).array
+    soft = np.zeros(GRID.shape, np.uint8)
+    soft[2:9, 5:30] = np.arange(40) * 6
+    one = np.zeros_like(body)
+    one[5, 18, 20:22] = 1
+    for name, array, texts in (
+        ("inverted", 1 - body, ("most of it is air", "-1000 HU")),
+        ("one", one, ("0.009 cm³ (2 voxels)", "at least 1 cm³")),
+        ("soft", soft, ("40 different values", "is it a soft mask?")),
+    ):
+        files[name] = tmp_path / f"{name}.mha"
+        write_volume(Volume(array, GRID), files[name])
+        bad_input(evaluate(mask=name)[0], f"mask {files[name]}", *texts)
+
+
+def test_what_the_scores_do_not_show_is_noted(evaluate, files, tmp_path):
+    labels = ("--sct-seg", files["labels"], "--ct-seg", files["labels"], "--region")
+    process, scores = evaluate(*labels, "XX")
+    assert scores["notes"] == []
+    process, scores = evaluate("--sct-seg", files["mask"], "--ct-seg", files["mask"], "--region", "XX")
+    assert (scores["dice"], scores["n_classes_scored"]) == (0, 0) and "no class of region XX" in scores["notes"][0]
+    assert "no class of region XX" in process.stderr
+    files["scaled"] = tmp_path / "scaled.mha"
+    scaled = np.where(read_volume(files["mask"]).array, read_volume(files["sct"]).array / 1000, -1024)
+    write_volume(Volume(scaled.astype(np.float32), GRID), files["scaled"])
+    process, scores = evaluate(sct="scaled")
+    assert process.returncode == 0 and "nearly constant" in scores["notes"][0], "an sCT may be bad, and is scored"
+
+
+def test_a_standard_deviation_below_zero_is_refused(evaluate, files):
+    bad_input(evaluate("--uncertainty", files["ct"])[0], "uncertainty", "below 0", "expected HU of 0 and more")
+
+
 @pytest.fixture
 def raw_ct(files, tmp_path):
     """The CT as a scanner leaves it: finer, wider, and of the sCT's twelve slices it saw six."""
@@ -136,7 +190,8 @@ def test_labels_that_the_resampled_ct_did_not_see_do_not_count(evaluate, raw_ct)
     _, scores = evaluate("--ct", raw_ct, "--resample-ct", *labels)
     assert (scores["n_classes_scored"], scores["dice"], scores["hd95"]) == (1, 1, 0)
     far = raw_ct.with_name("far.mha")
-    write_volume(Volume(np.full((4, 4, 4), -1000, np.int16), Grid((4, 4, 4), (1.0,) * 3, (900.0,) * 3)), far)
+    air = np.array([-1000, 40, 40, 40], np.int16)[:, None, None] * np.ones((4, 4, 4), np.int16)
+    write_volume(Volume(air, Grid((4, 4, 4), (1.0,) * 3, (900.0,) * 3)), far)
     process, scores = evaluate("--ct", far, "--resample-ct")
     assert process.returncode == 0 and scores["mae"] == "nan" and scores["ct_coverage"] == 0
 

@@ -7,12 +7,13 @@ import zlib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from catalogue import raw
 
 from synthct.core.errors import InputError
 from synthct.images import streams
 from synthct.images.grid import Grid, Volume
 from synthct.images.headers import read_header
-from synthct.images.volume import read_mask, read_volume, write_volume
+from synthct.images.volume import look, read_mask, read_volume, write_volume
 
 SHAPE = (8, 22, 26)
 SUFFIXES = ("mha", "nii.gz", "nrrd", "nii")
@@ -276,6 +277,58 @@ def test_values_that_no_computation_can_carry(tmp_path, ct):
     refused(write(array, tmp_path / "none.mha"), "3.4e+38", kind="mr")
 
 
+CIRCLE = np.hypot(*np.mgrid[-1:1:22j, -1:1:26j]) > 1
+
+
+@pytest.mark.parametrize("padding", [-1024, -2000, -3024, None])
+def test_a_ct_without_its_intercept_is_found_behind_its_padding(tmp_path, ct, padding):
+    """Or behind one low voxel: what was measured is judged, and not the lowest value."""
+    lost = ct + 1024
+    lost[0, 0, 0] = -1000
+    if padding:
+        lost[:, CIRCLE] = padding
+    refused(write(lost, tmp_path / "v.mha"), "practically no voxel below -200 HU", "rescale intercept", kind="ct")
+    measured = ct.copy()
+    if padding:
+        measured[:, CIRCLE] = padding
+    read_volume(write(measured, tmp_path / "good.mha"), kind="ct")
+
+
+def test_cts_as_clinics_have_them_pass(tmp_path, ct):
+    """Masked to the body; cropped within it, with some gas; a tenth of it bone; its corners outside the circle."""
+    rng = np.random.default_rng(1)
+    body = rng.normal(40, 30, SHAPE).round().astype(np.int16)
+    masked, cropped = np.where(ct > -500, body, -1024), body.copy()
+    cropped[3, 4:6, 4:6] = -900
+    bony, rim = ct.copy(), ct.copy()
+    bony[:, 10:12] = 1200
+    rim[:, CIRCLE] = -3024
+    edge = rim.astype(np.float32)
+    edge[:, 5, :4] = np.linspace(-3000, -1100, 4)  # an interpolated edge
+    for number, array in enumerate((masked, cropped, bony, rim, edge)):
+        read_volume(write(array, tmp_path / f"{number}.nii.gz"), kind="ct")
+
+
+def test_low_dose_cbct_and_bright_mr_pass(tmp_path, ct):
+    noisy = (ct + np.random.default_rng(1).normal(0, 120, SHAPE)).astype(np.int16)
+    assert (noisy < -1100).mean() > 0.02
+    read_volume(write(noisy, tmp_path / "cbct.mha"), kind="cbct")
+    bright = np.where(ct > -500, 40000 + 50 * ct.astype(np.int32), 0).clip(0, 65535).astype(np.uint16)
+    assert np.array_equal(read_volume(write(bright, tmp_path / "mr.mha"), kind="mr").array, bright)
+    said = ("lie below -1500 and are not one padding value", "unsigned values written as signed")
+    refused(write(bright.view(np.int16), tmp_path / "wrapped.mha"), *said, kind="mr")
+    twice = (noisy.astype(np.int32) * 2 - 1200).astype(np.int16)
+    refused(write(twice, tmp_path / "twice.mha"), "applied twice", kind="cbct")
+
+
+def test_a_ct_without_contrast_is_refused(tmp_path, ct):
+    refused(write(np.full(SHAPE, -500, np.int16), tmp_path / "one.mha"), "nearly constant, -500 to -500", kind="ct")
+    refused(write(np.full(SHAPE, -2000, np.int16), tmp_path / "none.mha"), "no voxel above -1024 HU", kind="ct")
+    scaled = (ct / 1000).astype(np.float32)
+    scaled[:, CIRCLE] = -1024
+    refused(write(scaled, tmp_path / "scaled.mha"), "nearly constant", "were its values scaled?", kind="ct")
+
+
 def test_labels_with_a_slope_are_whole_again(tmp_path):
     labels = np.random.default_rng(0).integers(0, 6, SHAPE)
     labels[0, 0, :2] = 5, 1
@@ -292,6 +345,91 @@ def test_a_mask_of_255_and_one_of_one(tmp_path):
     array[2:4, 5:9, 5:9] = 255
     assert read_mask(write(array, tmp_path / "m.mha")).array.sum() == 32
     assert read_mask(write((array > 0).astype(np.float32), tmp_path / "f.nii.gz")).array.sum() == 32
+    array[2:4, 5:9, 5:9] = np.arange(32).reshape(2, 4, 4)
+    assert read_mask(write(array, tmp_path / "labels.mha")).array.sum() == 31
+
+
+def test_a_soft_mask_of_integers_is_refused(tmp_path):
+    soft = np.zeros(SHAPE, np.uint8)
+    soft[2:4] = np.linspace(0, 255, 26)
+    soft[4:6] = np.linspace(3, 250, 26)
+    with pytest.raises(InputError, match="different values in a sample, expected 0 and 1 .*is it a soft mask"):
+        read_mask(write(soft, tmp_path / "m.mha"))
+
+
+SFORM = {"_252": ("hh", 0, 1)}  # the sform alone says the place
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
+def test_an_sform_alone_is_a_grid_of_pixdims_spacing(tmp_path, ct, name):
+    """ITK takes the spacing from pixdim and the axes from the sform."""
+    assert read_volume(nifti(tmp_path, ct, name, **SFORM)).grid.spacing == pytest.approx((0.5, 1.5, 3.0))
+    other = nifti(tmp_path, ct, name, **SFORM, _76=("8f", 1, 1, 1, 1, 0, 0, 0, 0))
+    refused_by_both(other, "spacing 0.5×1.5×3 mm by its sform, 1×1×1 mm by its pixdim")
+    sheared = ("12f", 0.0, 1.5, 0.0, 20.0, 0.5, 0.4, 0.0, -33.0, 0.0, 0.0, 3.0, -410.5)
+    refused_by_both(nifti(tmp_path, ct, name, **SFORM, _280=sheared), "sform is sheared", "right angles")
+    refused_by_both(nifti(tmp_path, ct, name, **SFORM, _280=("12f", *[0.0] * 12)), "sform has an axis of length 0")
+
+
+def refused_by_both(path, *texts):
+    """By `look`, which reads the header, and by `read_volume`."""
+    refused(path, *texts)
+    with pytest.raises(InputError) as fault:
+        look(path, "CT")
+    assert all(text in str(fault.value) for text in texts), fault.value
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nifti_2_is_called_by_its_name(tmp_path, order, zipped):
+    data = struct.pack(f"{order}i", 540) + b"n+2\0\r\n\x1a\n" + bytes(1000)
+    path = tmp_path / ("v.nii.gz" if zipped else "v.nii")
+    path.write_bytes(gzip.compress(data) if zipped else data)
+    refused_by_both(path, "is NIfTI-2, expected NIfTI-1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"ElementSpacing": None}, "neither ElementSpacing nor ElementSize is there"),
+        ({"ElementSpacing": "-1 1 3"}, "spacing -1 1 3, expected more than 0 mm"),
+        ({"ElementSpacing": None, "ElementSize": "1 0 3"}, "spacing 1 0 3, expected more than 0 mm"),
+    ],
+)
+def test_a_metaimage_says_its_spacing(tmp_path, changes, text):
+    (tmp_path / "v.mha").write_bytes(raw.mha(bytes(11520), **changes))
+    refused_by_both(tmp_path / "v.mha", text)
+    (tmp_path / "good.mha").write_bytes(raw.mha(bytes(11520), ElementSpacing=None, ElementSize="1 1 3"))
+    assert read_volume(tmp_path / "good.mha").grid.spacing == (1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"space_directions": None}, "neither space directions nor spacings is there"),
+        ({"space": None}, "space is missing, expected one of left-posterior-superior"),
+        ({"space": "3D-left-handed"}, "space 3d-left-handed, expected one of"),
+        ({"space": "scanner-xyz"}, "space scanner-xyz, expected one of"),
+        ({"space_directions": None, "spacings": "1 -1 3"}, "spacings 1 -1 3, expected more than 0 mm"),
+    ],
+)
+def test_a_nrrd_says_its_spacing_and_its_axes(tmp_path, changes, text):
+    (tmp_path / "v.nrrd").write_bytes(raw.nrrd(bytes(11520), **changes))
+    refused_by_both(tmp_path / "v.nrrd", text)
+    for space in ("LPS", "RAS", "right-anterior-superior", "Left-Posterior-Superior"):
+        (tmp_path / "good.nrrd").write_bytes(raw.nrrd(bytes(11520), space=space))
+        sign = -1 if space.upper().startswith("R") else 1
+        assert read_volume(tmp_path / "good.nrrd").grid.direction[:5:4] == (sign, sign)
+
+
+def test_voxels_in_several_files_are_refused(tmp_path):
+    for number in range(4):
+        (tmp_path / f"s{number}.raw").write_bytes(bytes(1920))
+    for elements in ("s%d.raw 0 3 1", "LIST\ns0.raw"):
+        (tmp_path / "v.mhd").write_bytes(raw.mha(b"", elements))
+        refused_by_both(tmp_path / "v.mhd", "voxels lie in several files", "expected one")
+        (tmp_path / "v.nhdr").write_bytes(raw.nrrd(b"", data_file=elements))
+        refused_by_both(tmp_path / "v.nhdr", "voxels lie in several files", "expected one")
 
 
 def test_an_output_is_one_file(tmp_path, ct):

@@ -134,6 +134,34 @@ def test_verify_finds_a_changed_byte_and_a_stray_file_list(trained, tmp_path):
     bad_input(call("bundle.py", "verify", tmp_path / "model"), "HN_fold0_best.safetensors", "SHA-256")
 
 
+def test_numbers_that_no_network_can_have_are_named(trained, tmp_path):
+    """They would make an sCT of nothing but water: at the gathering, and where a bundle holds them already."""
+    work, directories = trained
+    weights, about = load_weights(directories[0] / "best.safetensors")
+    for key, value, said in (
+        ("encoder.conv1.weight", float("nan"), "not finite"),
+        ("segmentation_head.0.bias", float("inf"), "not finite"),
+        ("encoder.bn1.running_var", -1.0, "0 or more"),
+    ):
+        tensor = weights[key].clone()
+        tensor.view(-1)[0] = value
+        save_weights(tmp_path / "bad" / "best.safetensors", {**weights, key: tensor}, about)
+        done = create((work, [tmp_path / "bad"]), tmp_path / "model", folds=False)
+        bad_input(done, "bad/best.safetensors", key, said)
+        assert not (tmp_path / "model").exists()
+    torch.save(weights, tmp_path / "CV_0.pt")
+    assert importing(tmp_path / "imported", [tmp_path / "CV_0.pt"], "HN", "HN").returncode == 0
+    held = next((tmp_path / "imported").glob("*.safetensors"))
+    save_weights(held, {**weights, key: tensor}, about)
+    description = json.loads((tmp_path / "imported" / "bundle.json").read_text())
+    description["files"][held.name] = sha256_of(held)
+    description["digest"] = bundles._digest(description)
+    (tmp_path / "imported" / "bundle.json").write_text(json.dumps(description))
+    bad_input(call("bundle.py", "verify", tmp_path / "imported"), held.name, key, "0 or more")
+    torch.save({**weights, key: tensor}, tmp_path / "CV_1.pt")
+    bad_input(importing(tmp_path / "again", [tmp_path / "CV_1.pt"], "HN", "HN"), "CV_1.pt", key, "0 or more")
+
+
 def test_networks_retrained_on_everyone_replace_the_folds(trained, tmp_path):
     work, _ = trained
     tree = write_settings(tmp_path / "settings.json", "mr")

@@ -223,6 +223,17 @@ def test_views_that_make_no_sense_are_refused(flips):
         inference.parse_views(flips)
 
 
+def test_an_sct_that_is_not_finite_is_refused(patient, rules):
+    """As an int16 it would be water everywhere."""
+
+    class Broken(torch.nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) * float("nan")
+
+    with pytest.raises(InputError, match="not finite"):
+        run(patient, [Broken(5, 1, 1)], rules)
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     groups = {"global": ["AB", "HN"], "HN": ["HN"]}

@@ -12,6 +12,7 @@ from models import call, write_model
 
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import write_volume
+from synthct.prediction import bundle as bundles
 
 GRID = Grid((40, 40, 6), (1.0, 1.0, 3.0), (0.0, 0.0, 0.0))
 
@@ -146,6 +147,59 @@ def test_a_bundle_whose_description_was_changed(model, here):
     text = (copy / "bundle.json").read_text()
     (copy / "bundle.json").write_text(text.replace('"margin": 64', '"margin": 63'))
     refused(predict(copy, here), here, "bundle.json was changed")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("preprocessing", "ct_range", "a"),
+        ("preprocessing", "spacing", "x"),
+        ("preprocessing", "spacing", [0.0001, 0.0001, 3.0]),
+        ("preprocessing", "outside", None),
+        ("preprocessing", "region", {"AB": {"spacing": "x"}}),
+        ("inference", "flips", ["x"]),
+        ("inference", "checkpoint", ["best"]),
+        ("inference", "margin", "x"),
+        ("inference", "margin", None),
+        ("network", "encoder", 5),
+        ("network", "decoder_channels", "abc"),
+        ("network", "decoder_channels", [32.0, 32.0, 16.0, 16.0, 8.0]),
+        ("", "trust", [1]),
+        ("", "trust", {"x": 1}),
+        ("", "preset", None),
+        ("", "files", {"global_fold0_best.safetensors": 5}),
+    ],
+)
+def test_a_bundle_that_says_what_cannot_be(model, here, section, key, value):
+    """With a digest that fits: predict.py and bundle.py verify name the key, before anything is loaded."""
+    copy = copied(model, here)
+    about = json.loads((copy / "bundle.json").read_text())
+    (about[section] if section else about)[key] = value
+    about["digest"] = bundles._digest(about)
+    (copy / "bundle.json").write_text(json.dumps(about))
+    refused(predict(copy, here), here, "bundle.json", key if key != "files" else "global_fold0")
+    bad_input(call("bundle.py", "verify", copy), "bundle.json", key if key != "files" else "global_fold0")
+
+
+def test_a_bundle_for_cbct_needs_its_percentile(model, here):
+    copy = copied(model, here)
+    about = json.loads((copy / "bundle.json").read_text()) | {"modality": "cbct"}
+    del about["preprocessing"]["cbct_percentile"]
+    about["digest"] = bundles._digest(about)
+    (copy / "bundle.json").write_text(json.dumps(about))
+    refused(predict(copy, here), here, "bundle.json", "no preprocessing.cbct_percentile")
+
+
+def test_a_bundle_of_another_release_opens(model, here):
+    """Its keys may be others: fewer than today's, or some that are gone."""
+    copy = copied(model, here)
+    about = json.loads((copy / "bundle.json").read_text())
+    for key in ("graph", "precision", "body_mask"):
+        del about["inference"][key]
+    about["inference"]["gone"] = about["network"]["gone"] = about["preprocessing"]["gone"] = "yes"
+    about["digest"] = bundles._digest(about)
+    (copy / "bundle.json").write_text(json.dumps(about))
+    assert predict(copy, here).returncode == 0
 
 
 def test_a_bundle_with_a_file_missing_and_no_bundle_at_all(model, here):

@@ -31,6 +31,24 @@ def test_faults_of_the_cohort_are_told_together(sheet, tmp_path):
         check(Request(**request, overrides=["folds.holdout=9"], registration="mime"))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["inference.flips=foo"],
+        ["inference.flips=x,x"],
+        ["training.perceptual.encoder=foo"],
+        ["finetuning.perceptual.encoder=foo"],
+        ["training.max_steps=0", "training.max_epochs=0"],
+        ["finetuning.max_steps=0"],
+        ["training.copies=0", "training.originals=false"],
+    ],
+)
+def test_what_a_later_step_would_refuse_is_refused_at_once(sheet, changes):
+    changes = ["folds.holdout=0", *changes]
+    with pytest.raises(InputError, match=changes[-1].split("=")[0].replace("finetuning", "training").split(".")[-1]):
+        check(Request(sheet=sheet, modality="mr", preset="test", overrides=changes, networks=False))
+
+
 def test_an_evaluation_draws_nothing_and_needs_no_network_of_a_training(sheet, tmp_path, monkeypatch):
     for name in ("SYNTHCT_WEIGHTS", "TOTALSEG_WEIGHTS_PATH", "TOTALSEG_HOME_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "empty"))

@@ -1,5 +1,7 @@
 """What training refuses before anything is computed, in a line each; what must stop no training."""
 
+import json
+import shutil
 import sys
 
 import pytest
@@ -31,6 +33,10 @@ from synthct.training.journal import utilisation
         (["--set", "training.validation_batch=0"], ["training.validation_batch 0"]),
         (["--set", "training.workers=-1"], ["training.workers -1"]),
         (["--set", "training.copies=0", "--set", "training.originals=false"], ["training.copies 0"]),
+        (["--set", "training.precision=fp8"], ["training.precision 'fp8'", "bf16"]),
+        (["--set", "training.loss_region=foo"], ["training.loss_region 'foo'", "patch or mask"]),
+        (["--set", "training.max_steps=0", "--set", "training.max_epochs=0"], ["training.max_steps", "never end"]),
+        (["--set", "training.batch=60000", "--set", "training.patch=[8192, 8192]"], ["training.batch 60000", "GiB"]),
         (["--modality", "cbct"], ["modality mr", "cbct"]),
         (["--set", "training.max_step=3"], ["max_step", "max_steps"]),
         (["--device", "cuda"], ["no GPU"]),
@@ -42,7 +48,25 @@ def test_faults_are_one_line_before_anything_is_computed(data, tmp_path, more, e
     none = str(tmp_path / "none")
     done = run(data, tmp_path / "out", *more, SYNTHCT_WEIGHTS=none, TOTALSEG_WEIGHTS_PATH=none)
     bad_input(done, *expected)
-    assert not (tmp_path / "out" / "log.csv").exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("tool", ["train.py", "finetune.py"])
+def test_folds_that_leak_are_refused(data, tmp_path, tool):
+    (tmp_path / "folds.json").write_text(json.dumps({"folds": [{"train": ["P0", "P1"], "validation": ["P1"]}]}))
+    init = ("--init", data[1], "--regions", "AB") if tool == "finetune.py" else ()
+    done = run((data[0], tmp_path / "folds.json"), tmp_path / "out", *init, tool=tool)
+    bad_input(done, "folds.json, fold 0", "'P1'")
+    assert not (tmp_path / "out").exists()
+
+
+def test_cases_whose_arrays_were_exchanged_are_refused(data, tmp_path):
+    """Of one shape, so that nothing but their checksum tells."""
+    shutil.copytree(data[0], tmp_path / "cases")
+    one, other = (tmp_path / "cases" / name / "ct.npy" for name in ("P0", "P1"))
+    one.write_bytes(other.read_bytes())
+    bad_input(run((tmp_path / "cases", data[1]), tmp_path / "out"), "P0", "ct.npy", "SHA-256")
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_value_a_channel_is_refused_before_anything_runs(data, tmp_path):

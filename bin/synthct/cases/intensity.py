@@ -48,14 +48,15 @@ def measure(values: np.ndarray, modality: str, rules: dict) -> Normalisation:
     """The rule for one image from its `values` inside the mask (1-D), per the `preprocessing` settings `rules`.
 
     mr: zero mean and unit standard deviation, not clipped. cbct: [minimum, `cbct_percentile`-th percentile] clipped
-    and mapped to [-1, 1]. Raises `PatientError` for an image that is constant inside its mask.
+    and mapped to [-1, 1]. Raises `PatientError` for an image that is constant inside its mask, a stray voxel apart.
     """
     values = air_for_padding(np.asarray(values, np.float64), modality)
+    darkest, brightest = np.percentile(values[:: max(1, values.size // 200_000)], [1, 99])
+    if not brightest > darkest:
+        raise PatientError(f"image is constant ({darkest:g}) inside its mask, expected tissue contrast")
     outside = float(rules["outside"])
     if modality == "mr":
         mean, deviation = float(values.mean()), float(values.std())
-        if not deviation > 0:
-            raise PatientError(f"image is constant ({mean:g}) inside its mask, expected tissue contrast")
         return Normalisation(1 / deviation, -mean / deviation, None, outside)
     low, high = float(values.min()), float(np.percentile(values, rules["cbct_percentile"]))
     if not high > low:

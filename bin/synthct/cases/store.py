@@ -16,9 +16,10 @@ import numpy as np
 from synthct.cases.intensity import Normalisation, ct_normalisation, measure
 from synthct.core.errors import InputError, PatientError
 from synthct.core.files import atomic_directory, plain, sha256_of, write_json
-from synthct.core.presets import RULES
+from synthct.core.presets import RULES, check_types
 from synthct.core.tables import read_object
 from synthct.images.grid import Grid, Volume, resample, triple
+from synthct.images.streams import free_memory
 
 FORMAT = 1
 OUTSIDE = -32768  # marks voxels outside the mask in image.npy and ct.npy
@@ -39,9 +40,16 @@ def prepare(image: Volume, mask: Volume, modality: str, rules: dict) -> tuple[Vo
     """`image` and `mask` on the working grid of the `preprocessing` settings, and the image's normalisation.
 
     Training and prediction both come through here. Returns (image, float32 or its own type; mask uint8; rule for the
-    image's own intensities).
+    image's own intensities). Raises `PatientError` for a grid that memory cannot hold, before it is made.
     """
     grid = working_grid(image.grid, rules["spacing"])
+    needed, room = math.prod(grid.size) * (image.array.itemsize + mask.array.itemsize), free_memory()
+    if grid is not image.grid and needed > room:
+        raise PatientError(
+            f"image of {'×'.join(map(str, image.grid.size))} voxels has {'×'.join(map(str, grid.size))} at "
+            f"preprocessing.spacing {rules['spacing']} mm, for which {needed / 2**30:.1f} GiB of memory are needed and "
+            f"{room / 2**30:.1f} GiB are free"
+        )
     low = float(image.array.min())
     image = resample(image, grid, order=1, outside=low)
     mask = resample(mask, grid, order=0)
@@ -111,7 +119,20 @@ class Case:
     preprocessing: dict
     has_ct: bool
     digest: str
+    sha256: dict[str, str]  # of the arrays
     data_start: int
+
+    def check_arrays(self):
+        """`InputError` unless the arrays are those that were written, by their SHA-256: all of them is read once."""
+        for name, expected in self.sha256.items():
+            with open(self.path / f"{name}.npy", "rb") as file:
+                file.seek(self.data_start)
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != expected:
+                raise InputError(
+                    f"case {self.path}: {name}.npy is not the array that was written (SHA-256 {found[:12]}…, expected "
+                    f"{expected[:12]}…); damaged, or another patient's?"
+                )
 
     def rows(self, name: str, z: int, y0: int, y1: int) -> np.ndarray:
         """Rows [y0, y1) of slice `z` of "image" or "ct", box coordinates: int16 (y1 - y0, x)."""
@@ -180,6 +201,7 @@ def read_case(path) -> Case:
     data = read_object(path / "case.json", "case")
     if data.get("format") != FORMAT:
         raise InputError(f"case {path}: format {data.get('format')!r}, expected {FORMAT}")
+    _check_content(data, f"case {path / 'case.json'}")
     z0, z1, y0, y1, x0, x1 = data["box"]
     shape = (z1 - z0, y1 - y0, x1 - x0)
     has_ct = (path / "ct.npy").is_file()
@@ -200,6 +222,7 @@ def read_case(path) -> Case:
         preprocessing=data["preprocessing"],
         has_ct=has_ct,
         digest=sha256_of(path / "case.json"),
+        sha256={name: digest for name, digest in data["sha256"].items() if name == "image" or has_ct},
         data_start=start,
     )
 
@@ -219,6 +242,48 @@ def find_cases(directories) -> dict[str, Case]:
     if not found:
         raise InputError(f"cases {', '.join(map(str, directories))}: no case.json in there")
     return dict(sorted(found.items()))
+
+
+def _check_content(data: dict, at: str):
+    """`InputError` for what has not the form that `write_case` gives it."""
+    size, box, slices = _table(data, "grid").get("size", []), data.get("box", []), data.get("body_slices", [])
+    rule, digests = _table(data, "normalisation"), _table(data, "sha256")
+    clip = rule.get("clip")
+    numbers = [rule.get(key) for key in ("scale", "offset", "outside")] + (clip if isinstance(clip, list) else [])
+    placed = _whole(size, 3) and _whole(box, 6) and _inside(box, size[::-1])
+    checks = {
+        **{key: isinstance(data.get(key), str) for key in ("patient", "region", "modality")},
+        "grid": _whole(size, 3),
+        "box": placed,
+        "body_slices": placed and _whole(slices) and all(box[0] <= z < box[1] for z in slices),
+        "sha256": {"image"} <= set(digests) <= {"image", "ct"}
+        and all(isinstance(one, str) for one in digests.values()),
+        "normalisation": all(map(_finite, numbers)) and (clip is None or len(numbers) == 5),
+    }
+    for key, good in checks.items():
+        if not good:
+            raise InputError(f"{at}: {key} is {data.get(key)!r:.60}, expected what preprocess.py writes")
+    check_types(at, "preprocessing", data.get("preprocessing"))
+    if absent := [key for key in RULES if key not in data["preprocessing"]]:
+        raise InputError(f"{at}: no preprocessing.{absent[0]}")
+
+
+def _table(data: dict, key: str) -> dict:
+    return found if isinstance(found := data.get(key), dict) else {}
+
+
+def _whole(numbers, count: int = 0) -> bool:
+    """Whether these are whole numbers, `count` of them (0: any number)."""
+    return isinstance(numbers, list) and count in (0, len(numbers)) and all(type(each) is int for each in numbers)
+
+
+def _finite(number) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+
+
+def _inside(box, shape) -> bool:
+    """Whether a box (from and to of each axis) lies within an array of `shape` and holds something."""
+    return all(0 <= box[2 * k] < box[2 * k + 1] <= shape[k] for k in range(3))
 
 
 def _data_start(path: Path, shape) -> int:

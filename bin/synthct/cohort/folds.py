@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthct.core.errors import InputError
-from synthct.core.tables import read_table, write_table
+from synthct.core.tables import Row, read_names, read_table, write_table
 
 GLOBAL = "global"  # the group of all regions
 PATIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -34,7 +34,9 @@ def read_sheet(path) -> list[Patient]:
     patients = []
     seen: dict[str, str] = {}
     spelt: dict[tuple[str, str], str] = {}  # (column, in small letters): as it stands first
-    for row in read_table(path, "sheet"):
+    rows = read_table(path, "sheet")
+    _check_columns(path, rows)
+    for row in rows:
         at, name = f"sheet {path}, line {row.line}", row.get("patient", "")
         check_name(name, seen, at)
         for column, (known, expected) in CELLS.items():
@@ -48,6 +50,31 @@ def read_sheet(path) -> list[Patient]:
     if not patients:
         raise InputError(f"sheet {path}: no patients")
     return patients
+
+
+def _check_columns(path, rows: list[Row]):
+    """`InputError` for a column that is one of ours but for its spelling, which would be passed over, and for no
+    patients' names."""
+    columns = list(rows[0]) if rows else []
+    for column in columns:
+        meant = "".join(letter for letter in column.lower() if letter.isalnum())
+        if meant in ("patient", *CELLS) and column != meant:
+            raise InputError(f"sheet {path}: column {column!r}, expected {meant!r}")
+    if rows and "patient" not in columns:
+        raise InputError(f"sheet {path}: header {','.join(columns)!r}, expected a column 'patient'")
+
+
+def read_lists(paths) -> list[list[str]] | None:
+    """The validation names of each fold, of plain lists, one a fold; None where there are no lists."""
+    lists = []
+    for path in paths:
+        names = read_names(path, "fold list")
+        if not names:
+            raise InputError(f"fold list {path}: no names, expected those that validate the fold")
+        if doubled := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"fold list {path}: patient {doubled[0]!r} stands there twice, expected once")
+        lists.append(names)
+    return lists or None
 
 
 def check_name(name: str, seen: dict[str, str], at: str):
@@ -76,7 +103,7 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
 
     A ``split`` column in the sheet decides when it says "test" anywhere, unless `holdout` is "0". Otherwise `holdout`
     is a count ("75"), a fraction below 1 ("0.15") or "split"; the draw is stratified by region × center, each stratum
-    giving its share (largest remainders first).
+    giving its share (largest remainders first), among those whom the column does not keep for training.
     """
     try:
         wanted = None if holdout == "split" else float(holdout)
@@ -100,8 +127,14 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
         )
     if count == 0:
         raise InputError(f"holdout {holdout}: of {len(patients)} patients that is nobody; give a count, or 0")
-    strata = _strata(patients)
-    shares = {key: count * len(members) / len(patients) for key, members in strata.items()}
+    free = [patient for patient in patients if patient.split != "train"]
+    if count > len(free):
+        raise InputError(
+            f"holdout {holdout}: {count} patients, but split = train keeps all but {len(free)} of {len(patients)} for "
+            "training"
+        )
+    strata = _strata(free)
+    shares = {key: count * len(members) / len(free) for key, members in strata.items()}
     taken = {key: int(share) for key, share in shares.items()}
     by_remainder = sorted(strata, key=lambda key: (taken[key] - shares[key], key))
     for key in by_remainder[: count - sum(taken.values())]:
@@ -123,6 +156,8 @@ def stratified_folds(patients: list[Patient], folds: int, seed: int) -> list[lis
     >>> [len(fold) for fold in stratified_folds(patients, folds=3, seed=32)]
     [2, 2, 2]
     """
+    if len(patients) < 2:
+        raise InputError(f"folds {folds}: patients left to train on: {len(patients)}, expected 2 or more")
     if folds < 2 or folds > len(patients):
         raise InputError(f"folds {folds}: expected 2 to {len(patients)}, the number of patients left to train on")
     random = np.random.default_rng([seed, 2])
@@ -159,7 +194,10 @@ def plan(
         held = [name for name in fold if name not in excluded]
         train = sorted(set(names) - set(fold))
         if not train:
-            raise InputError(f"fold {number}: no patient left to train on after the exclusions")
+            after = (
+                " after the exclusions" if {p.name for p in rest} - set(fold) else ", all are in its validation list"
+            )
+            raise InputError(f"fold {number}: no patient left to train on{after}")
         result.append({"train": train, "validation": held})
     return {
         "format": 1,

@@ -3,10 +3,10 @@
 import csv
 import io
 import os
-from collections import Counter
 from pathlib import Path
 
-from synthct.cohort.trees import NAME, Found, Row
+from synthct.cohort.folds import check_name
+from synthct.cohort.trees import Found, Row
 from synthct.core.errors import InputError
 from synthct.core.files import write_text
 
@@ -15,24 +15,33 @@ COLUMNS = ("patient", "region", "center", "image", "ct", "mask", "split")
 
 def complete(found: Found, purpose: str) -> list[Row]:
     """The rows that a sheet for `purpose` ("train" or "predict") can hold; the others are left out, with why."""
-    kept = []
+    kept: list[Row] = []
+    seen: dict[str, str] = {}
     for row in found.rows:
-        paths = [path for path in (row.image, row.ct, row.mask) if path]
-        spaced = next((path for path in paths if any(mark.isspace() or mark in ',"' for mark in str(path))), None)
-        if not NAME.fullmatch(row.patient):
-            found.leave(row.patient, "expected a patient's name of letters, digits, '_', '.', '-'")
-        elif spaced:
-            found.leave(row.patient, f"{spaced}: a path with spaces, commas or quotes; rename it")
-        elif purpose == "train" and not row.ct:
-            found.leave(row.patient, "no CT to learn from (--for predict takes it)")
-        elif purpose == "train" and not row.region:
-            found.leave(row.patient, "region unknown, give --region")
+        if why := _fault(row, purpose, seen):
+            found.leave(row.patient, why)
         else:
             kept.append(row)
     if not kept:
-        why = "; ".join(f"{count} × {reason}" for reason, count in Counter(w for _, w in found.left_out).most_common(3))
-        raise InputError(f"no patient for the sheet is left ({why})")
+        raise InputError(f"no patient for the sheet is left ({found.reasons()})")
     return kept
+
+
+def _fault(row: Row, purpose: str, seen: dict[str, str]) -> str:
+    """Why a row cannot be in the sheet, or ""; of one that can, the name joins those `seen`."""
+    paths = [path for path in (row.image, row.ct, row.mask) if path]
+    spaced = next((path for path in paths if any(mark.isspace() or mark in ',"' for mark in str(path))), None)
+    if spaced:
+        return f"{spaced}: a path with spaces, commas or quotes; rename it"
+    if purpose == "train" and not row.ct:
+        return "no CT to learn from (--for predict takes it)"
+    if purpose == "train" and not row.region:
+        return "region unknown, give --region"
+    try:
+        check_name(row.patient, seen, "sheet")
+    except InputError as fault:
+        return str(fault).removeprefix("sheet: ")
+    return ""
 
 
 def write(rows: list[Row], out: str):

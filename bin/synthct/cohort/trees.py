@@ -1,9 +1,11 @@
-"""Patients found in a tree of files: SynthRAD2025, BIDS, or a flat folder whose names follow a pattern.
+"""Patients found in a tree of files: SynthRAD2025 or BIDS.
 
 Each finder returns rows of a samplesheet and, for all that it left out, a line that says what and why.
 """
 
+import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +14,8 @@ from synthct.core.tables import read_table
 from synthct.images.volume import SUFFIXES
 
 SYNTHRAD = re.compile(r"([12])([A-Z]{2})([A-Z])(\d{3})")  # task, region, centre, number: 1ABA001
+ENTITY = re.compile(r"(?!desc-|label-)[a-z]+-[A-Za-z0-9]+")  # of a BIDS name; these two say what a mask is of
 TASKS = {"1": "mr", "2": "cbct"}
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-KINDS = {  # what a pattern's {kind} may be called
-    "image": ("image", "mr", "mri", "cbct", "t1", "t2", "t1w", "t2w"),
-    "ct": ("ct",),
-    "mask": ("mask", "body"),
-}
 
 
 @dataclass(frozen=True)
@@ -36,14 +33,39 @@ class Row:
 
 @dataclass
 class Found:
-    """`rows` of the sheet, `left_out` (what, why)."""
+    """`rows` of the sheet, `left_out` (what, why), and `warnings` of what was taken nevertheless."""
 
     rows: list[Row] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def leave(self, what, why: str):
         """Note what was left out, and why."""
         self.left_out.append((str(what), why))
+
+    def reasons(self) -> str:
+        """The three commonest reasons, each with the first that was left out for it; for a message."""
+        first = dict(reversed([(why, what) for what, why in self.left_out]))
+        counts = Counter(why for _, why in self.left_out).most_common(3)
+        return "; ".join(f"{first[why]}: {why}" + f" and {count - 1} more" * (count > 1) for why, count in counts)
+
+    def warn(self, line: str):
+        """Note what the user should look at."""
+        self.warnings.append(line)
+
+
+def below(source: Path) -> list[Path]:
+    """All files and directories below `source`, also behind links; a directory that two links lead to stands once."""
+    found, seen = [], set()
+    for top, directories, files in os.walk(source, followlinks=True):
+        directories.sort()
+        place = os.path.realpath(top)
+        if place in seen:  # a link may lead to a directory around it
+            directories.clear()
+            continue
+        seen.add(place)
+        found += [Path(top, name) for name in (*directories, *files)]
+    return sorted(found)
 
 
 def synthrad(source: Path, modality: str) -> Found:
@@ -53,7 +75,7 @@ def synthrad(source: Path, modality: str) -> Found:
     split "test" where they have a CT.
     """
     found = Found()
-    named = ((path, SYNTHRAD.fullmatch(path.name)) for path in sorted(source.rglob("*")) if path.is_dir())
+    named = ((path, SYNTHRAD.fullmatch(path.name)) for path in below(source) if path.is_dir())
     directories = {path: match for path, match in named if match}
     if not directories:
         raise InputError(f"{source}: no patient of SynthRAD2025 in there, expected directories such as 1ABA001")
@@ -76,84 +98,77 @@ def synthrad(source: Path, modality: str) -> Found:
         split = ("test" if _held_out(path, source) else "train") if held_out else ""
         found.rows.append(Row(path.name, region, center, image, _file(path, "ct"), _file(path, "mask"), split))
     inside = set(directories)
-    for path in sorted(source.rglob("*")):
+    for path in below(source):
         if path.is_dir() or inside & set(path.parents):
             continue
         if path.name.lower().endswith(SUFFIXES):
             found.leave(path.relative_to(source), "not in a patient's directory")
-    for path in sorted({path for path in source.rglob("overview*") if path.is_dir()}):
+    for path in [path for path in below(source) if path.name.startswith("overview") and path.is_dir()]:
         found.leave(path.relative_to(source), "overviews, no images")
     return found
 
 
-def bids(source: Path, modality: str, suffix: str, region: str, center: str) -> Found:
+def bids(source: Path, suffix: str, region: str, center: str) -> Found:
     """A BIDS data set: sub-*/[ses-*/]anat/*_<suffix>.nii.gz with *_ct.nii.gz beside it, in ct/ or in anat/.
 
-    Masks are *_mask.nii.gz there or under derivatives/. participants.tsv may give region and center (or site).
+    One session a subject is taken, the first that has both. Masks are *_mask.nii.gz there, or *body*_mask.nii.gz under
+    derivatives/. participants.tsv may give region and center (or site).
     """
     subjects = sorted(path for path in source.glob("sub-*") if path.is_dir())
     if not subjects:
         raise InputError(f"{source}: no sub-* in there, expected a BIDS data set")
     found, people = Found(), _participants(source / "participants.tsv")
     for subject in subjects:
-        sessions = sorted(path for path in subject.glob("ses-*") if path.is_dir()) or [subject]
-        for session in sessions:
-            name = subject.name if len(sessions) == 1 else f"{subject.name}_{session.name}"
-            person = people.get(subject.name, {})
-            images = _bids_files(session, suffix)
-            cts, masks = _bids_files(session, "ct"), _bids_files(session, "mask")
-            for derived in sorted((source / "derivatives").glob("*")):
-                masks += _bids_files(derived / session.relative_to(source), "mask")
-            if len(images) != 1:
-                why = "no" if not images else f"{len(images)} images end in"
-                names = "" if not images else f" ({', '.join(image.name for image in images)})"
-                found.leave(session.relative_to(source), f"{why} _{suffix}.nii.gz{names}")
-                continue
-            for kind, files in (("CTs", cts), ("masks", masks)):
-                if len(files) > 1:
-                    found.leave(files[1].relative_to(source), f"{len(files)} {kind}, none taken")
-            one = region or _word(person.get("region") or person.get("body_part") or "")
-            where = center or _word(person.get("center") or person.get("site") or "") or "A"
-            found.rows.append(Row(name, one, where, images[0], _only(cts), _only(masks)))
+        session = _session(subject, source, suffix, found)
+        if session is None:
+            continue
+        person = people.get(subject.name, {})
+        one = region or _word(person.get("region") or person.get("body_part") or "")
+        where = center or _word(person.get("center") or person.get("site") or "") or "A"
+        (image,), ct = _bids_files(session, suffix), _only(_bids_files(session, "ct"), "CTs", source, found)
+        mask = _only(_masks(session, source, found), "masks", source, found)
+        found.rows.append(Row(subject.name, one, where, image, ct, mask))
     return found
 
 
-def folder(source: Path, modality: str, pattern: str, region: str, center: str) -> Found:
-    """Files whose path below `source` follows `pattern`, such as ``{patient}_{kind}`` or ``{region}/{patient}/{kind}``.
+def _session(subject: Path, source: Path, suffix: str, found: Found) -> Path | None:
+    """The subject's first session with an image and a CT, or else with an image; the others are left out."""
+    sessions = sorted(path for path in subject.glob("ses-*") if path.is_dir())
+    if not sessions or _bids_files(subject, suffix) or _bids_files(subject, "ct"):
+        sessions = [subject, *sessions]
+    usable = []
+    for session in sessions:
+        images = _bids_files(session, suffix)
+        if len(images) == 1:
+            usable.append(session)
+            continue
+        why = f"no _{suffix}.nii.gz"
+        if images:
+            why = f"{len(images)} images end in _{suffix}.nii.gz ({', '.join(image.name for image in images)})"
+        found.leave(session.relative_to(source), why)
+    if not usable:
+        return None
+    taken = next((one for one in usable if len(_bids_files(one, "ct")) == 1), usable[0])
+    place = "anat" if taken == subject else taken.name
+    for session in usable:
+        if session != taken:
+            why = f"{subject.name} is taken from {place}, one person must not be in training and test"
+            found.leave(session.relative_to(source), why)
+    return taken
 
-    Fields: {patient}, {kind} (image, mr, cbct; ct; mask), {region}, {center}; the suffix is left away.
-    """
-    rule = _compiled(pattern)
-    found = Found()
-    groups: dict[str, dict] = {}
-    for path in sorted(source.rglob("*")):
-        name = path.relative_to(source)
-        if path.is_dir():
-            continue
-        suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), None)
-        match = rule.fullmatch(str(name)[: -len(suffix)]) if suffix else None
-        if match is None:
-            found.leave(name, f"does not follow {pattern}" if suffix else "no image of a known format")
-            continue
-        fields = match.groupdict()
-        kind = next((kind for kind, names in KINDS.items() if fields["kind"].lower() in names), None)
-        if kind is None:
-            found.leave(name, f"{fields['kind']!r} is no image, ct or mask")
-            continue
-        group = groups.setdefault(fields["patient"], {"region": fields.get("region"), "center": fields.get("center")})
-        if kind in group:
-            found.leave(name, f"patient {fields['patient']} has {group[kind].name} for {kind}")
-            continue
-        group[kind] = path
-    for patient, group in sorted(groups.items()):
-        if "image" not in group:
-            found.leave(patient, f"no {modality} image beside {', '.join(sorted(set(group) & {'ct', 'mask'}))}")
-            continue
-        where = group["region"] or region, group["center"] or center or "A"
-        found.rows.append(Row(patient, *where, group["image"], group.get("ct"), group.get("mask")))
-    if not groups:
-        raise InputError(f"{source}: no file follows {pattern} (of {len(found.left_out)}), expected --pattern to fit")
-    return found
+
+def _masks(session: Path, source: Path, found: Found) -> list[Path]:
+    """The session's masks of the body; in derivatives/ the name must say so, fMRIPrep's are the brain's."""
+    own = _bids_files(session, "mask")
+    places = [derived / session.relative_to(source) for derived in sorted((source / "derivatives").glob("*"))]
+    masks = []
+    for mask in own + [mask for place in places for mask in _bids_files(place, "mask")]:
+        plain = all(ENTITY.fullmatch(part) for part in mask.name.split("_")[:-1])
+        if "body" in mask.name.lower() or (mask in own and plain):
+            masks.append(mask)
+        else:
+            found.leave(mask.relative_to(source), "its name does not say that it is a mask of the body")
+    return masks
 
 
 def _held_out(path: Path, source: Path) -> bool:
@@ -178,21 +193,11 @@ def _participants(path: Path) -> dict[str, dict]:
     return {row.get("participant_id", ""): row for row in read_table(path, "participants", delimiter="\t")}
 
 
-def _only(files: list[Path]) -> Path | None:
+def _only(files: list[Path], kind: str, source: Path, found: Found) -> Path | None:
+    if len(files) > 1:
+        found.leave(files[1].relative_to(source), f"{len(files)} {kind}, none taken")
     return files[0] if len(files) == 1 else None
 
 
 def _word(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "_", text.strip()).strip("_")
-
-
-def _compiled(pattern: str) -> re.Pattern:
-    parts = re.split(r"\{(\w+)\}", pattern)
-    if unknown := set(parts[1::2]) - {"patient", "kind", "region", "center"}:
-        raise InputError(
-            f"--pattern {pattern!r}: {{{min(unknown)}}}, expected {{patient}}, {{kind}}, {{region}}, {{center}}"
-        )
-    if not {"patient", "kind"} <= set(parts[1::2]) or len(set(parts[1::2])) < len(parts[1::2]):
-        raise InputError(f"--pattern {pattern!r}: expected {{patient}} and {{kind}}, each field once")
-    made = [re.escape(part) if i % 2 == 0 else f"(?P<{part}>[^/]+?)" for i, part in enumerate(parts)]
-    return re.compile("".join(made))

@@ -1,7 +1,10 @@
-"""What the numbers of a preset may be, whichever way they were given: refused before anything runs, not hours later.
+"""What the values of a preset may be, whichever way they were given: refused before anything runs, not hours later.
 
-All numbers are finite, and below zero only where the quantity can be. Rules that need more than the setting's own value
-(a device, a network's depth) stand with the step that knows.
+All numbers are finite, of a size that 32 bits hold, and below zero only where the quantity can be.
+Rules that need more than the setting's own value (a device, a cohort) stand with the step that knows.
+
+The tables name a setting by its path, or by section and key for one that stands in several tables of its section: those
+of a region, of an arm.
 """
 
 import math
@@ -10,17 +13,33 @@ from synthct.core.errors import InputError
 
 SIGNED = (
     *("ct_range", "clip_ct", "hu_range", "outside", "padding", "head_bias", "batchnorm_mean", "air_hu", "hu_table"),
-    "registration.rigid.margin",  # below 0: MIND may even rise by this part
+    "registration.margin",  # below 0: MIND may even rise by this part
 )
 RANGES = ("ct_range", "clip_ct", "hu_range")  # two numbers, the lower first
+WHOLE = (  # lists of whole numbers; of others the elements may be fractions
+    *("patch", "decoder_channels", "iterations", "stride", "layers"),
+    *("grid_schedule", "pyramid_schedule", "sample_step"),
+)
+EMPTY = ("layers", "layer_weights")  # lists that may hold nothing
 SHARES = (  # 0 to 1
     *("curation.max_excluded", "training.flip_probability", "finetuning.flip_probability"),
-    *("registration.rigid.ease", "registration.rigid.loss"),
+    *("registration.ease", "registration.loss"),
 )
 BELOW_ONE = ("training.betas", "finetuning.betas")  # 0 to below 1
-COUNTS = {  # of these the least that means something; of others 0, which mostly says "no limit"
-    "training": ("channels", "batch", "patch", "validate_every", "validation_batch", "lr_every"),
-    "finetuning": ("channels", "batch", "patch", "validate_every", "validation_batch", "lr_every"),
+LARGEST = 2**31 - 1  # whole number: of 32 bits, as ITK has it
+LARGEST_FRACTION = 3e38  # likewise
+SHORTEST_MM = 0.1  # of a voxel to work on: finer than any scanner's, and a body of them fits into no memory
+STRIDE = 32  # of the network: sizes of a patch are multiples of it
+
+
+def _either(section) -> dict:
+    """What holds for training and for fine-tuning, and for the network alone, of which a bundle tells."""
+    return {"training": section, "finetuning": section, "network": section}
+
+
+COUNTS: dict[str, tuple[str, ...]] = {  # of these the least that means something; of others 0: mostly "no limit"
+    **_either(("channels", "batch", "patch", "validate_every", "validation_batch", "lr_every", "decoder_channels")),
+    "preprocessing": ("cbct_percentile",),
     "registration": (
         "iterations",
         "voxel_mm",
@@ -39,23 +58,42 @@ COUNTS = {  # of these the least that means something; of others 0, which mostly
     ),
     "dose": ("grid_mm", "prescription_gy", "beamlet_mm"),
 }
-LENGTHS = {
-    "registration.rigid.trial_grid_mm": 2,
-    "preprocessing.spacing": 3,
-    "training.patch": 2,
-    "finetuning.patch": 2,
-    "training.betas": 2,
-    "finetuning.betas": 2,
+MOST: dict[str, dict[str, int]] = {
+    **_either({"batch": 65536, "patch": 8192, "channels": 255, "decoder_channels": 4096, "validation_batch": 65536}),
+    "preprocessing": {"cbct_percentile": 100, "spacing": 1000},
+}
+LENGTHS = {  # numbers in a list, from and to
+    "registration.trial_grid_mm": (2, 2),
+    "preprocessing.spacing": (3, 3),
+    "training.patch": (2, 2),
+    "finetuning.patch": (2, 2),
+    "training.betas": (2, 2),
+    "finetuning.betas": (2, 2),
+    **dict.fromkeys([f"{section}.decoder_channels" for section in _either({})], (3, 5)),
 }
 WORDS = {2: "two", 3: "three"}
 CHOICES = {
     "curation.mode": ("none", "auto"),
-    "training.schedule": ("step", "cosine"),
-    "finetuning.schedule": ("step", "cosine"),
     "inference.graph": ("eager", "fused"),
     "inference.precision": ("float32", "tf32", "bf16"),
     "inference.body_mask": ("threshold", "totalsegmentator"),
+    "registration.sampler": ("Grid", "RandomCoordinate"),
+    "registration.pyramid": ("recursive", "smoothing"),
+    **{
+        f"{section}.{key}": known
+        for section in ("training", "finetuning")
+        for key, known in {
+            "schedule": ("step", "cosine"),
+            "precision": ("float32", "bf16", "fp16"),
+            "flip_per": ("volume", "slice"),
+            "loss_region": ("patch", "mask"),
+            "select": ("mae", "similarity"),
+            "network.init": ("normal", "kaiming"),
+            "network.encoder": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+        }.items()
+    },
 }
+CHOICES["network.encoder"] = CHOICES["training.network.encoder"]
 
 
 def check(tree: dict, where: str = ""):
@@ -69,24 +107,46 @@ def check(tree: dict, where: str = ""):
 
 
 def _check_value(at: str, key: str, value):
+    section = at.split(".")[0]
+    names = {key, at, f"{section}.{key}"}
     numbers = _numbers(value)
     for number in numbers:
         if not math.isfinite(number):
             raise InputError(f"{at} {value}: expected finite numbers")
-        least = 0 if key not in COUNTS.get(at.split(".")[0], ()) else 1 if isinstance(number, int) else math.ulp(0.0)
-        if number < least and not {key, at} & set(SIGNED):
+        if abs(number) > (top := LARGEST if isinstance(number, int) else LARGEST_FRACTION):
+            raise InputError(f"{at} {value}: expected numbers up to {top}")
+        least = 0 if key not in COUNTS.get(section, ()) else 1 if isinstance(number, int) else math.ulp(0.0)
+        if number < least and not names & set(SIGNED):
             expected = f"{least} or more" if least in (0, 1) else "more than 0"
             raise InputError(f"{at} {value}: expected {expected}")
-    if at in SHARES and numbers and max(numbers) > 1:
+        if (most := MOST.get(section, {}).get(key)) and number > most:
+            raise InputError(f"{at} {value}: expected {most} at most")
+    if names & set(SHARES) and numbers and max(numbers) > 1:
         raise InputError(f"{at} {value}: expected a share, 0 to 1")
-    if at in BELOW_ONE and numbers and max(numbers) >= 1:
+    if names & set(BELOW_ONE) and numbers and max(numbers) >= 1:
         raise InputError(f"{at} {value}: expected numbers from 0 to below 1")
-    if key in RANGES and isinstance(value, list) and not (len(value) == 2 and value[0] < value[1]):
+    if isinstance(value, list):
+        _check_list(at, key, value, numbers)
+    known = next((CHOICES[name] for name in (at, f"{section}.{key}") if name in CHOICES), None)
+    if known and value not in known:
+        raise InputError(f"{at} {value!r}: expected {' or '.join(known)}")
+
+
+def _check_list(at: str, key: str, value: list, numbers: list):
+    if key in RANGES and not (len(value) == len(numbers) == 2 and numbers[0] < numbers[1]):
         raise InputError(f"{at} {value}: expected two numbers, the lower first")
-    if at in LENGTHS and isinstance(value, list) and len(value) != LENGTHS[at]:
-        raise InputError(f"{at} {value}: expected {WORDS[LENGTHS[at]]} numbers")
-    if at in CHOICES and value not in CHOICES[at]:
-        raise InputError(f"{at} {value!r}: expected {' or '.join(CHOICES[at])}")
+    length = LENGTHS.get(at) or LENGTHS.get(f"{at.split('.')[0]}.{key}")
+    if length and not length[0] <= len(value) <= length[1]:
+        expected = WORDS.get(length[0], length[0]) if length[0] == length[1] else f"{length[0]} to {length[1]}"
+        raise InputError(f"{at} {value}: expected {expected} numbers")
+    if not value and key not in EMPTY:
+        raise InputError(f"{at} []: expected a number or more")
+    if key in WHOLE and not all(isinstance(number, int) for number in value):
+        raise InputError(f"{at} {value}: expected whole numbers")
+    if key == "patch" and any(size % STRIDE for size in numbers):
+        raise InputError(f"{at} {value}: expected two multiples of {STRIDE}")
+    if at.startswith("preprocessing.") and key == "spacing" and any(0 < edge < SHORTEST_MM for edge in numbers):
+        raise InputError(f"{at} {value}: expected {SHORTEST_MM} mm or more, or 0 for the image's own")
 
 
 def _numbers(value) -> list:

@@ -10,6 +10,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from synthct.core import arms, limits
@@ -30,6 +31,8 @@ SECTIONS = (
     "dose",
 )
 RULES = ("spacing", "ct_range", "outside", "padding", "cbct_percentile")  # what a network learns to expect
+VIEWS = ("none", "x", "y", "xy")  # of the plane: how inference.flips may turn it
+BY_IMAGE = ("preprocessing", "registration", "training", "finetuning")  # sections for images of one modality alone
 ANY_NAME = ("region", "models", "encoders", "arms")  # tables whose keys are names of the user's choice
 PRESETS = Path(__file__).resolve().parents[3] / "conf" / "presets"
 
@@ -62,12 +65,8 @@ def of_bundle(path, overrides: list[str], preset: str | Path | None = None, dire
     about = read_object(path, "bundle")
     if not {"preset", "modality", "preprocessing", "inference"} <= set(about):
         raise InputError(f"bundle {path}: no bundle.json of a model bundle")
-    if wrong := [key for key in ("preprocessing", "inference") if not isinstance(about[key], dict)]:
-        raise InputError(f"bundle {path}: {wrong[0]} is {about[wrong[0]]!r}, expected a table of settings")
-    if not isinstance(about["inference"].get("checkpoint", ""), str):
-        raise InputError(
-            f"bundle {path}: inference.checkpoint is {about['inference']['checkpoint']!r}, expected a text"
-        )
+    for key in ("preprocessing", "inference"):
+        check_types(f"bundle {path}", key, about[key], directory=directory)
     tree = resolve(preset or "paper", about["modality"], directory=directory)
     if preset is None:
         tree["inference"] |= about["inference"]
@@ -120,6 +119,20 @@ def checkpoints(text: str) -> list[str]:
     return named
 
 
+def views(text: str) -> list[str]:
+    """The views of the plane that ``inference.flips`` names, in its order.
+
+    >>> views("none, x")
+    ['none', 'x']
+    """
+    named = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in named if name not in VIEWS]:
+        raise InputError(f"inference.flips: {unknown[0]!r}, expected a list of {', '.join(VIEWS)}")
+    if not named or len(set(named)) < len(named):
+        raise InputError(f"inference.flips: {text!r}, expected each of its views once")
+    return named
+
+
 def load(path) -> dict:
     """Read a settings file written by ``bin/check.py`` (JSON)."""
     return read_object(path, "settings")
@@ -128,16 +141,65 @@ def load(path) -> dict:
 def section(name: str, *, settings: str | None, preset: str, modality: str, overrides=()) -> dict:
     """One section, either from a resolved `settings` file (as the pipeline hands it over) or from a preset.
 
-    A settings file may hold the whole resolved tree or that one section.
+    A settings file may hold the whole resolved tree or that one section. Raises `InputError` where it lacks the
+    section or a key of it, knows more, holds values of another type than the preset paper's, or is another modality's.
     """
-    if settings:
-        tree = load(settings)
-        for override in overrides:
-            _apply(tree if name in tree else {name: tree}, override)
-        found = tree.get(name, tree)
-        limits.check({name: found})
-        return found
-    return resolve(preset, modality, overrides)[name]
+    if not settings:
+        return resolve(preset, modality, overrides)[name]
+    at, tree = f"settings {settings}", load(settings)
+    if name in BY_IMAGE and modality and (made := tree.get("modality", modality)) != modality:
+        raise InputError(f"{at}: resolved for modality {made}, expected {modality}, as the images are")
+    tree = tree if _whole(tree, name) else {name: tree}
+    if name not in tree or tree == {name: {}}:
+        raise InputError(f"{at}: no section {name!r}")
+    check_types(at, name, tree[name], strict=True)
+    for override in overrides:
+        _apply(tree, override)
+    limits.check({name: tree[name]})
+    return tree[name]
+
+
+def check_types(at: str, name: str, table, *, like: str = "", strict: bool = False, directory: str | Path = PRESETS):
+    """`InputError`, beginning with `at`, where a resolved table is not like that of the preset paper, at any depth.
+
+    `name` is the section, or what else the message calls the table; then `like` is "section.key" of the preset. Each
+    value must have the type of the preset's; if `strict`, there must be all of the preset's keys and no others: files
+    of an older or newer release may differ in those.
+    """
+    model = _model(Path(directory))
+    for key in (like or name).split(".") if model else []:
+        model = model[key]
+    if not isinstance(table, dict):
+        raise InputError(f"{at}: {name} is {table!r:.60}, expected a table of settings")
+    if not model:
+        return
+    known = [model] if name != "finetuning" else [model, _model(Path(directory))["training"]]
+    _check_table(at, name, table, known, strict)
+    if strict and name != "finetuning":  # which has what it differs in
+        _check_whole(at, name, table, model)
+
+
+def _whole(tree: dict, name: str) -> bool:
+    """Whether a settings file holds sections, and not the section `name` alone: that of the folds has a key "folds"."""
+    sections = {"preset", "modality", *SECTIONS} & set(tree)
+    return isinstance(tree.get(name), dict) or bool(sections - ({"folds"} if name == "folds" else set()))
+
+
+@cache
+def _model(directory: Path) -> dict:
+    """The preset paper; {} where it is not at hand: some executors stage bin/ alone, and CHECK saw the settings."""
+    return _load("paper", directory) if (directory / "paper.toml").is_file() else {}
+
+
+def _check_whole(at: str, name: str, table: dict, model: dict):
+    """Refuse a table that lacks a key of its `model`; of a registration, engines that no arm asks for may be absent."""
+    for key, value in model.items():
+        if key in (*MODALITIES, *ANY_NAME) or key == "limits":  # of curation: an older run's are fewer
+            continue
+        if isinstance(value, dict) and key in table:
+            _check_whole(at, f"{name}.{key}", table[key], value)
+        elif key not in table and not (isinstance(value, dict) and name == "registration"):
+            raise InputError(f"{at}: no {name}.{key}")
 
 
 def changes(overrides: Iterable[str]) -> list[str]:
@@ -154,6 +216,8 @@ def overridden(tree: dict, overrides: list[str] | tuple[str, ...]) -> dict:
     tree = copy.deepcopy(tree)
     for override in overrides:
         _apply(tree, override)
+    for name in tree.keys() & set(SECTIONS):
+        check_types("settings", name, tree[name])
     limits.check(tree)
     return tree
 
@@ -193,48 +257,48 @@ def _check(path: Path, tree: dict, base: dict):
     for section, table in tree.items():
         # fine-tuning takes whatever training does
         known = [base[name] for name in ({section, "training"} if section == "finetuning" else {section})]
-        _check_table(path, section, table, known)
+        _check_table(f"preset {path}", section, table, known)
 
 
-def _check_table(path: Path, name: str, table, known: list):
-    """`known` are the tables whose keys this one may have."""
+def _check_table(where: str, name: str, table, known: list, strict: bool = True):
+    """`known` are the tables whose keys this one may have; unless `strict`, it may have others too."""
     if not isinstance(table, dict):
-        raise InputError(f"preset {path}: {name} is {table!r}, expected a table")
+        raise InputError(f"{where}: {name} is {table!r:.60}, expected a table")
     known = [part for one in known for part in _layers(one)]
     for key, value in table.items():
         at = f"{name}.{key}"
         if key in MODALITIES:
-            _check_table(path, at, value, known)
+            _check_table(where, at, value, known, strict)
         elif at == "registration.arms":
-            _check_arms(path, value, known[0])
+            _check_arms(where, value, known[0])
         elif key in ANY_NAME:
             inner = known if key == "region" else [one for part in known for one in part.get(key, {}).values()]
             for free, content in value.items() if isinstance(value, dict) else [("", value)]:
-                _check_table(path, f"{at}.{free}".rstrip("."), content, inner)
+                _check_table(where, f"{at}.{free}".rstrip("."), content, inner, strict)
         else:
             found = [part[key] for part in known if key in part]
-            if not found:
+            if not found and strict:
                 hint = _hint(name, key, {each for part in known for each in part})
-                raise InputError(f"preset {path}: unknown key {at}{hint}")
-            if isinstance(found[0], dict):
-                _check_table(path, at, value, found)
-            elif not _fits(value, found[0]):
-                raise InputError(f"preset {path}: {at}: {value!r} is not of the type of its default {found[0]!r}")
+                raise InputError(f"{where}: unknown key {at}{hint}")
+            if found and isinstance(found[0], dict):
+                _check_table(where, at, value, found, strict)
+            elif found and not _fits(value, found[0]):
+                raise InputError(f"{where}: {at}: {value!r} is not of the type of its default {found[0]!r}")
 
 
-def _check_arms(path: Path, tables, section: dict):
+def _check_arms(where: str, tables, section: dict):
     """An arm's keys are those of any arm of `section`, which the preset starts from; its settings are its engine's."""
     there = section.get("arms", {})
     keys = {key: value for table in there.values() for one in _layers(table) for key, value in one.items()}
     for name, table in tables.items() if isinstance(tables, dict) else [("", tables)]:
         at = f"registration.arms.{name}".rstrip(".")
         if not isinstance(table, dict):
-            raise InputError(f"preset {path}: {at} is {table!r}, expected a table")
+            raise InputError(f"{where}: {at} is {table!r}, expected a table")
         engine = table.get("engine", there.get(name, {}).get("engine"))
         if engine not in arms.ENGINES:
-            raise InputError(f"preset {path}: {at}.engine: {engine!r}, expected one of {', '.join(arms.ENGINES)}")
+            raise InputError(f"{where}: {at}.engine: {engine!r}, expected one of {', '.join(arms.ENGINES)}")
         own = {key: value for key, value in keys.items() if key not in (*MODALITIES, "region")}
-        _check_table(path, at, table, [{**own, "settings": section.get(engine, {})}])
+        _check_table(where, at, table, [{**own, "settings": section.get(engine, {})}])
 
 
 def _layers(table: dict) -> list[dict]:
@@ -247,7 +311,8 @@ def _layers(table: dict) -> list[dict]:
 def _fits(value, old) -> bool:
     """Whether `value` is of the type of `old`; whole numbers serve as floats, and lists are told by their elements."""
     if isinstance(old, list) and isinstance(value, list):
-        return all(_fits(each, old[0]) or _fits(old[0], each) for each in value) if old else True
+        old = old or [0.0]  # all lists of settings are of numbers
+        return all(_fits(each, old[0]) or _fits(old[0], each) for each in value)
     return type(value) is type(old) or (isinstance(old, float) and type(value) is int)
 
 
@@ -309,6 +374,6 @@ def _typed(path: str, text: str, old):
         value = text
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if isinstance(old, dict) or type(value) is not type(old):
+    if isinstance(old, dict) or not _fits(value, old):
         raise InputError(f"setting {path}: {text!r} is not of the type of its default {old!r}")
     return value

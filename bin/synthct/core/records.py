@@ -20,12 +20,34 @@ ABOUT = "about"  # the entry of an .npz that holds the identity, as JSON
 
 
 def read_folds(path) -> list[tuple[list[str], list[str]]]:
-    """Training and validation patients of each fold of a folds.json. Raises `InputError` where it is none."""
+    """Training and validation patients of each fold of a folds.json.
+
+    Raises `InputError` where it is none, and where a model would be judged by patients that it has learnt from: one who
+    is trained and validated on in a fold, or has a part in any although of the test.
+    """
     data = read_object(path, "folds")
-    try:
-        return [(list(one["train"]), list(one["validation"])) for one in data["folds"]]
-    except (KeyError, TypeError) as fault:
-        raise InputError(f"folds {path}: not a folds file ({type(fault).__name__}: {fault})") from None
+    folds = data.get("folds")
+    if not isinstance(folds, list) or not all(isinstance(one, dict) for one in folds):
+        raise InputError(f"folds {path}: folds is {folds!r:.60}, expected a list, as folds.py writes it")
+    test = set(_names(data.get("test", []), f"folds {path}: test"))
+    found = []
+    for number, one in enumerate(folds):
+        at = f"folds {path}, fold {number}"
+        train, validation = (_names(one.get(part), f"{at}: {part}") for part in ("train", "validation"))
+        if both := sorted(set(train) & set(validation)):
+            raise InputError(f"{at}: patient {both[0]!r} is in train and in validation, expected one of them")
+        if held := sorted(test & {*train, *validation}):
+            raise InputError(f"{at}: patient {held[0]!r} is of the test, expected in no fold")
+        found.append((train, validation))
+    return found
+
+
+def _names(names, at: str) -> list[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{at} is {names!r:.60}, expected a list of patients")
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{at}: patient {doubled[0]!r} stands there twice, expected once")
+    return names
 
 
 def write_arrays(path, about: dict, arrays: dict[str, np.ndarray]):

@@ -11,10 +11,13 @@ from synthct.evaluation.metrics.image import HU_RANGE, hu_bin_scores, image_scor
 from synthct.evaluation.metrics.segmentation import segmentation_scores
 from synthct.evaluation.metrics.uncertainty import uncertainty_scores
 from synthct.images.bodymask import body_mask
+from synthct.images.checks import check_body, inside_of, why_no_hu
 from synthct.images.grid import Grid, resample
 from synthct.images.orientation import orientation_of
 from synthct.images.slices import for_display, mid_slices
-from synthct.images.volume import is_drawn, read_mask, read_volume
+from synthct.images.volume import is_drawn, read_mask, read_volume, turned_onto
+
+NEGATIVE = 1e-3  # part of the voxels at which a standard deviation may dip below 0: cubic resampling does that
 
 
 @dataclass
@@ -36,12 +39,12 @@ def read_pair(sct, ct, mask=None, *, uncertainty=None, image=None, resample_ct: 
     """Read an sCT and what it is compared with, from paths; without a `mask` one is made from the CT by threshold.
 
     Everything lies on the CT's grid; with `resample_ct` the CT is brought onto the sCT's, and what it does not cover
-    is not compared. Raises `PatientError` for an image of another size than the CT.
+    is not compared. Raises `PatientError` for an image of another size than the CT, and for a mask that is no body.
     """
     truth = read_volume(ct, "CT", "ct")
     notes: list[str] = []
     seen = None
-    onto = read_volume(sct, "sCT", "ct").grid if resample_ct else truth.grid
+    onto = read_volume(sct, "sCT", "sct").grid if resample_ct else truth.grid
     if away := truth.grid.differs_from(onto):
         seen = resample(truth.with_array(np.ones(truth.grid.shape, np.uint8)), onto, order=0).array > 0
         truth = resample(truth, onto, outside=HU_RANGE[0])
@@ -50,17 +53,24 @@ def read_pair(sct, ct, mask=None, *, uncertainty=None, image=None, resample_ct: 
     named = {"sCT": sct, "mask": None if drawn else mask, "uncertainty": uncertainty, "image": image}
     arrays = {name: read_on_grid(path, name, truth.grid, notes) for name, path in named.items() if path}
     if mask:
-        inside = (read_mask(mask, truth.grid).array if drawn else arrays["mask"]) > 0
+        inside = inside_of(read_mask(mask, truth.grid).array if drawn else arrays["mask"], f"mask {mask}")
     else:
         inside = body_mask(truth, "ct").array > 0
         notes.append("mask: none given, made from the CT by threshold")
     coverage = 1.0
     if seen is not None:
         coverage = float(seen[inside].mean()) if inside.any() else float("nan")
-        inside &= seen
         notes.append(f"CT: covers {coverage:.1%} of the mask, nothing is scored outside it")
+    if inside.any():
+        check_body(inside, truth, "ct", f"mask {mask or 'made of the CT'}", f"CT {ct}", seen)
+    if seen is not None:
+        inside &= seen
     if not inside.any():
         notes.append("mask: empty, no voxel above 0")
+    if why := why_no_hu(arrays["sCT"][inside]):
+        notes.append(f"sCT: {why}; scored as it is")
+    if "uncertainty" in arrays and (below := float(np.mean(arrays["uncertainty"] < 0))) > NEGATIVE:
+        raise PatientError(f"uncertainty {uncertainty}: {below:.1%} of its voxels below 0, expected HU of 0 and more")
     return Pair(
         truth.grid,
         arrays["sCT"],
@@ -84,9 +94,15 @@ def read_labels(pair: Pair, sct_seg, ct_seg) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_on_grid(path, what: str, grid: Grid, notes: list[str]) -> np.ndarray:
-    """An array of the CT's shape. A differing geometry is noted but taken as the CT's, as the leaderboard does."""
-    kind = "ct" if what == "sCT" else "labels" if what.endswith(("mask", "map")) else ""
-    volume = read_volume(path, what, kind)
+    """An array of the CT's shape: turned where only the order or direction of its axes is another than the CT's.
+
+    Any other differing geometry is noted but taken as the CT's, as the leaderboard does.
+    """
+    kind = "sct" if what == "sCT" else "labels" if what.endswith(("mask", "map")) else ""
+    stored = read_volume(path, what, kind)
+    volume = turned_onto(stored, grid)
+    if volume is not stored:
+        notes.append(f"{what}: axes in another order or direction than the CT's; turned onto the CT's grid")
     if volume.grid.size != grid.size:
         raise PatientError(
             f"{what} {path}: {volume.grid.differs_from(grid)} of the CT; resample it onto the CT's grid first"
@@ -145,10 +161,20 @@ def evaluate(
 
 
 def evaluate_labels(sct_labels: np.ndarray, ct_labels: np.ndarray, spacing, region: str) -> dict:
-    """The segmentation part: "dice", "hd95" (mm), the two counts, and "per_class"; `spacing` is (z, y, x) in mm."""
+    """The segmentation part: "dice", "hd95" (mm), the two counts, and "per_class"; `spacing` is (z, y, x) in mm.
+
+    With no class to score both are 0.0, as on the leaderboard; see `no_classes`.
+    """
     scores = segmentation_scores(sct_labels, ct_labels, spacing, region)
     scores["per_class"] = {str(label): score for label, score in scores["per_class"].items()}
     return scores
+
+
+def no_classes(scores: dict, region: str) -> list[str]:
+    """The note on label maps in which there was nothing to score."""
+    if scores["n_classes_scored"]:
+        return []
+    return [f"label maps: the CT's has no class of region {region}; dice and hd95 stand at 0 and mean nothing"]
 
 
 def region_of(patient: str) -> str:

@@ -9,9 +9,20 @@ import numpy as np
 from synthct.core.errors import PatientError
 from synthct.images.grid import Grid, Volume, numbers
 
-KINDS = ("ct", "cbct", "mr", "labels", "")  # "" is an image of unknown modality
+KINDS = ("ct", "sct", "cbct", "mr", "labels", "")  # sct: a network's, which may be bad; "": of unknown modality
 AIR = -1024.0  # HU: less is padding of a scanner's circle or a no-data value, and means air (MR: no signal)
 LOWEST_CT = -200.0  # HU: every CT shows air, or fat and lung at least; without any its intercept was lost
+FEW = 1e-3  # part of the measured voxels that a stray value or a seed of metal may make up
+CONTRAST = 10.0  # HU: 98 % of what a CT measured spread further; less was scaled or is one value
+DENSE, DENSE_SHARE = 600.0, 0.15  # HU, part: bone and metal are at most 5 % of 42 CTs; without its intercept, the body
+NEAR_WATER, WATER_SHARE = (-100.0, 150.0), 0.05  # HU, part: where air lies in a CT whose intercept was lost
+FAR_BELOW = -1500.0  # HU: air's own noise ends above; what lies below and is no padding was never measured
+RIM = 0.05  # part of the voxels: an interpolated edge of the padding is less
+PADDING_SHARE = 0.05  # a value that holds so much of what lies far below is padding
+AIR_INSIDE = {"ct": -500.0, "sct": -500.0, "cbct": -800.0}  # HU: a body's median is fat or muscle; CBCT is off by 100s
+DARK_INSIDE = 0.03  # of an MR's 99th percentile: 32 bodies have a median of 0.25 and more, their air 0.09 at most
+SMALLEST_BODY = 1000.0  # mm³
+MOST_MASK_VALUES = 32  # different ones; a soft mask stored as integers has more
 HIGHEST_CT = 65535.0  # HU: what 16 bits hold; metal reads up to 30 710
 LARGEST = 1e7  # arbitrary units: beyond stand no-data values
 HOT = 100.0  # times the 99.9th percentile: a voxel so bright leaves everything else a handful of grey levels
@@ -24,7 +35,7 @@ WHOLE = 0.1  # labels may be off their whole numbers by so much: a slope that wa
 
 
 def checked(volume: Volume, path, what: str, kind: str = "") -> Volume:
-    """`volume` (z, y, x) as one of `KINDS`: with padding made air (ct, cbct) or zero (mr), labels made whole numbers.
+    """`volume` (z, y, x) as one of `KINDS`: padding made air (ct, sct, cbct) or zero (mr), labels made whole numbers.
 
     Raises `PatientError`, which names `what` and `path` and the rule, for a volume that nothing can be computed with.
     """
@@ -53,13 +64,17 @@ def valued(volume: Volume, name: str, kind: str, in_place: bool = False) -> Volu
     if kind == "labels":
         return Volume(_labels(volume.array, name), volume.grid)
     _check_bytes(volume.array, name)
+    stored = _sample(volume.array).copy()
+    _check_far_below(stored, kind, name)
     array, low, high = _padding_made_air(volume.array, kind, in_place and volume.array.flags.writeable)
     _check_values(array, low, high, kind, name)
+    if kind == "ct":
+        _check_hu(stored, name)
     return Volume(array, volume.grid)
 
 
 def air_for_padding(array: np.ndarray, kind: str = "ct") -> np.ndarray:
-    """`array` without values below `AIR`: they become `AIR` in a CT or CBCT, 0 in an MR; the same object without any.
+    """`array` without values below `AIR`: `AIR` in a CT, sCT or CBCT, 0 in an MR; the same object where it has none.
 
     Scanners fill the corners beyond their circle with -2000 or -3024, other tools with -32768 or -3.4e38: numbers that
     are no measurements, and with which every minimum, mean and threshold is another.
@@ -77,7 +92,7 @@ def _padding_made_air(array: np.ndarray, kind: str, in_place: bool) -> tuple[np.
     result, lows, highs = array, [], []
     for number in range(len(array)) if array.ndim > 1 else (slice(None),):
         low = array[number].min()
-        if low < AIR and kind in ("ct", "cbct", "mr"):
+        if low < AIR and kind in ("ct", "sct", "cbct", "mr"):
             if result is array and not in_place:
                 result = array.copy()
             plane = result[number]
@@ -108,15 +123,15 @@ def check_grid(grid: Grid, name: str):
 
 
 def _check_values(array: np.ndarray, low: float, high: float, kind: str, name: str):
-    if kind == "ct" and low > LOWEST_CT:
+    if kind in ("ct", "sct") and low > LOWEST_CT:
         raise PatientError(
             f"{name}: no voxel below {LOWEST_CT:g} HU (lowest {low:g}), expected air in a CT; was its rescale "
             "intercept (-1024) lost, or is it another image?"
         )
-    limit = HIGHEST_CT if kind == "ct" else LARGEST
+    limit = HIGHEST_CT if kind in ("ct", "sct") else LARGEST
     if high > limit:
         raise PatientError(f"{name}: values up to {high:g}, expected at most {limit:g}")
-    sample = array.ravel()[:: max(1, array.size // 200_000)]
+    sample = _sample(array)
     bright = float(np.percentile(sample, 99.9))
     if 0 < HOT * bright < high:
         raise PatientError(
@@ -128,6 +143,100 @@ def _check_values(array: np.ndarray, low: float, high: float, kind: str, name: s
             f"{name}: a part of it is at {dark:g}, which looks like HU, expected MR (air near 0); is it the CT, or "
             "padded as one?"
         )
+
+
+def _sample(array: np.ndarray) -> np.ndarray:
+    return array.ravel()[:: max(1, array.size // 200_000)]
+
+
+def _check_far_below(sample: np.ndarray, kind: str, name: str):
+    """Refuse values far below air that are no padding, which is one value, or two: they would all become air."""
+    far = np.rint(sample[sample < FAR_BELOW])
+    if far.size <= RIM * sample.size:
+        return
+    _, counts = np.unique(far, return_counts=True)
+    odd = int(far.size - counts[counts >= PADDING_SHARE * far.size].sum())
+    if odd > RIM * sample.size:
+        cause = "unsigned values written as signed" if kind == "mr" else "its rescale intercept applied twice"
+        raise PatientError(
+            f"{name}: {odd / sample.size:.0%} of its voxels lie below {FAR_BELOW:g} and are not one padding value, "
+            f"expected at most {RIM:.0%}; {'were' if kind == 'mr' else 'was'} {cause}?"
+        )
+
+
+def why_no_hu(values: np.ndarray) -> str:
+    """Why the measured ones of `values` (padding left out) can be no HU of a body, or "": they have no contrast."""
+    if not values.size:
+        return ""
+    measured = values[values > AIR]
+    if not measured.size:
+        return f"constant, no voxel above {AIR:g} HU, expected tissue contrast"
+    low, high = np.percentile(_sample(measured), [1, 99])
+    if high - low >= CONTRAST:
+        return ""
+    return (
+        f"nearly constant, {low:g} to {high:g} HU in 98 % of what is not padding, expected tissue contrast "
+        f"of {CONTRAST:g} HU and more; were its values scaled?"
+    )
+
+
+def _check_hu(sample: np.ndarray, name: str):
+    """Refuse a CT whose measured values (padding left out) are no HU: without contrast, or with air at 0."""
+    if why := why_no_hu(sample):
+        raise PatientError(f"{name}: {why}")
+    measured = sample[sample > AIR]
+    dense = float(np.mean(measured > DENSE))
+    water = float(np.mean((measured > NEAR_WATER[0]) & (measured < NEAR_WATER[1])))
+    if np.mean(measured < LOWEST_CT) <= FEW and dense >= DENSE_SHARE and water >= WATER_SHARE:
+        raise PatientError(
+            f"{name}: without its padding practically no voxel below {LOWEST_CT:g} HU, and {dense:.0%} above "
+            f"{DENSE:g} HU, expected air in a CT and at most {DENSE_SHARE:.0%}; was its rescale intercept (-1024) lost?"
+        )
+
+
+def inside_of(labels: np.ndarray, name: str) -> np.ndarray:
+    """Where a mask (0 and 1, 0 and 255, or a few labels) is above 0; a soft one, with values between, is refused."""
+    if (many := len(np.unique(_sample(labels)))) > MOST_MASK_VALUES:
+        raise PatientError(
+            f"{name}: {many} different values in a sample, expected 0 and 1 (at most {MOST_MASK_VALUES} labels); "
+            "is it a soft mask?"
+        )
+    return labels > 0
+
+
+def check_body(inside: np.ndarray, image: Volume, kind: str, name: str, image_name: str, seen=None):
+    """Refuse a mask that is no body in `image`, a checked volume of `kind`: a few voxels, or mostly air.
+
+    `inside` and `seen` (where the image has values; None: everywhere) are bool arrays of the image's shape. A CT whose
+    tissue lies at 1000 HU is refused by its own name.
+    """
+    volume = int(inside.sum()) * float(np.prod(image.grid.spacing))
+    if volume < SMALLEST_BODY:
+        raise PatientError(
+            f"{name}: {volume / 1000:.2g} cm³ ({int(inside.sum())} voxels), expected a body of at least "
+            f"{SMALLEST_BODY / 1000:g} cm³"
+        )
+    values = image.array[inside if seen is None else inside & seen]
+    if not values.size:
+        return
+    middle = float(np.median(_sample(values)))
+    if kind in AIR_INSIDE and middle < AIR_INSIDE[kind]:
+        raise PatientError(
+            f"{name}: most of it is air ({middle:.0f} HU in the middle), expected the body; is it turned inside "
+            f"out, or was the rescale intercept of {image_name} applied twice?"
+        )
+    if kind == "ct" and middle > DENSE:
+        raise PatientError(
+            f"{image_name}: median {middle:.0f} HU inside {name}, expected tissue below {DENSE:g} HU; was its rescale "
+            "intercept (-1024) lost?"
+        )
+    if kind == "mr":
+        bright = float(np.percentile(_sample(image.array), 99))
+        if middle < DARK_INSIDE * bright:
+            raise PatientError(
+                f"{name}: most of it is without signal (median {middle:g}, the image's 99th percentile {bright:g}), "
+                "expected the body; is it turned inside out?"
+            )
 
 
 def _check_bytes(array: np.ndarray, name: str):
@@ -148,7 +257,7 @@ def _roughness(plane: np.ndarray) -> float:
 
 
 def _labels(array: np.ndarray, name: str) -> np.ndarray:
-    sample = array.ravel()[:: max(1, array.size // 200_000)]
+    sample = _sample(array)
     if (many := len(np.unique(sample))) > MOST_LABELS:
         raise PatientError(f"{name}: {many} different values in a sample, expected labels; is it an image?")
     if np.issubdtype(array.dtype, np.integer):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+SPACINGS = ("ElementSpacing", "ElementSize")  # of MetaImage, the first before the second
 META_TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -55,6 +56,8 @@ NRRD_TYPES = {
 }
 LONGEST = 1 << 20  # bytes of a header
 APART = 0.5  # voxels by which the two places of a NIfTI may differ: they are rounded differently
+SQUARE = 5e-3  # largest cosine between two axes of an affine
+NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior")
 SINGLE = ("raw", "gzip", "zlib")  # codings whose bytes are checked here; others are left to ITK
 
 
@@ -127,6 +130,12 @@ def read_header(path) -> Header:
     raise HeaderError("cannot be read: no header of MetaImage, NIfTI or NRRD; is the file truncated?")
 
 
+def _check_single(name: str):
+    """Refuse voxels in several files: ITK reads zeros where one of them is not there."""
+    if name.upper().startswith("LIST") or "%" in name:
+        raise HeaderError(f"its voxels lie in several files ({name[:80]}), expected one")
+
+
 def _beside(path: Path, name: str) -> Path:
     """The file of voxels that a header names. Raises `HeaderError` where there is none, or could be none."""
     data = path.parent / name
@@ -137,18 +146,19 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _nifti(path: Path, head: bytes, zipped: bool) -> Header:
-    first = next(order for order in "<>" if struct.unpack(f"{order}i", head[:4])[0] in (348, 540))
-    old = struct.unpack(f"{first}i", head[:4])[0] == 348
+    if 540 in struct.unpack("<i", head[:4]) + struct.unpack(">i", head[:4]):
+        raise HeaderError("is NIfTI-2, expected NIfTI-1, MetaImage or NRRD")
+    first = "<" if struct.unpack("<i", head[:4])[0] == 348 else ">"
     get = lambda form, at: struct.unpack_from(f"{first}{form}", head, at)  # noqa: E731
-    dims = get("8h", 40) if old else get("8q", 16)
-    code = get("h", 70 if old else 12)[0]
-    spacing = get("8f", 76) if old else get("8d", 104)
-    lead = int(get("f", 108)[0] if old else get("q", 168)[0])
-    slope, offset = get("2f", 112) if old else get("2d", 176)
-    magic = head[344:348] if old else head[4:8]
-    if magic[:3] not in (b"n+1", b"ni1", b"n+2", b"ni2"):
+    dims = get("8h", 40)
+    code = get("h", 70)[0]
+    spacing = get("8f", 76)
+    lead = int(get("f", 108)[0])
+    slope, offset = get("2f", 112)
+    magic = head[344:348]
+    if magic[:3] not in (b"n+1", b"ni1"):
         raise HeaderError(f"magic {magic.rstrip(bytes(1))!r}, expected NIfTI (Analyze does not say left from right)")
-    if magic[:2] == b"n+" and lead < (348 if old else 540):
+    if magic[:2] == b"n+" and lead < 348:
         raise HeaderError(f"vox_offset {lead}, expected voxels behind the header")
     rank = dims[0]
     if not 1 <= rank <= 7 or min(dims[1 : rank + 1]) < 1:
@@ -159,12 +169,12 @@ def _nifti(path: Path, head: bytes, zipped: bool) -> Header:
         if not math.isfinite(step) or step <= 0:
             raise HeaderError(f"spacing {step:g} along {axis}, expected more than 0 mm")
     # the affine that is used: srow's numbers stand in the file whether or not a code says that they hold
-    s_code = get("h", 254)[0] if old else get("i", 348)[0]
-    affine = get("12f", 280) if old else get("12d", 400)
+    s_code = get("h", 254)[0]
+    affine = get("12f", 280)
     if s_code > 0:
         _finite(affine, "affine (srow)")
-    q_code = get("h", 252)[0] if old else get("i", 344)[0]
-    quaternion = get("6f", 256) if old else get("6d", 352)
+    q_code = get("h", 252)[0]
+    quaternion = get("6f", 256)
     if q_code > 0:
         _finite(quaternion, "quatern and qoffset")
     if rank >= 3:
@@ -186,6 +196,8 @@ def _check_place(affine, quaternion, spacing, dims):
     """Refuse a NIfTI that does not say where it lies, or says two things: each reader has its own choice then."""
     if affine is None and quaternion is None:
         raise HeaderError("neither sform nor qform says how it lies in the patient (both codes are 0)")
+    if quaternion is None:
+        _check_axes(affine, spacing, dims)
     if affine is None or quaternion is None:
         return
     b, c, d, *offset = quaternion
@@ -206,6 +218,21 @@ def _check_place(affine, quaternion, spacing, dims):
         raise HeaderError(f"sform and qform place it {apart:.3g} mm apart, expected one place")
 
 
+def _check_axes(affine, spacing, dims):
+    """Refuse an sform, where it alone says the place, that is no grid, or one of another spacing than pixdim's."""
+    axes = np.array(affine, float).reshape(3, 4)[:, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if not lengths.all():
+        raise HeaderError("sform has an axis of length 0, expected the three steps from voxel to voxel")
+    cosines = (axes / lengths).T @ (axes / lengths) - np.eye(3)
+    if np.abs(cosines).max() > SQUARE:
+        raise HeaderError("sform is sheared: its axes are not at right angles, expected a grid; resample it first")
+    given = np.abs(spacing[1:4])
+    if (np.abs(lengths - given) * np.maximum(np.array(dims[1:4]) - 1, 1) > APART * given).any():
+        one, other = ("×".join(f"{step:.4g}" for step in steps) for steps in (lengths, given))
+        raise HeaderError(f"spacing {one} mm by its sform, {other} mm by its pixdim, expected one spacing")
+
+
 def _meta(path: Path, begin: bytes) -> Header:
     at = begin.index(b"ElementDataFile")
     stop = begin.find(b"\n", at)
@@ -214,8 +241,10 @@ def _meta(path: Path, begin: bytes) -> Header:
     true = lambda *names: any(fields.get(name, "").lower() in ("true", "1") for name in names)  # noqa: E731
     for key in ("ElementSpacing", "ElementSize", "Offset", "Position", "Origin", "TransformMatrix", "Orientation"):
         _finite(fields.get(key, "").split(), key)
-        if key == "ElementSpacing" and any(float(step) == 0 for step in fields.get(key, "").split()):
+        if key in SPACINGS and any(float(step) <= 0 for step in fields.get(key, "").split()):
             raise HeaderError(f"spacing {fields[key]}, expected more than 0 mm")
+    if not any(fields.get(key) for key in SPACINGS):
+        raise HeaderError("neither ElementSpacing nor ElementSize is there, expected the spacing in mm")
     rank = int(fields["NDims"])
     for key, count in (
         ("ElementSpacing", rank),
@@ -248,9 +277,9 @@ def _meta(path: Path, begin: bytes) -> Header:
     sizes += (channels,) if channels > 1 else ()
     name = fields["ElementDataFile"]
     local = name.upper() == "LOCAL"
-    several = name.upper().startswith("LIST") or "%" in name
+    _check_single(name)
     binary = true("BinaryData") or "BinaryData" not in fields
-    coding = ("zlib" if true("CompressedData") else "raw") if binary and not several else "other"
+    coding = ("zlib" if true("CompressedData") else "raw") if binary else "other"
     data = path if local or coding == "other" else _beside(path, name)
     end = data.stat().st_size
     start = stop + 1 if local else 0
@@ -280,6 +309,7 @@ def _nrrd(path: Path, begin: bytes) -> Header:
             given = given.replace(sign, " ")
         skipped = key == "thicknesses" or (key == "spacings" and "space directions" in fields)
         _finite([] if skipped else given.split(), key)
+    _check_nrrd_place(fields)
     units = {unit.strip().lower() for unit in fields.get("space units", "").split('"') if unit.strip()}
     if units - {"mm", "millimeter", "millimeters", "???"}:
         raise HeaderError(f"space units {', '.join(sorted(units))}, expected mm")
@@ -293,7 +323,8 @@ def _nrrd(path: Path, begin: bytes) -> Header:
     kind = kind.newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
     coding = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}.get(fields["encoding"].lower(), "other")
     name = fields.get("data file", fields.get("datafile", ""))
-    if name.upper().startswith("LIST") or "%" in name or int(fields.get("line skip", fields.get("lineskip", 0))):
+    _check_single(name)
+    if int(fields.get("line skip", fields.get("lineskip", 0))):
         coding = "other"
     data = _beside(path, name) if name and coding != "other" else path
     end = data.stat().st_size
@@ -304,6 +335,18 @@ def _nrrd(path: Path, begin: bytes) -> Header:
     elif skip:
         start = start + skip if skip > 0 else end - math.prod(sizes) * kind.itemsize
     return Header("Nrrd", data, start, end, coding, kind, sizes, lead)
+
+
+def _check_nrrd_place(fields: dict):
+    """Refuse a NRRD that does not say how far apart its voxels lie, or in which patient axes."""
+    if not fields.get("space directions") and not fields.get("spacings"):
+        raise HeaderError("neither space directions nor spacings is there, expected the spacing in mm")
+    space = fields.get("space", "").lower()
+    short = ["".join(word[0] for word in name.split("-")) for name in NRRD_SPACES]
+    if space.removesuffix("-time") not in NRRD_SPACES and space not in short:
+        raise HeaderError(f"space {space or 'is missing'}, expected one of {', '.join(NRRD_SPACES)}")
+    if "space directions" not in fields and any(float(step) <= 0 for step in fields["spacings"].split()):
+        raise HeaderError(f"spacings {fields['spacings']}, expected more than 0 mm")
 
 
 def _pairs(lines, sign: str):

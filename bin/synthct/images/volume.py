@@ -16,9 +16,10 @@ from synthct.core.errors import InputError, OutputError, PatientError
 from synthct.core.files import atomic
 from synthct.core.quiet import quiet
 from synthct.images import streams
-from synthct.images.checks import check_grid, checked
+from synthct.images.checks import check_grid, checked, inside_of
 from synthct.images.grid import Grid, Volume, from_sitk, grid_of, to_sitk
 from synthct.images.headers import Header, HeaderError, read_header
+from synthct.images.orientation import orientation_of
 
 SUFFIXES = (".mha", ".mhd", ".nii", ".nii.gz", ".nrrd", ".nhdr")
 WRITTEN = (".mha", ".nii", ".nii.gz", ".nrrd")  # one file each, so that none is ever half there
@@ -125,6 +126,7 @@ def is_drawn(path) -> bool:
 def read_mask(path, grid: Grid | None = None, what: str = "mask", roi: str | None = None) -> Volume:
     """Read a mask as uint8 0/1 (any label above 0 is inside); it must not be empty and, with `grid`, must lie on it.
 
+    A mask at the same place whose axes are stored in another order or direction is turned onto `grid`.
     A DICOM RTSTRUCT or SEG is drawn onto `grid`: its region `roi`, or the patient's outline where none is named.
     """
     if is_drawn(path):
@@ -134,12 +136,25 @@ def read_mask(path, grid: Grid | None = None, what: str = "mask", roi: str | Non
 
         return structures.mask_of(path, grid, roi)
     mask = read_volume(path, what, "labels")
-    if grid is not None and (difference := mask.grid.differs_from(grid)):
-        raise PatientError(f"{what} {path}: another grid than its image ({difference})")
-    inside = mask.array > 0
+    if grid is not None:
+        mask = turned_onto(mask, grid)
+        if difference := mask.grid.differs_from(grid):
+            raise PatientError(f"{what} {path}: another grid than its image ({difference})")
+    inside = inside_of(mask.array, f"{what} {path}")
     if not inside.any():
         raise PatientError(f"{what} {path}: empty, no voxel above 0")
     return Volume(inside.astype(np.uint8), grid or mask.grid)
+
+
+def turned_onto(volume: Volume, grid: Grid) -> Volume:
+    """`volume` on `grid` where that is its own with axes in another order or direction, else as it is.
+
+    No voxel is interpolated: each stays where it lies in the patient.
+    """
+    own, wanted = orientation_of(volume.grid), orientation_of(grid)
+    if own == wanted or own.turn_grid(volume.grid).differs_from(wanted.turn_grid(grid)):
+        return volume
+    return Volume(wanted.turn_back(own.turn(volume.array)), grid)
 
 
 def read_displacement(path) -> Volume:

@@ -61,7 +61,8 @@ def load_torch(path):
 
 
 def fit(model: torch.nn.Module, weights: dict[str, torch.Tensor], path):
-    """Load `weights` into `model`; `InputError` names the first tensor that is missing, unknown or of another shape."""
+    """Load `weights` into `model`; `InputError` names the first tensor that is missing, unknown, of another shape, or
+    of numbers that no network can have (`check_numbers`)."""
     expected = model.state_dict()
     for key, tensor in expected.items():
         if key not in weights:
@@ -71,7 +72,20 @@ def fit(model: torch.nn.Module, weights: dict[str, torch.Tensor], path):
             raise InputError(f"checkpoint {path}: {key} is {found}, expected {wanted}; of another network?")
     if extra := sorted(set(weights) - set(expected)):
         raise InputError(f"checkpoint {path}: unknown tensor {extra[0]}; of another network?")
+    check_numbers(weights, path)
     model.load_state_dict(weights)
+
+
+def check_numbers(weights: dict[str, torch.Tensor], path):
+    """`InputError` names the first tensor with a number that is not finite, or a variance below 0.
+
+    A single one makes every voxel of an sCT the same, and no step would say why.
+    """
+    for key, tensor in weights.items():
+        if not tensor.float().isfinite().all():  # as the network holds it: what float32 cannot is infinite
+            raise InputError(f"checkpoint {path}: {key} has numbers that are not finite; did its training diverge?")
+        if key.endswith("running_var") and (tensor < 0).any():
+            raise InputError(f"checkpoint {path}: {key} is {tensor.min():g} somewhere, expected variances, 0 or more")
 
 
 def _unwrapped(data, path) -> dict[str, torch.Tensor]:

@@ -23,8 +23,6 @@ class Objective(nn.Module):
 
     def __init__(self, settings: dict, encoders: dict[str, nn.Module]):
         super().__init__()
-        if settings["loss_region"] not in ("patch", "mask"):
-            raise InputError(f"training.loss_region {settings['loss_region']!r}: expected patch or mask")
         self.masked = settings["loss_region"] == "mask"
         self.l1_weight = settings["l1_weight"]
         self.perceptual = {term["name"]: term for term in perceptual_terms(settings["perceptual"])}

@@ -4,9 +4,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from synthct.core.errors import InputError
-
-ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+from synthct.core import limits
 
 
 class Head(nn.Sequential):
@@ -26,11 +24,8 @@ def build(settings: dict, channels: int) -> nn.Module:
     multiples of `unetpp.STRIDE`, output (n, 1, y, x). State-dict keys are those of segmentation-models-pytorch (the
     head has none of its own). Source: Boussot et al. 2025, section 3.3, and the released UNetpp.yml.
     """
-    if settings["encoder"] not in ENCODERS:
-        raise InputError(f"training.network.encoder {settings['encoder']!r}: expected one of {', '.join(ENCODERS)}")
+    limits.check({"training": {"network": settings}})
     decoder = tuple(settings["decoder_channels"])
-    if not 3 <= len(decoder) <= 5:
-        raise InputError(f"training.network.decoder_channels {list(decoder)}: expected 3 to 5 numbers")
     model = smp.UnetPlusPlus(
         settings["encoder"],
         encoder_depth=len(decoder),
@@ -57,10 +52,8 @@ def initialise(model: nn.Module, settings: dict, generator: torch.Generator) -> 
         if isinstance(module, nn.Conv2d):
             if settings["init"] == "normal":
                 nn.init.normal_(module.weight, 0.0, settings["init_std"], generator=generator)
-            elif settings["init"] == "kaiming":
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
             else:
-                raise InputError(f"training.network.init {settings['init']!r}: expected normal or kaiming")
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):

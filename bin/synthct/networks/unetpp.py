@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from synthct.core import limits
+
 ENCODERS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}  # residual blocks of each stage
+STRIDE = limits.STRIDE  # in-plane sizes must be multiples of this
 STAGES = (64, 64, 128, 256, 512)  # channels after each halving
-STRIDE = 32  # in-plane sizes must be multiples of this
 
 
 def padded(size: int) -> int:

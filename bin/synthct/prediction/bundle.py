@@ -22,16 +22,17 @@ from synthct import __version__
 from synthct.core import limits
 from synthct.core.errors import InputError
 from synthct.core.files import atomic_directory, plain, sha256_of, write_json
-from synthct.core.presets import CHECKPOINTS, MODALITIES, RULES
+from synthct.core.presets import CHECKPOINTS, MODALITIES, RULES, check_types, checkpoints, views
 from synthct.core.records import KIND
 from synthct.core.tables import read_object
-from synthct.networks.checkpoint import fit
+from synthct.networks.checkpoint import check_numbers, fit, load_weights
 from synthct.networks.unetpp import ENCODERS, UnetPlusPlus
 
 FORMAT = 1
 RECORD = "trust.json"  # what the held-out patients of a study taught, written after its test, beside bundle.json
 GLOBAL = "global"
 NEEDED: dict[str, type | tuple[type, ...]] = {  # what bundle.json must say, and as what
+    "preset": str,
     "modality": str,
     "channels": int,
     "network": dict,
@@ -41,6 +42,7 @@ NEEDED: dict[str, type | tuple[type, ...]] = {  # what bundle.json must say, and
     "default_region": (str, type(None)),
     "files": dict,
 }
+MAYBE = {"arm": str, "registration": dict, "training": dict, "metrics": dict, "versions": dict, "trust": dict}
 
 
 @dataclass(frozen=True)
@@ -145,20 +147,17 @@ def _check_content(about: dict, at: str):
     """`InputError` for what has not the form that `write_bundle` gives it: a digest can be made of anything."""
     if missing := [key for key in NEEDED if key not in about]:
         raise InputError(f"{at} has no {missing[0]!r}")
-    for key, kind in NEEDED.items():
+    for key, kind in {**NEEDED, **{key: kind for key, kind in MAYBE.items() if key in about}}.items():
         if not isinstance(about[key], kind) or isinstance(about[key], bool):
             raise InputError(f"{at}: {key} is {about[key]!r:.60}, expected what bundle.py writes")
     if about["modality"] not in MODALITIES or about["channels"] < 1:
         raise InputError(f"{at}: modality {about['modality']!r} with {about['channels']} channels, expected mr or cbct")
-    for section, keys in (("network", ("encoder", "decoder_channels")), ("preprocessing", RULES[:4])):
-        if missing := [key for key in keys if key not in about[section]]:
-            raise InputError(f"{at} has no {section}.{missing[0]}")
-    if "checkpoint" not in about["inference"] or "flips" not in about["inference"]:
-        raise InputError(f"{at} has no inference.checkpoint or no inference.flips")
-    limits.check({key: about[key] for key in ("network", "preprocessing", "inference")})
-    for name in about["files"]:
-        if name != Path(name).name or not name.endswith(".safetensors"):
-            raise InputError(f"{at}: file {name!r}, expected the name of a .safetensors file beside it")
+    if not isinstance(about.get("trust", {"regions": {}}).get("regions"), dict):
+        raise InputError(f"{at}: trust is {about['trust']!r:.60}, expected what bundle.py trust writes")
+    _check_settings(about, at)
+    for name, digest in about["files"].items():
+        if name != Path(name).name or not name.endswith(".safetensors") or not isinstance(digest, str):
+            raise InputError(f"{at}: file {name!r}, expected a .safetensors file beside it and its SHA-256")
     if not about["groups"]:
         raise InputError(f"{at}: no groups of networks")
     for name, group in about["groups"].items():
@@ -168,6 +167,24 @@ def _check_content(about: dict, at: str):
             raise InputError(f"{at}: group {name!r} is {group!r:.60}, expected lists of regions and of files")
         if unknown := [each for one in lists[1:] for each in one if each not in about["files"]]:
             raise InputError(f"{at}: group {name!r} names {unknown[0]!r}, which is not among its files")
+
+
+def _check_settings(about: dict, at: str):
+    """`InputError` for settings that no preset could have; keys of another release are let be."""
+    for section, like, keys in (
+        ("network", "training.network", ("encoder", "decoder_channels")),
+        ("preprocessing", "preprocessing", RULES if about["modality"] == "cbct" else RULES[:4]),
+        ("inference", "inference", ("checkpoint", "flips", "margin", "batch")),
+    ):
+        if missing := [key for key in keys if key not in about[section]]:
+            raise InputError(f"{at} has no {section}.{missing[0]}")
+        check_types(at, section, about[section], like=like)
+    try:
+        limits.check({key: about[key] for key in ("network", "preprocessing", "inference")})
+        checkpoints(about["inference"]["checkpoint"])
+        views(about["inference"]["flips"])
+    except InputError as fault:
+        raise InputError(f"{at}: {fault}") from None
 
 
 def _taught(path: Path, digest: str) -> dict:
@@ -217,6 +234,7 @@ def write_bundle(out, *, about: dict, sources: dict[str, Path], groups: dict) ->
     with atomic_directory(out, ours) as directory:
         files = {}
         for name, source in sorted(sources.items()):
+            check_numbers(load_weights(source)[0], source)
             link(source, directory / name)
             files[name] = sha256_of(directory / name)
         made = {"groups": groups, "versions": versions(), "files": files}

@@ -64,13 +64,7 @@ def parse_views(flips: str) -> list[tuple[int, ...]]:
     >>> parse_views("none,x")
     [(), (-1,)]
     """
-    names = [name.strip() for name in flips.split(",") if name.strip()]
-    for name in names:
-        if name not in VIEWS:
-            raise InputError(f"inference.flips: {name!r}, expected a list of {', '.join(VIEWS)}")
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"inference.flips: {flips!r}, expected each of its views once")
-    return [VIEWS[name] for name in names]
+    return [VIEWS[name] for name in presets.views(flips)]
 
 
 class HalfPrecision:
@@ -134,7 +128,8 @@ def predict(
     device; `rules` are the `preprocessing` settings they were trained under. `batch` slices go through at once (0: as
     many as keep the device busy, `AT_ONCE`). `margin` pixels around the body are predicted too (see `frame_around`).
     Outside the mask the sCT is the lower end of `ct_range` and the uncertainty 0. With `apart` each network's own sCT,
-    the mean over its views, is kept as well, which takes the memory of one float32 volume a network.
+    the mean over its views, is kept as well, which takes the memory of one float32 volume a network. Raises
+    `InputError` where the networks give values that are not finite.
     """
     start = time.monotonic()
     orientation = orientation_of(image.grid)
@@ -149,6 +144,8 @@ def predict(
     def rounded(field: np.ndarray) -> np.ndarray:
         hu = resample(Volume(to_hu(field, (low, high)), work.grid), own.grid, order=1, outside=low).array
         hu[outside] = low
+        if not np.isfinite(hu).all():  # as an int16 it would be some HU or other
+            raise InputError("the networks give values that are not finite for this image; are their weights damaged?")
         return np.clip(np.rint(hu), low, high).astype(np.int16)
 
     sct = rounded(mean)

@@ -9,8 +9,10 @@ from synthct.cohort import curation, folds
 from synthct.cohort.folds import Patient
 from synthct.core import arms, presets
 from synthct.core.errors import InputError
-from synthct.core.tables import read_names, read_text
+from synthct.core.tables import read_text
+from synthct.networks.terms import perceptual_terms
 from synthct.study.needs import needed, require
+from synthct.training.schedule import check_length
 
 WITH_NETWORKS = ("registration", "training", "finetuning", "inference")  # sections that can name a network
 
@@ -51,8 +53,7 @@ def check(request: Request) -> tuple[dict, list[Patient]]:
     faults: list[str] = []
     if request.plan:
         with _kept(faults):
-            given = [read_names(path, "fold list") for path in request.lists] or None
-            folds.plan(patients, given=given, **settings["folds"])
+            folds.plan(patients, given=folds.read_lists(request.lists), **settings["folds"])
     for path in request.exclude:
         with _kept(faults):
             asked = request.registration.split(",") if request.registration else []
@@ -68,7 +69,7 @@ def check(request: Request) -> tuple[dict, list[Patient]]:
 def settings_of(request: Request) -> dict:
     """The settings that the request resolves to: a bundle's where one predicts, else those of its preset.
 
-    Raises `InputError` for these and for arms, region groups and checkpoints that cannot be.
+    Raises `InputError` for these and for arms, region groups, trainings, views and checkpoints that cannot be.
     """
     if request.bundle:
         settings = presets.of_bundle(request.bundle, request.changes, request.preset, request.directory)
@@ -77,8 +78,18 @@ def settings_of(request: Request) -> dict:
         if request.registration:
             arms.named(settings["registration"], request.registration)
         folds.groups_of(settings["finetuning"]["groups"])
+        check_training(settings)
     presets.checkpoints(settings["inference"]["checkpoint"])
+    presets.views(settings["inference"]["flips"])
     return settings
+
+
+def check_training(settings: dict):
+    """`InputError` for training or fine-tuning that would be refused once its cases are made, hours later."""
+    base, over = (presets.for_region(settings[section], None) for section in ("training", "finetuning"))
+    for chosen in (base, presets.merged(base, over)):
+        check_length(chosen)
+        perceptual_terms(chosen["perceptual"])
 
 
 def require_networks(request: Request, settings: dict, regions: set[str]):

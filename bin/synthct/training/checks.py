@@ -1,13 +1,14 @@
 """Whether a training can be run at all: its settings, and the share of each process."""
 
+import math
 import os
 import shutil
 
 from synthct.core.device import device_of
 from synthct.core.errors import InputError
-from synthct.networks.unetpp import STRIDE
+from synthct.images.streams import free_memory
 from synthct.training.launch import Place
-from synthct.training.validation import RULES
+from synthct.training.schedule import check_length
 
 
 def check_settings(chosen: dict, device: str):
@@ -15,14 +16,14 @@ def check_settings(chosen: dict, device: str):
 
     `chosen` is the training section, `device` what --device says.
     """
-    patch = chosen["patch"]
-    if any(type(size) is not int or size % STRIDE for size in patch):
-        raise InputError(f"training.patch {patch}: expected two multiples of {STRIDE}")
-    for key, known in (("flip_per", ("volume", "slice")), ("select", RULES)):
-        if chosen[key] not in known:
-            raise InputError(f"training.{key} {chosen[key]!r}: expected {' or '.join(known)}")
-    if not chosen["copies"] and not chosen["originals"]:
-        raise InputError("training.copies 0 without training.originals: an epoch would hold nothing")
+    check_length(chosen)
+    patch, room = chosen["patch"], free_memory()
+    needed = 4 * chosen["batch"] * (chosen["channels"] + 1) * math.prod(patch)  # bytes: the slices and the CT
+    if needed > room:
+        raise InputError(
+            f"training.batch {chosen['batch']} with training.patch {patch}: {needed / 2**30:.1f} GiB of memory are "
+            f"needed for a batch alone and {room / 2**30:.1f} GiB are free"
+        )
     if chosen["compile"] and device_of(device).type == "cuda" and not compiler():
         raise InputError(
             "training.compile: no C compiler on this machine (gcc, clang, or CC), which torch.compile needs"

@@ -65,8 +65,6 @@ class Trainer:
     def __init__(self, run: Run):
         self.run, settings = run, run.settings
         self.settings, self.place, self.device = settings, run.place, run.place.device
-        if settings["precision"] not in PRECISIONS:
-            raise InputError(f"training.precision {settings['precision']!r}: expected {', '.join(PRECISIONS)}")
         _backends(settings)
         layout = torch.channels_last if settings["channels_last"] else torch.contiguous_format
         self.layout = layout

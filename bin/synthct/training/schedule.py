@@ -24,6 +24,13 @@ def learning_rate(step: int, total: int, settings: dict) -> float:
     raise InputError(f"training.schedule {settings['schedule']!r}: expected step or cosine")
 
 
+def check_length(settings: dict):
+    """`InputError` for a training section whose epochs hold nothing or whose run would never end."""
+    if not settings["copies"] and not settings["originals"]:
+        raise InputError("training.copies 0 without training.originals: an epoch would hold nothing")
+    last_step(1, settings)
+
+
 def last_step(steps_per_epoch: int, settings: dict) -> int:
     """Steps of the whole run: `max_steps` or `max_epochs`, whichever ends first; 0 means no such limit.
 

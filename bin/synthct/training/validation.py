@@ -11,8 +11,6 @@ from synthct.evaluation.metrics.image import ms_ssim, psnr
 from synthct.evaluation.similarity import METRICS, similarity
 from synthct.networks.unetpp import padded
 
-RULES = ("mae", "similarity")
-
 
 def validate(model, cases: list[Case], settings: dict, cast, device, stop=lambda: False) -> dict[str, dict] | None:
     """Scores by patient (None when `stop` said so on the way): "mae", the mean absolute error in HU inside the mask,

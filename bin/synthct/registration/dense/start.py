@@ -65,14 +65,14 @@ class End:
 
 
 def better(still: End, moved: End, rules: dict) -> bool:
-    """Whether `moved` is worth it: a way shorter by `ease` (a part of it), a mean distance smaller by `margin` (a part
-    of it), and no region worse by more than `loss`."""
+    """Whether `moved` is worth it: a mean distance smaller by `margin` (a part of it), and either no region worse at
+    all, or none by more than `loss` and a way shorter by `ease` (a part of it)."""
     both = still.weight * moved.weight
     if both.sum() < COMPARABLE * moved.weight.sum():  # too little was covered before: nothing that could be harmed
         return True
     gain, worst = compared(still, moved, rules["region_mm"])
     eased = moved.way <= (1 - rules["ease"]) * still.way
-    return eased and gain >= rules["margin"] and worst <= rules["loss"]
+    return gain >= rules["margin"] and (worst <= 0 or (eased and worst <= rules["loss"]))
 
 
 def compared(still: End, moved: End, region_mm: float) -> tuple[float, float]:
