@@ -290,3 +290,27 @@ def test_no_room_on_the_disk(model, here, suffix, small_disk):
     bad_input(process, "cannot be written", "room on the disk")
     assert [path.name for path in full.iterdir()] == [f"sct{suffix}"]
     assert (full / f"sct{suffix}").read_text() == "before"
+
+
+def test_a_mask_that_is_no_body(model, here):
+    """Turned inside out, or a few voxels of one: an sCT of nothing would come of it."""
+    body = np.zeros(GRID.shape, bool)
+    body[:, 8:32, 8:32] = True
+    lit = np.where(body, np.random.default_rng(0).integers(100, 500, GRID.shape), 1).astype(np.int16)
+    write_volume(Volume(lit, GRID), here / "lit.mha")
+    write_volume(Volume((~body).astype(np.uint8), GRID), here / "turned.mha")
+    refused(predict(model, here, image="lit.mha", mask="turned.mha"), here, "turned.mha", "without signal")
+    few = np.zeros(GRID.shape, np.uint8)
+    few[2, 20:24, 20:24] = 1
+    write_volume(Volume(few, GRID), here / "few.mha")
+    refused(predict(model, here, image="lit.mha", mask="few.mha"), here, "few.mha", "16 voxels")
+
+
+def test_settings_of_something_else(model, here):
+    for text, words in (
+        ('{"modality": "cbct", "inference": {"flips": "x"}}', ("modality cbct", "mr")),
+        ('{"training": {"batch": 2}}', ("no section 'inference'",)),
+        ('{"inference": {"flips": 3}}', ("flips", "3")),
+    ):
+        (here / "settings.json").write_text(text)
+        refused(predict(model, here, "--settings", here / "settings.json"), here, "settings.json", *words)

@@ -111,8 +111,14 @@ def settings_of(
     older = {"graph": "eager", "precision": "float32"}  # bundles from before these choices lack them
     tree = {"inference": older | bundle.about["inference"]}
     if settings:
-        given = presets.load(settings)
-        tree["inference"] |= given.get("inference", given)
+        given, at = presets.load(settings), f"settings {settings}"
+        own = given.get("inference", given)
+        if own is given and {"modality", *presets.SECTIONS} & set(given):
+            raise InputError(f"{at}: no section 'inference'")
+        if (made := given.get("modality", bundle.about["modality"])) != bundle.about["modality"]:
+            raise InputError(f"{at}: resolved for modality {made}, the bundle is for {bundle.about['modality']}")
+        presets.check_types(at, "inference", own)
+        tree["inference"] |= own
     chosen = presets.overridden(tree, overrides)["inference"]
     chosen["checkpoint"] = checkpoint or presets.checkpoints(chosen["checkpoint"])[0]
     return chosen | ({} if batch is None else {"batch": batch})

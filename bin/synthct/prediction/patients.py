@@ -18,6 +18,7 @@ from synthct.core.digests import inputs_of
 from synthct.core.errors import InputError, OutputError
 from synthct.core.files import write_text
 from synthct.core.tables import read_table
+from synthct.images.checks import check_body
 from synthct.images.dicom.choice import Choice
 from synthct.images.volume import read_mask, read_volume, write_volume
 from synthct.networks.weights import digests_of, of_masks
@@ -246,6 +247,8 @@ def predict_one(
         mask = read_mask(patient.mask, image.grid, roi=patient.roi)
     else:
         mask = _made_mask(image, about["modality"], networks, chosen, warnings)
+    named = f"mask {patient.mask or 'made of the image'}"
+    check_body(mask.array > 0, image, about["modality"], named, f"image {patient.image}")
     rules = presets.for_region(about["preprocessing"], patient.region or about["default_region"])
     apart = patient.members is not None
     result = inference.predict_by(about, chosen, networks, image, mask, patient.region, apart=apart)
