@@ -149,6 +149,9 @@ def test_a_move_that_loses_a_region_is_not_taken_however_much_it_wins_elsewhere(
     moved = still - 0.05
     assert start.better(_end(still, 8.0), _end(moved, 3.0), rules)
     assert not start.better(_end(moved, 8.0), _end(still, 3.0), rules)  # MIND has the last word
+    assert start.better(_end(still, 8.0), _end(moved, 7.0), rules)  # no region has lost: the way need not tell
+    moved[6:12, 6:12, 6:12] = 0.27
+    assert start.better(_end(still, 8.0), _end(moved, 3.0), rules)
     assert not start.better(_end(still, 8.0), _end(moved, 7.0), rules)  # hardly anything is saved
     moved[6:12, 6:12, 6:12] = 0.35
     gain, worst = start.compared(_end(still, 8.0), _end(moved, 3.0), 30.0)
