@@ -103,7 +103,8 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
 
     A ``split`` column in the sheet decides when it says "test" anywhere, unless `holdout` is "0". Otherwise `holdout`
     is a count ("75"), a fraction below 1 ("0.15") or "split"; the draw is stratified by region × center, each stratum
-    giving its share (largest remainders first), among those whom the column does not keep for training.
+    giving its share (largest remainders first), among those whom the column does not keep for training (among
+    all where it keeps everybody).
     """
     try:
         wanted = None if holdout == "split" else float(holdout)
@@ -127,7 +128,7 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
         )
     if count == 0:
         raise InputError(f"holdout {holdout}: of {len(patients)} patients that is nobody; give a count, or 0")
-    free = [patient for patient in patients if patient.split != "train"]
+    free = [patient for patient in patients if patient.split != "train"] or patients  # all train: nothing is chosen
     if count > len(free):
         raise InputError(
             f"holdout {holdout}: {count} patients, but split = train keeps all but {len(free)} of {len(patients)} for "
