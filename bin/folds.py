@@ -31,7 +31,7 @@ from synthct.core.tables import write_table
 @click.option("--runs-out", type=OUT, help="table of the trainings to make of it: fold, group, regions joined by '+'")
 @click.option("--lists-out", type=OUT, help="directory for plain name lists: test.txt, fold_<k>_{train,validation}.txt")
 def main(sheet, excluded, lists, arm, resolved, preset, modality, overrides, out, runs_out, lists_out):
-    source = {"settings": resolved, "preset": preset, "modality": modality, "overrides": overrides}
+    source = {"settings": resolved, "preset": preset, "modality": "" if resolved else modality, "overrides": overrides}
     chosen = presets.section("folds", **source)
     reasons = curation.read_reasons(excluded) if excluded else {}
     given = cohort.read_lists(lists)
