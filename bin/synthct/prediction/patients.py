@@ -245,10 +245,9 @@ def predict_one(
         warnings.append("values below -500 look like HU, the bundle is for MR")
     if patient.mask:
         mask = read_mask(patient.mask, image.grid, roi=patient.roi)
+        check_body(mask.array > 0, image, about["modality"], f"mask {patient.mask}", f"image {patient.image}")
     else:
         mask = _made_mask(image, about["modality"], networks, chosen, warnings)
-    named = f"mask {patient.mask or 'made of the image'}"
-    check_body(mask.array > 0, image, about["modality"], named, f"image {patient.image}")
     rules = presets.for_region(about["preprocessing"], patient.region or about["default_region"])
     apart = patient.members is not None
     result = inference.predict_by(about, chosen, networks, image, mask, patient.region, apart=apart)
