@@ -7,7 +7,7 @@ import re
 
 from pydicom.dataset import Dataset
 
-from synthct.images.dicom.headers import value
+from synthct.images.dicom.headers import text
 
 TAGS = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 SEXES = "mfo"
@@ -23,7 +23,7 @@ def person(header: Dataset) -> dict[str, str]:
 
     The words of a name are sorted: "Doe^Jane" is "Jane Doe".
     """
-    given = {tag: str(value(header, tag, "")) for tag in TAGS}  # a name is iterable: `text` would take it for several
+    given = {tag: text(header, tag) for tag in TAGS}
     said = {tag: words(one) for tag, one in given.items()}
     said["PatientName"] = words(given["PatientName"].split("=")[0])
     said["PatientSex"] = [one[:1] for one in said["PatientSex"] if one[:1] in SEXES]

@@ -3,7 +3,6 @@
 Nothing here is written and no process is started: `synthct.training.start` does both with the plan in hand.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,9 +108,6 @@ def plan(request: Request) -> Plan:
         raise InputError(f"fold {request.fold}, group {request.group}: no training patients in {request.folds}")
     check_settings(settings, request.device)
     rules = _common_rules(training + held_out)
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes on a machine one reads them all
-        for case in training + held_out:
-            case.check_arrays()
     settings["seed"] += number if request.fold.startswith("all") else 0
     encoders = perceptual.encoders(settings["perceptual"], rules["ct_range"])
     about = {

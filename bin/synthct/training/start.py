@@ -28,6 +28,9 @@ def run_of(request: Request, say: Callable[[str], None] = print) -> Run:
 def start(plan: Plan, place: Place, say: Callable[[str], None] = print) -> Run:
     """Put `plan` in its place. The first process writes settings.json and removes the weights of an earlier run."""
     check_share(plan.settings, place)
+    if place.first:  # all of them is read once
+        for case in [*plan.training, *plan.validation]:
+            case.check_arrays()
     join(place)
     request, out = plan.request, Path(plan.request.out)
     state = StateFile(

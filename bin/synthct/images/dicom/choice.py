@@ -12,7 +12,7 @@ from pydicom.datadict import tag_for_keyword
 from synthct.core.errors import InputError
 from synthct.images.dicom.folder import Contents
 from synthct.images.dicom.headers import Frame, modality, text
-from synthct.images.dicom.pixels import voxels
+from synthct.images.dicom.pixels import check_pixels, voxels
 
 # Tags that tell images of one series apart, the likeliest and best understood first.
 TELLING = (
@@ -172,6 +172,8 @@ def _same_voxels(frame: Frame, other: Frame) -> bool:
     """Of the values, not of the bytes: one may be compressed, or scaled another way."""
     if frame.file.read_bytes() == other.file.read_bytes():
         return True
+    for one in (frame, other):  # each alone: they may differ
+        check_pixels([one])
     return np.array_equal(voxels([frame]), voxels([other]))
 
 

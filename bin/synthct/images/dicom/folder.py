@@ -44,6 +44,12 @@ class Contents:
             found.setdefault(text(frame.header, "SeriesInstanceUID"), []).append(frame)
         return dict(sorted(found.items(), key=lambda item: (number(item[1][0].header, "SeriesNumber", 1e9), item[0])))
 
+    def directly(self) -> "Contents":
+        """What lies in the directory itself."""
+        frames = [frame for frame in self.frames if frame.file.parent == self.path]
+        others = [one for one in self.others if one[0].parent == self.path]
+        return Contents(self.path, frames, others, [one for one in self.unreadable if one[0].parent == self.path])
+
     def beside(self) -> str:
         """The objects that are no image series, for a message: "RT Dose Storage (2 files)"."""
         kinds = Counter(kind for _, kind in self.others)
@@ -87,14 +93,12 @@ def image_contents(path, deep: bool = False) -> Contents:
 
     Raises `InputError` for a directory without images, and for a file in it that should be a slice and cannot be read.
     """
-    found = contents(path, deep)
-    if not deep and any(file.is_dir() for file in Path(path).iterdir()):
-        below = contents(path, deep=True)
-        if not found.frames:
-            found = below
-        elif any(len(below.series()[uid]) > len(frames) for uid, frames in found.series().items()):
-            frames = [frame for uid in found.series() for frame in below.series()[uid]]
-            found = replace(below, frames=frames)
+    below = not deep and any(file.is_dir() for file in Path(path).iterdir())
+    found = contents(path, deep or below)
+    if below and (own := found.directly()).frames:
+        here = own.series()
+        frames = [frame for uid, frames in found.series().items() if uid in here for frame in frames]
+        found = replace(found, frames=frames) if len(frames) > len(own.frames) else own
     if found.unreadable:
         file, why = found.unreadable[0]
         more = f" and {len(found.unreadable) - 1} more" if len(found.unreadable) > 1 else ""

@@ -5,6 +5,7 @@ functional groups laid over what all frames share.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def value(header: Dataset, keyword: str, default=None):
 def text(header: Dataset, keyword: str) -> str:
     """The value of a tag as text, several values joined as DICOM joins them (``ORIGINAL\\PRIMARY``), "" for none."""
     found = value(header, keyword, "")
-    if isinstance(found, str | bytes) or not hasattr(found, "__iter__"):
+    if isinstance(found, str | bytes) or not isinstance(found, Sequence):  # a person's name is iterable, and one value
         return str(found)
     return "\\".join(str(one) for one in found)
 
@@ -141,15 +142,7 @@ def numbers(frame: Frame, keyword: str, count: int) -> tuple[float, ...]:
     if len(given) != count:
         found = f"{len(given)} values, expected {count}" if given else "absent"
         raise InputError(f"DICOM {_at(frame)}: no {keyword} ({found}), its place in space is unknown")
-    try:
-        made = tuple(float(one) for one in given)
-    except (TypeError, ValueError):
-        shown = "\\".join(map(str, given))[:60]
-        hint = "; a decimal comma?" if "," in shown else ""
-        raise InputError(f"DICOM {_at(frame)}: {keyword} is {shown!r}, expected numbers{hint}") from None
-    if not all(abs(one) < 1e9 for one in made):
-        raise InputError(f"DICOM {_at(frame)}: {keyword} is {made}, expected finite numbers")
-    return made
+    return _floats(frame, keyword, given, "numbers")
 
 
 def number(header: Dataset, keyword: str, default: float) -> float:
@@ -176,16 +169,19 @@ def decimal(frame: Frame, keyword: str) -> float | None:
         given = element.value
     if isinstance(given, bytes | str):
         given = (given.decode("latin-1") if isinstance(given, bytes) else given).strip(" \0")
-    if given is None or given == "":
-        return None
+    return None if given is None or given == "" else _floats(frame, keyword, [given], "a number")[0]
+
+
+def _floats(frame: Frame, keyword: str, given: list, expected: str) -> tuple[float, ...]:
+    """The values of a tag as numbers; `InputError` where one is none, or not finite."""
     try:
-        made = float(given)
+        made = tuple(float(one) for one in given)
     except (TypeError, ValueError):
-        shown = str(given)[:60]
+        shown = "\\".join(map(str, given))[:60]
         hint = "; a decimal comma?" if "," in shown else ""
-        raise InputError(f"DICOM {_at(frame)}: {keyword} is {shown!r}, expected a number{hint}") from None
-    if not abs(made) < 1e9:
-        raise InputError(f"DICOM {_at(frame)}: {keyword} is {made}, expected a finite number")
+        raise InputError(f"DICOM {_at(frame)}: {keyword} is {shown!r}, expected {expected}{hint}") from None
+    if not all(abs(one) < 1e9 for one in made):
+        raise InputError(f"DICOM {_at(frame)}: {keyword} is {made}, expected finite numbers")
     return made
 
 

@@ -42,10 +42,9 @@ def check_pixels(frames: list[Frame]):
 def voxels(frames: list[Frame]) -> np.ndarray:
     """The frames' values, float32 (frame, y, x): HU for CT, the scanner's units for MR; what is padding is air.
 
-    Air is -1024 HU in CT, where nothing lies lower either, and 0 elsewhere. Raises `InputError` naming the file for
-    pixels that are absent, colour, or cannot be decoded.
+    Air is -1024 HU in CT, where nothing lies lower either, and 0 elsewhere. The frames went through `check_pixels`.
+    Raises `InputError` naming the file for pixels that are absent or cannot be decoded.
     """
-    check_pixels(frames)
     ct = modality(frames[0].header) == "CT"
     planes, opened = [], {}
     for frame in frames:

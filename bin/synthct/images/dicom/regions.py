@@ -107,7 +107,7 @@ def _items(item: Dataset, keyword: str, where: str) -> list[Dataset]:
     return list(found or ())
 
 
-def whole(item: Dataset, keyword: str, where: str) -> int:
+def whole_of(item: Dataset, keyword: str, where: str) -> int:
     """The value of a tag as a whole number. Raises `PatientError` where it is none."""
     found = _read(item, keyword, where)
     if not isinstance(found, int):
@@ -115,7 +115,7 @@ def whole(item: Dataset, keyword: str, where: str) -> int:
     return int(found)
 
 
-def text(item: Dataset, keyword: str, where: str) -> str:
+def text_of(item: Dataset, keyword: str, where: str) -> str:
     """The value of a tag as text, "" where it is absent."""
     found = _read(item, keyword, where)
     if isinstance(found, Sequence):
@@ -127,19 +127,19 @@ def text(item: Dataset, keyword: str, where: str) -> str:
 def _rois(data: Dataset, where: str) -> list[Region]:
     """The regions of an RTSTRUCT, in its order."""
     types = {
-        number: text(item, "RTROIInterpretedType", where).upper()
+        number: text_of(item, "RTROIInterpretedType", where).upper()
         for item in _items(data, "RTROIObservationsSequence", where)
         if isinstance(number := _read(item, "ReferencedROINumber", where), int)
     }
     closed = _closed(data, where)
-    frame = text(data, "FrameOfReferenceUID", where)
+    frame = text_of(data, "FrameOfReferenceUID", where)
     found: dict[int, Region] = {}
     for item in _items(data, "StructureSetROISequence", where):
-        name = text(item, "ROIName", where)
-        number = whole(item, "ROINumber", f"{where}: {name or 'a region without a name'}")
+        name = text_of(item, "ROIName", where)
+        number = whole_of(item, "ROINumber", f"{where}: {name or 'a region without a name'}")
         if number in found:
             raise PatientError(f"{where}: {found[number].name} and {name} have one ROINumber, {number}, expected two")
-        own = text(item, "ReferencedFrameOfReferenceUID", where)
+        own = text_of(item, "ReferencedFrameOfReferenceUID", where)
         found[number] = Region(number, name, types.get(number, ""), own or frame, closed.get(number, []))
     return list(found.values())
 
@@ -151,10 +151,10 @@ def _closed(data: Dataset, where: str) -> dict[int, list[Dataset]]:
         contours = [
             contour
             for contour in _items(item, "ContourSequence", where)
-            if text(contour, "ContourGeometricType", where) in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+            if text_of(contour, "ContourGeometricType", where) in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
         ]
         if contours:
-            found.setdefault(whole(item, "ReferencedROINumber", where), []).extend(contours)
+            found.setdefault(whole_of(item, "ReferencedROINumber", where), []).extend(contours)
     return found
 
 
@@ -172,13 +172,13 @@ def points_of(contour: Dataset, where: str) -> np.ndarray:
 
 def _segments(data: Dataset, path: Path, where: str) -> list[Region]:
     """The segments of a SEG, in its order."""
-    frame = text(data, "FrameOfReferenceUID", where)
+    frame = text_of(data, "FrameOfReferenceUID", where)
     with readable(where, "its frames"):
         frames = frames_of(data, path)
     shown = [(_read(one.header, "ReferencedSegmentNumber", where), one) for one in frames]
     found = []
     for item in _items(data, "SegmentSequence", where):
-        name = text(item, "SegmentLabel", where)
-        number = whole(item, "SegmentNumber", f"{where}: {name or 'a segment without a name'}")
+        name = text_of(item, "SegmentLabel", where)
+        number = whole_of(item, "SegmentNumber", f"{where}: {name or 'a segment without a name'}")
         found.append(Region(number, name, "", frame, [one for segment, one in shown if segment in (number, None)]))
     return found

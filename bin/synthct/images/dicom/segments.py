@@ -9,7 +9,7 @@ from synthct.core.errors import PatientError
 from synthct.images.dicom.filling import planes_of
 from synthct.images.dicom.headers import Frame, number, numbers
 from synthct.images.dicom.identity import ds
-from synthct.images.dicom.regions import Drawing, Region, readable, text, whole
+from synthct.images.dicom.regions import Drawing, Region, readable, text_of, whole_of
 from synthct.images.dicom.stack import EVEN, ROUNDED, stacked
 from synthct.images.grid import Grid, Volume, resample
 
@@ -39,9 +39,9 @@ def segment_on(drawing: Drawing, region: Region, grid: Grid) -> np.ndarray:
 
 def _least(data: Dataset, where: str) -> float:
     """The lowest value that is inside: half of the largest where values are probabilities or parts of a voxel."""
-    if text(data, "SegmentationType", where).upper() != "FRACTIONAL":
+    if text_of(data, "SegmentationType", where).upper() != "FRACTIONAL":
         return 1
-    most = whole(data, "MaximumFractionalValue", where)
+    most = whole_of(data, "MaximumFractionalValue", where)
     if most < 1:
         raise PatientError(f"{where}: MaximumFractionalValue is {most}, expected 1 or more")
     return most / 2
