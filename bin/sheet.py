@@ -9,6 +9,7 @@ from synthct.cohort import patterns, trees
 from synthct.cohort import sheet as sheets
 from synthct.core.cli import OUT, tool
 from synthct.core.errors import InputError
+from synthct.core.files import below
 from synthct.core.presets import MODALITIES
 
 KINDS = ("synthrad", "bids", "dicom", "folder")
@@ -45,7 +46,7 @@ def main(source, kind, modality, purpose, pattern, suffix, region, center, out):
 
 
 def _task(source: Path) -> str:
-    names = [match for path in trees.below(source) if path.is_dir() and (match := trees.SYNTHRAD.fullmatch(path.name))]
+    names = [match for path in below(source) if path.is_dir() and (match := trees.SYNTHRAD.fullmatch(path.name))]
     tasks = sorted({trees.TASKS[match[1]] for match in names})
     if len(tasks) > 1:
         raise InputError(f"{source}: patients of both tasks, give --modality mr or --modality cbct")

@@ -5,8 +5,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synthct.cohort.trees import Found, Row, below
+from synthct.cohort.trees import Found, Row
 from synthct.core.errors import InputError
+from synthct.core.files import below
 from synthct.images.volume import SUFFIXES
 
 SEQUENCES = {"t1": "T1", "t1w": "T1", "t2": "T2", "t2w": "T2"}

@@ -3,13 +3,13 @@
 Each finder returns rows of a samplesheet and, for all that it left out, a line that says what and why.
 """
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthct.core.errors import InputError
+from synthct.core.files import below
 from synthct.core.tables import read_table
 from synthct.images.volume import SUFFIXES
 
@@ -54,20 +54,6 @@ class Found:
         self.warnings.append(line)
 
 
-def below(source: Path) -> list[Path]:
-    """All files and directories below `source`, also behind links; a directory that two links lead to stands once."""
-    found, seen = [], set()
-    for top, directories, files in os.walk(source, followlinks=True):
-        directories.sort()
-        place = os.path.realpath(top)
-        if place in seen:  # a link may lead to a directory around it
-            directories.clear()
-            continue
-        seen.add(place)
-        found += [Path(top, name) for name in (*directories, *files)]
-    return sorted(found)
-
-
 def synthrad(source: Path, modality: str) -> Found:
     """A SynthRAD2025 tree, as downloaded: directories of patients (1ABA001) at any depth, overviews beside them.
 
@@ -75,7 +61,8 @@ def synthrad(source: Path, modality: str) -> Found:
     split "test" where they have a CT.
     """
     found = Found()
-    named = ((path, SYNTHRAD.fullmatch(path.name)) for path in below(source) if path.is_dir())
+    tree = below(source)
+    named = ((path, SYNTHRAD.fullmatch(path.name)) for path in tree if path.is_dir())
     directories = {path: match for path, match in named if match}
     if not directories:
         raise InputError(f"{source}: no patient of SynthRAD2025 in there, expected directories such as 1ABA001")
@@ -98,12 +85,12 @@ def synthrad(source: Path, modality: str) -> Found:
         split = ("test" if _held_out(path, source) else "train") if held_out else ""
         found.rows.append(Row(path.name, region, center, image, _file(path, "ct"), _file(path, "mask"), split))
     inside = set(directories)
-    for path in below(source):
+    for path in tree:
         if path.is_dir() or inside & set(path.parents):
             continue
         if path.name.lower().endswith(SUFFIXES):
             found.leave(path.relative_to(source), "not in a patient's directory")
-    for path in [path for path in below(source) if path.name.startswith("overview") and path.is_dir()]:
+    for path in [path for path in tree if path.name.startswith("overview") and path.is_dir()]:
         found.leave(path.relative_to(source), "overviews, no images")
     return found
 

@@ -100,6 +100,23 @@ def _placed(path: Path):
         raise OutputError(f"output {path}: cannot be written ({why})") from None
 
 
+def below(source, hidden: bool = True) -> list[Path]:
+    """All files and directories below `source`, also behind links; a directory that two links lead to stands once.
+
+    Unless `hidden`, those whose names start with a dot are left out, and what lies in them.
+    """
+    found, seen = [], set()
+    for top, directories, files in os.walk(source, followlinks=True):
+        directories[:] = sorted(name for name in directories if hidden or not name.startswith("."))
+        place = os.path.realpath(top)
+        if place in seen:  # a link may lead to a directory around it
+            directories.clear()
+            continue
+        seen.add(place)
+        found += [Path(top, name) for name in (*directories, *files) if hidden or not name.startswith(".")]
+    return sorted(found)
+
+
 def write_text(path, text: str):
     """Write a text file atomically (UTF-8)."""
     with atomic(path) as temporary:

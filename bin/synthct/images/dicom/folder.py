@@ -1,6 +1,5 @@
 """What a directory holds: image series, other DICOM objects beside them, and files that fail to be slices."""
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -9,6 +8,7 @@ from pathlib import Path
 from pydicom.uid import UID
 
 from synthct.core.errors import InputError
+from synthct.core.files import below
 from synthct.images.dicom.headers import Frame, class_name, frames_of, modality, number, read_header, text, value
 
 # Objects with rows and columns, or without, that are no images of a patient's anatomy; they lie beside series.
@@ -114,12 +114,5 @@ def image_contents(path, deep: bool = False) -> Contents:
 
 def _files(path: Path, deep: bool) -> list[Path]:
     """Files in order of their names, links followed, what starts with a dot left out."""
-    if not deep:
-        return sorted(name for name in path.iterdir() if not name.name.startswith(".") and not name.is_dir())
-    found, seen = [], set()
-    for place, inner, names in os.walk(path, followlinks=True):
-        real = os.path.realpath(place)
-        inner[:] = [] if real in seen else [name for name in inner if not name.startswith(".")]
-        found += [] if real in seen else [Path(place, name) for name in names if not name.startswith(".")]
-        seen.add(real)
-    return sorted(found)
+    names = below(path, hidden=False) if deep else sorted(path.iterdir())
+    return [name for name in names if not name.name.startswith(".") and not name.is_dir()]
