@@ -322,7 +322,7 @@ def test_low_dose_cbct_and_bright_mr_pass(tmp_path, ct):
 
 
 def test_a_ct_without_contrast_is_refused(tmp_path, ct):
-    refused(write(np.full(SHAPE, -500, np.int16), tmp_path / "one.mha"), "nearly constant, -500 to -500", kind="ct")
+    refused(write(np.full(SHAPE, -500, np.int16), tmp_path / "one.mha"), "one.mha: constant, -500 to -500", kind="ct")
     refused(write(np.full(SHAPE, -2000, np.int16), tmp_path / "none.mha"), "no voxel above -1024 HU", kind="ct")
     scaled = (ct / 1000).astype(np.float32)
     scaled[:, CIRCLE] = -1024

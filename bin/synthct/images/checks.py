@@ -174,9 +174,10 @@ def why_no_hu(values: np.ndarray) -> str:
     low, high = np.percentile(_sample(measured), [1, 99])
     if high - low >= CONTRAST:
         return ""
+    degree = "nearly constant" if high > low else "constant"
     return (
-        f"nearly constant, {low:g} to {high:g} HU in 98 % of what is not padding, expected tissue contrast "
-        f"of {CONTRAST:g} HU and more; were its values scaled?"
+        f"{degree}, {low:g} to {high:g} HU in 98 % of what is not padding, expected tissue contrast of {CONTRAST:g} HU "
+        "and more; were its values scaled?"
     )
 
 
