@@ -54,8 +54,7 @@ workflow {
     }
 
     if (params.mode == 'train') {
-        aligned = channel.fromList(sheet.rows).filter { row -> row.ct_aligned }.map { row -> [row.patient, row.ct_aligned] }
-        STUDY(patients, aligned)
+        STUDY(patients, sheet.rows.collectEntries { row -> [row.patient, row.ct_aligned] })
         made = STUDY.out
     }
     else if (params.mode == 'predict') {

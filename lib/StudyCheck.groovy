@@ -116,11 +116,6 @@ class StudyCheck {
     /** Faults of cells that some parameters need, and others do not. */
     private static List<String> columns(Map params, List<Map> rows) {
         List<String> faults = []
-        if (params.mode == 'train' && 'truth' in (params.registration?.toString()?.tokenize(',') ?: [])) {
-            rows.findAll { !it.ct_aligned }.each { row ->
-                faults << "samplesheet, patient ${row.patient}, column ct_aligned: empty, --registration truth needs the CT in its true place".toString()
-            }
-        }
         if (params.segment && params.mode != 'train') {
             rows.findAll { it.ct && !it.region }.each { row ->
                 faults << "samplesheet, patient ${row.patient}, column region: empty, --segment needs it to choose the classes that are scored".toString()

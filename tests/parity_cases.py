@@ -11,7 +11,7 @@ import torch
 
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import read_volume
-from synthct.registration.dense import sampled
+from synthct.registration.dense import extractors, sampled
 from synthct.registration.dense.bspline import ControlGrid
 from synthct.registration.dense.freeform import Side
 from synthct.registration.dense.points import RandomPart, RandomPoints
@@ -195,7 +195,7 @@ class Scene:
     def ours(self, case: Case, scripts: dict[str, Path]) -> dict:
         """Value and derivative with respect to the coefficients, through the classes that the registration uses."""
         settings = settings_of(case, scripts)
-        (term,) = sampled.build(settings, 0, self.sides(), sampled.extractors(settings, "cpu"))
+        (term,) = sampled.build(settings, 0, self.sides(), extractors.extractors(settings, "cpu"))
         part, point_map = self.part()
         coefficients = self.coefficients.clone().requires_grad_()
         for tried in (torch.zeros_like(coefficients), coefficients):  # L1 and L2 divide by their first value

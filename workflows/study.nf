@@ -14,7 +14,7 @@ include { TEST       } from './test'
 workflow STUDY {
     take:
     patients // [meta(patient, region, center, split, modality, masked), image, ct, mask, sct]
-    aligned  // [patient, ct in its true place on the image], for the arm "truth"
+    aligned  // {patient: ct in its true place on the image}, for arms that take their CT from there
 
     main:
     arms = params.registration.tokenize(',')
@@ -29,18 +29,13 @@ workflow STUDY {
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
     // ---- register: every patient in every arm, by the arm's convention of which image is deformed
-    as_given = patients.combine(channel.fromList(arms - 'truth'))
-    in_place = patients
-        .filter { 'truth' in arms }
-        .map { meta, image, _ct, mask, sct -> [meta.patient, meta, image, mask, sct] }
-        .join(aligned)
-        .map { _patient, meta, image, mask, sct, ct -> [meta, image, ct, mask, sct, 'truth'] }
-    pairs = as_given
-        .mix(in_place)
+    pairs = patients
+        .combine(channel.fromList(arms))
         .combine(settings)
         .map { meta, image, ct, mask, _sct, arm, chosen ->
             def recipe = chosen.registration.arms[arm]
-            [meta + [arm: arm, engine: recipe.engine, direction: recipe.direction], image, ct, mask, Presets.arm(chosen, arm)]
+            def own = recipe.ct == 'ct_aligned' ? aligned[meta.patient] : ct
+            [meta + [arm: arm, engine: recipe.engine, direction: recipe.direction], image, own, mask, Presets.arm(chosen, arm)]
         }
     REGISTER(pairs, weights)
 

@@ -123,7 +123,9 @@ def test_the_papers_registration(preset, modality, region):
     mode, grid, iterations, models, mutual = IMPACT[preset, modality, region]
     found = recipe(resolve(preset, modality)["registration"], "impact", region)
     settings = found.settings
-    named = {(one["extractor"], one["layers"], one["distance"]): one["weight"] for one in models_of(found).values()}
+    named = {
+        (one["extractor"], one["layers"], one["distance"]): one["weight"] for one in models_of(found.settings).values()
+    }
     assert (found.engine, found.direction, settings["mode"], settings["grid_mm"]) == (
         "sampled",
         "image_to_ct",

@@ -238,10 +238,3 @@ def test_nf_core_finds_no_fault(root):
     done = subprocess.run([linter, "pipelines", "lint", "--dir", root], capture_output=True, text=True, env=environment)
     said = done.stdout + done.stderr
     assert re.search(r"0 Tests Failed", said) and int(re.search(r"(\d+) Tests Passed", said)[1]) > 100, said
-
-
-def test_an_arm_of_truth_needs_the_aligned_ct(nextflow, root, sheet, tmp_path):
-    path = sheet(row("P1"), row("P2"))
-    arguments = ("--input", path, "--modality", "mr", "--preset", "test", "--registration", "impact,truth")
-    said = refuse(nextflow, root, tmp_path, *arguments)
-    assert said.count("column ct_aligned: empty") == 2 and "patient P2" in said, said

@@ -98,7 +98,7 @@ def test_one_setting_of_one_arm_can_be_set():
     section = presets.resolve("paper", "mr", said)["registration"]
     assert recipes.recipe(section, "mi").settings["bending"] == 7
     assert recipes.recipe(section, "mind").settings["bending"] == 600
-    assert recipes.models_of(recipes.recipe(section, "impact"))["network"]["distance"] == "L2"
+    assert recipes.models_of(recipes.recipe(section, "impact").settings)["network"]["distance"] == "L2"
     with pytest.raises(InputError, match="unknown key 'bendin'"):
         presets.resolve("paper", "mr", ["registration.arms.mi.settings.bendin=7"])
 

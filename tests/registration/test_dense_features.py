@@ -123,9 +123,12 @@ def test_what_the_arms_compare(network):
 
 @pytest.mark.parametrize(
     ("override", "said"),
-    [("distance=L3", "distance 'L3'"), ("layer_weights=[1.0,1.0]", "2 for 1 kept"), ("patch=3", "unknown key")],
+    [
+        ("distance=L3", "distance 'L3'"),
+        ("layer_weights=[1.0,1.0]", "expected 1, one a kept layer"),
+        ("patch=3", "unknown key"),
+    ],
 )
 def test_a_slip_in_its_settings_is_one_line(network, override, said):
     with pytest.raises(InputError, match=said):
-        found = recipes.recipe(section(network, ARM + override), "impact_dense")
-        extractors.extractors(found.settings, "cpu")
+        pairwise.ready(section(network, ARM + override), "impact_dense")

@@ -135,7 +135,7 @@ def test_the_metric_is_the_weighted_sum_of_its_parts(scripts):
         "c": {"weight": 0.0},
     }
     both["mutual"] = {"weight": 2.0, "bins": 16}
-    terms = sampled.build(both, 0, scene.sides(), sampled.extractors(both, "cpu"))
+    terms = sampled.build(both, 0, scene.sides(), extractors.extractors(both, "cpu"))
     assert [term.weight for term in terms] == [0.25, 0.75, 2.0]
     part, point_map = scene.part()
     coordinates = point_map.moved(part.base, part.displacement(scene.coefficients))
@@ -162,7 +162,7 @@ def test_cubic_values_are_itks():
 def test_presets_hold_the_released_and_the_papers_sums():
     def parts(preset, modality, region):
         found = recipe(presets.resolve(preset, modality)["registration"], "impact", region)
-        named = {m["extractor"]: (m["weight"], m["layers"]) for m in models_of(found).values()}
+        named = {m["extractor"]: (m["weight"], m["layers"]) for m in models_of(found.settings).values()}
         return found.settings["mode"], named, found.settings["mutual"]["weight"], found.settings["grid_mm"]
 
     mind = {"MIND R1D2": (0.75, "1")}

@@ -169,7 +169,7 @@ def test_the_same_run_gives_the_same_bytes_and_a_changed_input_another_digest(ev
 
 
 def test_what_a_training_study_read_is_what_its_registrations_opened():
-    """The deformed image is no input, nor are other steps' pairs; the arm truth has the CT of another column."""
+    """The deformed image is no input, nor are other steps' pairs; an arm may have the CT of another column."""
     row = {"patient": "P1", "image": "i", "ct": "c", "mask": "", "ct_aligned": "t", "target": "t", "structures": ""}
     a, b, c, d = (content(f"{letter}.mha", letter) for letter in "abcd")
     pair = {"patient": "P1", "inputs": {"fixed": a, "moving": b, "mask": d}}
@@ -177,7 +177,7 @@ def test_what_a_training_study_read_is_what_its_registrations_opened():
         "registration": [
             {"method": "elastix", "moving_is": "ct", **pair},
             {"method": "impact", "moving_is": "image", "patient": "P1", "inputs": {"fixed": b, "moving": a}},
-            {"method": "truth", "moving_is": "ct", "patient": "P1", "inputs": {"fixed": a, "moving": c}},
+            {"recipe": {"ct": "ct_aligned"}, "moving_is": "ct", "patient": "P1", "inputs": {"fixed": a, "moving": c}},
         ],
         "prediction": [{"inputs": {"P1": {"image": d}}}],
         "metrics": [{"patient": "P1", "inputs": {"ct": d, "image": d, "sct": d}}],

@@ -49,6 +49,47 @@ def test_what_a_later_step_would_refuse_is_refused_at_once(sheet, changes):
         check(Request(sheet=sheet, modality="mr", preset="test", overrides=changes, networks=False))
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (["registration.dense.iterations=[40,30]"], "dense.iterations .*expected 3 numbers, one a level of voxel_mm"),
+        (["registration.elastix.grid_schedule=[4,2]"], "elastix.grid_schedule .*expected 3 numbers"),
+        (["registration.elastix.rigid.sample_step=[4,2]"], "elastix.rigid.sample_step .*expected 4 numbers"),
+        (["registration.elastix.mi=0"], "elastix.mi 0.0: expected more than 0"),
+        (["registration.dense.grid_schedule=[4,2,2]"], "expected 1 at its end"),
+        (["registration.dense.mi.bins=3", "registration.arms.mi.settings.mi.weight=1"], "3 bins, expected 6 or more"),
+        (["registration.arms.mind.settings.mind.weight=0"], "arms.mind: nothing to compare"),
+        (["registration.arms.impact.settings.models.mind.extractor=MIND"], "expected MIND R<radius>D<dilation>"),
+        (["registration.arms.impact.settings.models.mind.layers=01"], "has one output"),
+        (["registration.arms.impact.settings.models.network.distance=L3"], "distance 'L3': expected L1 or L2"),
+        (["registration.sampled.interpolation=nearest"], "interpolation 'nearest': expected cubic or linear"),
+        (["registration.dense.grid_mm=0.01"], "grid_mm 0.01: expected 1.0 mm or more"),
+        (["dose.grid_mm=0.1"], "dose.grid_mm 0.1: expected 0.5 mm or more"),
+        (["training.channels=4"], "training.channels 4: expected an odd number"),
+    ],
+)
+def test_a_registration_that_cannot_run_is_refused_at_once(sheet, changes, expected):
+    arms = "elastix,mi,mind,impact"
+    request = {"modality": "mr", "preset": "paper", "registration": arms, "networks": False}
+    with pytest.raises(InputError, match=expected):
+        check(Request(sheet=sheet, overrides=["folds.holdout=0", "folds.folds=2", *changes], **request))
+
+
+def test_an_arm_needs_the_ct_of_the_column_that_its_table_names(sheet, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text('inherit = "test"\n[registration.arms.simulated]\nengine = "none"\nct = "ct_aligned"\n')
+    request = {"modality": "mr", "preset": own, "overrides": ["folds.holdout=0", "folds.folds=2"], "networks": False}
+    with pytest.raises(
+        InputError, match="ct_aligned empty, which --registration simulated needs: patient P0, P1, P2, P3"
+    ):
+        check(Request(**request, sheet=sheet, registration="none,simulated"))
+    with_truth = tmp_path / "with_truth.csv"
+    with_truth.write_text(
+        "\n".join(f"{line},{'ct_aligned' if n == 0 else 't.mha'}" for n, line in enumerate(sheet.read_text().split()))
+    )
+    assert check(Request(**request, sheet=with_truth, registration="none,simulated"))[1]
+
+
 def test_an_evaluation_draws_nothing_and_needs_no_network_of_a_training(sheet, tmp_path, monkeypatch):
     for name in ("SYNTHCT_WEIGHTS", "TOTALSEG_WEIGHTS_PATH", "TOTALSEG_HOME_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "empty"))

@@ -1,7 +1,8 @@
 """Arms: the named recipes of ``[registration.arms.NAME]``, checked and completed. An arm is a table, never code.
 
-A recipe names an engine, which of the two images is deformed, how reports call and draw it, what its metric compares,
-and `settings`, an overlay over the engine's own section. `synthct.registration.recipes` resolves one for a region.
+A recipe names an engine, which of the two images is deformed, the sheet's column of its CT, how reports call and draw
+it, what its metric compares, and `settings`, an overlay over the engine's own section.
+`synthct.registration.recipes` resolves one for a region.
 """
 
 import re
@@ -10,6 +11,7 @@ from synthct.core.errors import InputError
 
 ENGINES = ("elastix", "dense", "sampled", "none")  # none: the moving image is resampled where it lies
 DIRECTIONS = ("ct_to_image", "image_to_ct")
+CTS = ("ct", "ct_aligned")  # columns of the sheet: the CT as given, and in its true place on the image
 MARKERS = "osD^vPXph<>"  # matplotlib's, for which `synthct.report.figures.style` has words
 COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
 NAME = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
@@ -17,6 +19,7 @@ TAKEN = ("mr", "cbct", "region", "native", "given", "final")  # these stand for 
 UNSAID = {
     "engine": "",
     "direction": "image_to_ct",
+    "ct": "ct",
     "label": "",
     "order": 50,
     "colour": "",
@@ -30,7 +33,7 @@ UNSAID = {
 def completed(section: dict) -> dict:
     """The section ``registration`` with everything that its arms leave unsaid; the label is then the name.
 
-    Raises `InputError` for a name, an engine, a direction, a colour or a marker that cannot be.
+    Raises `InputError` for a name, an engine, a direction, a column, a colour or a marker that cannot be.
     """
     arms = {}
     for name, table in section.get("arms", {}).items():
@@ -40,7 +43,7 @@ def completed(section: dict) -> dict:
                 f"{at}: not a name for an arm, expected letters, digits and single _, and none of {', '.join(TAKEN)}"
             )
         arm = {**UNSAID, "label": name, **table}
-        for key, known in (("engine", ENGINES), ("direction", DIRECTIONS)):
+        for key, known in (("engine", ENGINES), ("direction", DIRECTIONS), ("ct", CTS)):
             if arm[key] not in known:
                 found = repr(arm[key]) if arm[key] else "missing"
                 raise InputError(f"{at}.{key}: {found}, expected one of {', '.join(known)}")

@@ -28,7 +28,12 @@ SHARES = (  # 0 to 1
 BELOW_ONE = ("training.betas", "finetuning.betas")  # 0 to below 1
 LARGEST = 2**31 - 1  # whole number: of 32 bits, as ITK has it
 LARGEST_FRACTION = 3e38  # likewise
-SHORTEST_MM = 0.1  # of a voxel to work on: finer than any scanner's, and a body of them fits into no memory
+SHORTEST_MM = {  # of an edge to work on: finer than any scanner's, or a body of them fits into no memory
+    **{"preprocessing.spacing": 0.1, "registration.voxel_mm": 0.1, "registration.trial_voxel_mm": 0.5},
+    **{"registration.grid_mm": 1.0, "registration.trial_grid_mm": 1.0, "registration.search_step_mm": 0.5},
+    **{"registration.region_mm": 1.0, "dose.grid_mm": 0.5, "dose.beamlet_mm": 0.5},
+}
+ODD = ("training.channels", "finetuning.channels")  # a slice between as many on either side
 STRIDE = 32  # of the network: sizes of a patch are multiples of it
 
 
@@ -72,6 +77,7 @@ LENGTHS = {  # numbers in a list, from and to
     **dict.fromkeys([f"{section}.decoder_channels" for section in _either({})], (3, 5)),
 }
 WORDS = {2: "two", 3: "three"}
+DISTANCES = ("L1", "L2", "Cosine", "L1Cosine", "DotProduct", "Dice", "NCC")  # IMPACT's
 CHOICES = {
     "curation.mode": ("none", "auto"),
     "inference.graph": ("eager", "fused"),
@@ -79,6 +85,10 @@ CHOICES = {
     "inference.body_mask": ("threshold", "totalsegmentator"),
     "registration.sampler": ("Grid", "RandomCoordinate"),
     "registration.pyramid": ("recursive", "smoothing"),
+    "registration.distance": DISTANCES,
+    "registration.mode": ("static", "jacobian"),
+    "registration.interpolation": ("cubic", "linear"),
+    "registration.patches": ("mapped", "moved"),
     **{
         f"{section}.{key}": known
         for section in ("training", "finetuning")
@@ -121,6 +131,12 @@ def _check_value(at: str, key: str, value):
             raise InputError(f"{at} {value}: expected {expected}")
         if (most := MOST.get(section, {}).get(key)) and number > most:
             raise InputError(f"{at} {value}: expected {most} at most")
+    shortest = SHORTEST_MM.get(f"{section}.{key}", 0.0)
+    if any(0 < number < shortest for number in numbers):
+        own = ", or 0 for the image's own" if key == "spacing" else ""
+        raise InputError(f"{at} {value}: expected {shortest} mm or more{own}")
+    if names & set(ODD) and not value % 2:
+        raise InputError(f"{at} {value}: expected an odd number of slices")
     if names & set(SHARES) and numbers and max(numbers) > 1:
         raise InputError(f"{at} {value}: expected a share, 0 to 1")
     if names & set(BELOW_ONE) and numbers and max(numbers) >= 1:
@@ -145,8 +161,6 @@ def _check_list(at: str, key: str, value: list, numbers: list):
         raise InputError(f"{at} {value}: expected whole numbers")
     if key == "patch" and any(size % STRIDE for size in numbers):
         raise InputError(f"{at} {value}: expected two multiples of {STRIDE}")
-    if at.startswith("preprocessing.") and key == "spacing" and any(0 < edge < SHORTEST_MM for edge in numbers):
-        raise InputError(f"{at} {value}: expected {SHORTEST_MM} mm or more, or 0 for the image's own")
 
 
 def _numbers(value) -> list:

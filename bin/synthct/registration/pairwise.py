@@ -15,7 +15,7 @@ from synthct.images.bodymask import body_mask
 from synthct.images.checks import valued
 from synthct.images.grid import Grid, Volume, resample, triple
 from synthct.networks.weights import digests
-from synthct.registration import elastix, quality, recipes
+from synthct.registration import consistency, elastix, quality, recipes
 from synthct.registration.checks import (
     SMALLEST_OVERLAP,
     check_images,
@@ -125,8 +125,7 @@ def ready(section: dict, method: str, region: str | None = None) -> tuple[recipe
     Raises `InputError` for an unknown arm, settings that do not fit together and weights that are not there.
     """
     recipe = recipes.recipe(section, method, region)
-    if recipe.engine in ("dense", "sampled"):
-        freeform.check_levels(recipe.settings, recipe.engine)
+    consistency.check(recipe)
     return recipe, extractors.files(recipe.settings)
 
 

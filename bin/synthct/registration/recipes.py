@@ -16,6 +16,7 @@ class Recipe:
     name: str
     engine: str
     direction: str
+    ct: str  # the column of the sheet that has the CT
     label: str
     compares: str
     settings: dict
@@ -45,14 +46,14 @@ def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
         for key, model in settings["models"].items():
             if "weight" not in model:
                 raise InputError(f"registration.arms.{name}.settings.models.{key}: no weight")
-    said = {key: arm[key] for key in ("engine", "direction", "label", "compares")}
+    said = {key: arm[key] for key in ("engine", "direction", "ct", "label", "compares")}
     prior = {key: value for key, value in section.get("dense", {}).items() if key in PRIOR}
     return Recipe(name, **said, settings=settings, rigid=section.get("rigid", {"enabled": False}) | prior)
 
 
-def models_of(recipe: Recipe) -> dict[str, dict]:
-    """The tables of ``models`` that count, by name: those with a weight (engines sampled and dense)."""
-    return {name: model for name, model in recipe.settings.get("models", {}).items() if model["weight"] > 0}
+def models_of(settings: dict) -> dict[str, dict]:
+    """The tables of ``models`` of a recipe's settings that count, by name: those with a weight (sampled and dense)."""
+    return {name: model for name, model in settings.get("models", {}).items() if model["weight"] > 0}
 
 
 def terms(recipe: Recipe) -> list[dict]:
@@ -68,7 +69,7 @@ def terms(recipe: Recipe) -> list[dict]:
             {"compares": f"MIND R{mind['radius']}D{mind['dilation']}", "weight": mind["weight"]},
             {"compares": "mutual information", "weight": mi["weight"]},
         ]
-    for model in models_of(recipe).values():
+    for model in models_of(settings).values():
         layers = [k for k, bit in enumerate(model["layers"], 1) if bit == "1"]
         about = {"layers": layers, "distance": model["distance"], "mode": model.get("mode", settings.get("mode"))}
         found.append({"compares": model["extractor"], "weight": model["weight"], **about})
@@ -83,6 +84,7 @@ def about(recipe: Recipe, weights: dict[str, str] | None = None) -> dict:
     return {
         "engine": recipe.engine,
         "direction": recipe.direction,
+        "ct": recipe.ct,
         "compares": recipe.compares,
         "terms": terms(recipe),
         **kept,

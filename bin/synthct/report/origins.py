@@ -24,7 +24,7 @@ def sheet_files(records: dict[str, list[dict]], cohort: list[dict], mode: str) -
         for record in records.get(kind, []):
             for patient, inputs in _inputs(kind, record):
                 for role in roles:
-                    column = "ct_aligned" if role == "ct" and record.get("method") == "truth" else role
+                    column = record.get("recipe", {}).get("ct", role) if role == "ct" else role
                     if role in inputs and column in given.get(patient, ()):  # else a step made it
                         found[patient, column, inputs[role]["sha256"]] = inputs[role]
     return dict(sorted(found.items()))

@@ -1,6 +1,7 @@
 """Whether a study can be run as it is asked for: settings that resolve, a cohort that they suit, networks at hand."""
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from synthct.cohort import curation, folds
 from synthct.cohort.folds import Patient
 from synthct.core import arms, presets
 from synthct.core.errors import InputError
-from synthct.core.tables import read_text
+from synthct.core.tables import read_table, read_text
 from synthct.networks.terms import perceptual_terms
+from synthct.registration import consistency
+from synthct.registration.recipes import recipe
 from synthct.study.needs import needed, require
 from synthct.training.schedule import check_length
 
@@ -54,10 +57,15 @@ def check(request: Request) -> tuple[dict, list[Patient]]:
     if request.plan:
         with _kept(faults):
             folds.plan(patients, given=folds.read_lists(request.lists), **settings["folds"])
+        with _kept(faults):
+            require_cts(request, settings)
     for path in request.exclude:
         with _kept(faults):
             asked = request.registration.split(",") if request.registration else []
             curation.check_exclusions(path, [patient.name for patient in patients], asked)
+    with _kept(faults):
+        for name, region in itertools.product(_chosen(request, settings), {patient.region for patient in patients}):
+            consistency.check(recipe(settings["registration"], name, region))
     if request.networks:
         with _kept(faults):
             require_networks(request, settings, {patient.region for patient in patients} - {""})
@@ -96,8 +104,7 @@ def require_networks(request: Request, settings: dict, regions: set[str]):
     """`InputError` that names every network which the study needs for patients of `regions` and which is not there."""
     trains_or_predicts = request.registration or request.bundle
     steps = settings if trains_or_predicts else {"modality": request.modality}  # evaluation has no other network
-    chosen = arms.named(settings["registration"], request.registration) if request.registration else []
-    needs = needed(steps, chosen, segment=request.segment, regions=regions)
+    needs = needed(steps, _chosen(request, settings), segment=request.segment, regions=regions)
     names = read_text(request.weights_files, "weights files").splitlines() if request.weights_files else []
     require(needs, fetching(request), request.weights or "", names)
 
@@ -113,6 +120,21 @@ def fetching(request: Request) -> str:
     parts += ["--segment"] if request.segment else []
     changes = [one.strip() for one in request.changes if one.split(".")[0].strip() in WITH_NETWORKS]
     return " ".join([*parts, *(f"--set '{one}'" for one in changes)])
+
+
+def require_cts(request: Request, settings: dict):
+    """`InputError` for patients without the CT of an arm that is asked for, in the column that its table names."""
+    rows = read_table(request.sheet, "sheet")
+    for arm in _chosen(request, settings):
+        column = settings["registration"]["arms"][arm]["ct"]
+        if without := [row["patient"] for row in rows if not row.get(column)]:
+            told = ", ".join(without[:10]) + (" …" if len(without) > 10 else "")
+            raise InputError(f"sheet {request.sheet}: {column} empty, which --registration {arm} needs: patient {told}")
+
+
+def _chosen(request: Request, settings: dict) -> list[str]:
+    """The arms that are asked for."""
+    return arms.named(settings["registration"], request.registration) if request.registration else []
 
 
 @contextlib.contextmanager

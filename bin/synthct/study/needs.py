@@ -51,7 +51,7 @@ def of_arm(section: dict, arm: str, regions: Iterable[str] = ()) -> list[Need]:
     for region in wanted:
         found = recipe(section, arm, region)
         if "weights" in found.settings:
-            needs += of_models(models_of(found).values(), found.settings["weights"], f"registration {arm}")
+            needs += of_models(models_of(found.settings).values(), found.settings["weights"], f"registration {arm}")
     return list(dict.fromkeys(needs))
 
 

@@ -14,20 +14,19 @@ from torch.nn import functional
 from synthct.core.errors import InputError
 from synthct.networks import weights
 from synthct.networks.nnunet import read_network
+from synthct.registration.consistency import DESCRIPTORS, check_layers
 from synthct.registration.dense.mind import mind
-from synthct.registration.dense.similarity import DISTANCES
+from synthct.registration.recipes import models_of
 
-MODES = ("static", "jacobian")
 OTHERWISE = "or take an arm that needs no network, such as mi or mind"
 
 
 def files(settings: dict) -> list[Path]:
     """The weights of the networks that `settings` (of the engine sampled or dense) compare, in their models' order.
 
-    Reads nothing, so that it can be asked first. Raises `InputError` for settings that do not fit together, and one
-    that names all that are absent.
+    Reads nothing, so that it can be asked first. Raises one `InputError` that names all that are absent.
     """
-    named = [model for model in _compared(settings).values() if not model["extractor"].startswith("MIND")]
+    named = [model for model in models_of(settings).values() if not model["extractor"].startswith("MIND")]
     needs = [weights.of_extractor(m["extractor"], m["layers"], settings["weights"]) for m in named]
     return list(dict.fromkeys(weights.require(needs, otherwise=OTHERWISE)))
 
@@ -36,26 +35,9 @@ def extractors(settings: dict, device: str) -> dict[str, nn.Module]:
     """The extractors of the models with a positive weight, by the names of their tables; `settings` are those of a
     recipe with the engine "sampled" or "dense".
 
-    Raises `InputError` for settings that do not fit together, and where weights are absent.
+    Raises `InputError` where weights are absent or a module does not fit.
     """
-    return {name: extractor(model, settings["weights"], device) for name, model in _compared(settings).items()}
-
-
-def _compared(settings: dict) -> dict[str, dict]:
-    """The models with a positive weight by name, each with settings that fit together."""
-    models = {name: model for name, model in settings.get("models", {}).items() if model["weight"] > 0}
-    for name, model in models.items():
-        if model["distance"] not in DISTANCES:
-            raise InputError(f"models.{name}.distance {model['distance']!r}: expected one of {', '.join(DISTANCES)}")
-        mode = model.get("mode", "static")  # sampled has one mode for all of its models
-        if mode not in MODES:
-            raise InputError(f"models.{name}.mode {mode!r}: expected {' or '.join(MODES)}")
-        if mode == "jacobian" and model["distance"] == "NCC":
-            raise InputError(f"models.{name}.distance 'NCC': not in mode jacobian, where slabs are added up")
-        given, kept = len(model["layer_weights"]), model["layers"].count("1")
-        if given != kept:
-            raise InputError(f"models.{name}.layer_weights: {given} for {kept} kept layers")
-    return models
+    return {name: extractor(model, settings["weights"], device) for name, model in models_of(settings).items()}
 
 
 def extractor(model: dict, given: str = "", device: str = "cpu") -> nn.Module:
@@ -67,10 +49,9 @@ def extractor(model: dict, given: str = "", device: str = "cpu") -> nn.Module:
     module does not fit.
     """
     name, layers = model["extractor"], model["layers"]
-    if not set(layers) <= {"0", "1"} or "1" not in layers:
-        raise InputError(f"layers {layers!r}: expected 0s and 1s, at least one 1 (a character an output)")
+    check_layers(f"extractor {name}", name, layers)
     if name.startswith("MIND"):
-        return Descriptors(name, layers)
+        return Descriptors(name)
     (path,) = weights.require([weights.of_extractor(name, layers, given)], otherwise=OTHERWISE)
     number = weights.data_set(name)
     if number and path.suffix == ".pth":
@@ -83,15 +64,11 @@ def extractor(model: dict, given: str = "", device: str = "cpu") -> nn.Module:
 class Descriptors(nn.Module):
     """MIND as an extractor with one layer of 12 channels; no weights."""
 
-    def __init__(self, name: str, layers: str):
+    def __init__(self, name: str):
         super().__init__()
-        try:
-            radius, dilation = name.removeprefix("MIND").strip().removeprefix("R").split("D")
-            self._radius, self._dilation = int(radius), int(dilation)
-        except ValueError:
-            raise InputError(f"extractor {name!r}: expected MIND R<radius>D<dilation>") from None
-        if len(layers) != 1:
-            raise InputError(f"layers {layers!r}: {name} has one output, found {len(layers)} characters")
+        found = DESCRIPTORS.fullmatch(name)
+        assert found is not None
+        self._radius, self._dilation = map(int, found.groups())
 
     def forward(self, x: torch.Tensor, _stats: torch.Tensor, _direction: torch.Tensor) -> list[torch.Tensor]:
         """Descriptors (n, 12, z, y, x) of every image of the batch."""

@@ -19,13 +19,12 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from synthct.core.errors import InputError
 from synthct.images.grid import Grid, Volume
-from synthct.registration.dense import extractors as networks
 from synthct.registration.dense import sampled, terms
 from synthct.registration.dense.axes import on_axes_of
 from synthct.registration.dense.bspline import ControlGrid
 from synthct.registration.dense.descent import Descent
+from synthct.registration.dense.extractors import extractors
 from synthct.registration.dense.points import RandomPoints, SubLattices
 from synthct.registration.dense.prior import unfolded
 from synthct.registration.dense.pyramid import content, extents, level_image, positions
@@ -66,8 +65,7 @@ def register(
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    check_levels(settings, engine)
-    extract = (sampled if engine == "sampled" else networks).extractors(settings, device)
+    extract = extractors(settings, device)
     sides = [
         Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
         Side(moving, settings, moving_is, device, fixed.grid),
@@ -125,24 +123,6 @@ def _teller(level: str, steps: int, say: Callable[[str], None]) -> Callable[[int
 def _cooling(step: int, steps: int) -> float:
     """Step size over a level: half a cosine from 1 down to 0.05."""
     return 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * (step / steps)))
-
-
-def check_levels(settings: dict, engine: str):
-    """Raise `InputError` unless every list that goes by levels has one number a level (core/limits: how large)."""
-    at, wanted = f"registration.{engine}", len(settings["voxel_mm"])
-    if wanted == 0:
-        raise InputError(f"{at}.voxel_mm []: expected one number a level")
-    for name in ("iterations", "step_mm", "grid_schedule", *(["stride"] if engine == "dense" else [])):
-        if len(settings[name]) != wanted:
-            raise InputError(
-                f"{at}.{name} {settings[name]}: expected {wanted} numbers, one a level of voxel_mm "
-                f"{settings['voxel_mm']}"
-            )
-    if settings["grid_schedule"][-1] != 1:
-        raise InputError(
-            f"{at}.grid_schedule {settings['grid_schedule']}: expected 1 at its end, where the "
-            "control points are grid_mm apart"
-        )
 
 
 class Side:

@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from synthct.core.errors import InputError
 from synthct.registration.dense.bspline import evaluate, taps
 from synthct.registration.dense.warp import sample
 
-KINDS = ("linear", "cubic")
 MANY = 4  # channels from which on they are kept side by side
 CHUNK = 256  # points whose neighbours stay in a processor's cache
 
@@ -23,7 +21,7 @@ class Interpolated:
     """Maps (c, z, y, x) as a function of the position, differentiable with respect to it, not to the maps."""
 
     def __init__(self, maps: torch.Tensor, kind: str):
-        self._cubic = _checked(kind) == "cubic"
+        self._cubic = kind == "cubic"
         inverses = [torch.as_tensor(_inverse(n), dtype=maps.dtype, device=maps.device) for n in maps.shape[1:]]
         self._maps = evaluate(maps, inverses) if self._cubic else maps
         self._channels_last = self._cubic and len(maps) >= MANY
@@ -48,7 +46,7 @@ def resampled(image: torch.Tensor, sizes: tuple[int, ...], kind: str) -> torch.T
     matrices = []
     for n, size in zip(image.shape, sizes, strict=True):
         at = np.arange(size) * (n / size)
-        matrix = _matrix(at, n, taps) @ _inverse(n) if _checked(kind) == "cubic" else _matrix(at, n, _hat)
+        matrix = _matrix(at, n, taps) @ _inverse(n) if kind == "cubic" else _matrix(at, n, _hat)
         matrices.append(torch.as_tensor(matrix, dtype=image.dtype, device=image.device))
     return evaluate(image[None], matrices)[0]
 
@@ -161,9 +159,3 @@ def _matrix(positions: np.ndarray, n: int, weights) -> np.ndarray:
 def _inverse(n: int) -> np.ndarray:
     """Voxels to spline coefficients along an axis of n."""
     return np.linalg.inv(_matrix(np.arange(float(n)), n, taps))
-
-
-def _checked(kind: str) -> str:
-    if kind not in KINDS:
-        raise InputError(f"interpolation {kind!r}: expected {' or '.join(KINDS)}")
-    return kind

@@ -14,36 +14,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from synthct.core.errors import InputError
 from synthct.images.grid import Grid
-from synthct.registration.dense import extractors as networks
 from synthct.registration.dense.interpolation import Interpolated, resampled
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.points import patch_offsets
 from synthct.registration.dense.similarity import Distance
 
-PATCHES = ("mapped", "moved")
-
-
-def extractors(settings: dict, device: str) -> dict[str, nn.Module]:
-    """The networks of a recipe with the engine "sampled" (see `extractors.extractors`).
-
-    Raises `InputError` for settings that do not fit together, and where weights are absent.
-    """
-    models = {name: model for name, model in settings["models"].items() if model["weight"] > 0}
-    if not models and settings["mutual"]["weight"] <= 0:
-        raise InputError("registration.sampled: nothing to compare, all weights are 0")
-    for name, model in models.items():
-        if settings["mode"] == "jacobian" and model["patch"] < 2:
-            raise InputError(f"models.{name}.patch {model['patch']}: expected at least 2 voxels in Jacobian mode")
-    return networks.extractors(settings, device)
-
 
 def build(settings: dict, level: int, sides, extract: dict[str, nn.Module]) -> list:
-    """The level's terms; `sides` are the fixed and the moving image, `extract` is what `extractors` made."""
-    kind = {"static": Static, "jacobian": Jacobian}.get(settings["mode"])
-    if kind is None:
-        raise InputError(f"mode {settings['mode']!r}: expected static or jacobian")
+    """The level's terms; `sides` are the fixed and the moving image, `extract` is what `extractors.extractors` made."""
+    kind = {"static": Static, "jacobian": Jacobian}[settings["mode"]]
     voxel = settings["voxel_mm"][level]
     result = [kind(settings, settings["models"][name], voxel, sides, network) for name, network in extract.items()]
     if settings["mutual"]["weight"] > 0:
@@ -110,8 +90,6 @@ class Jacobian:
     """
 
     def __init__(self, settings: dict, model: dict, voxel_mm: float, sides, extract):
-        if settings["patches"] not in PATCHES:
-            raise InputError(f"patches {settings['patches']!r}: expected {' or '.join(PATCHES)}")
         self.weight, self._model = model["weight"], model
         self._compare: _Compared | None = None
         self._extract, self._sides, self._mapped = extract, sides, settings["patches"] == "mapped"

@@ -6,7 +6,7 @@ spec of vboussot/ImpactElastix @d9cf16e. All are smaller for better agreement.
 
 import torch
 
-DISTANCES = ("L1", "L2", "Cosine", "L1Cosine", "DotProduct", "Dice", "NCC")
+from synthct.core.limits import DISTANCES
 
 
 class Distance:
