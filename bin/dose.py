@@ -42,7 +42,7 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
     try:
         planned_on = read_volume(ct, "CT", "ct")
         aim, aim_name = aim_of(target, asked["target_roi"], planned_on)
-        given = [read_volume(sct, "sCT", "ct") for sct in scts]
+        given = [read_volume(sct, "sCT", "sct") for sct in scts]
         body, organs = body_of(mask, planned_on), organs_of(structures, planned_on, aim_name)
         case = plan_case(planned_on, body, section, beams=kinds, target=aim, target_name=aim_name, structures=organs)
     except PatientError as fault:

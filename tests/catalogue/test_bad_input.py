@@ -339,7 +339,7 @@ KINDS = {
     "list of patients: a name with a slash": (lambda h: predicted(h, "patient,image\na/b,i.mha\n"), "line 2", "'a/b'"),
     "list of patients: two lines in a name": (lambda h: predicted(h, 'patient,image\n"a\nb",i.mha\n'), "list.csv, line 3"),
     "list of patients: NUL": (lambda h: predicted(h, "patient,image\na\0b,i.mha\n"), "list.csv, line 2", "NUL"),
-    "list of patients: a path of 5000 letters": (lambda h: predicted(h, "patient,image\na," + "i" * 5000 + "\n"), "no such file"),
+    "list of patients: a path of 5000 letters": (lambda h: predicted(h, "patient,image\na," + "i" * 5000 + "\n"), "line 2", "iii…iii", "(5000 letters", "no such file"),
     "exclusion list: a quote that does not end": (lambda h: curate(h, "{}", exclude=b'patient,reason\nP1,"x\n'), "exclude.txt", "CSV"),
     "exclusion list: a cell of 200 000 letters": (lambda h: curate(h, "{}", exclude=b"patient,reason\nP1," + b"x" * 200_000), "exclude.txt"),
     "exclusion list: NUL": (lambda h: curate(h, "{}", exclude=b"P1\0\n"), "exclude.txt, line 1", "NUL"),
@@ -442,6 +442,7 @@ def test_one_line_that_names_the_culprit(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     status, lines, left = tried(kind, tmp_path)
     assert status == 2 and len(lines) == 1 and "Traceback" not in lines[0], lines
+    assert len(lines[0]) < 1000, len(lines[0])
     for text in KINDS[kind][1:]:
         assert text in lines[0], lines[0]
     assert not left, left

@@ -14,7 +14,7 @@ from synthct.core.errors import InputError
 from synthct.images.dicom.choice import Choice
 from synthct.images.dicom.folder import contents
 from synthct.images.dicom.series import open_series, read_series
-from synthct.images.dicom.sheet import fault
+from synthct.images.dicom.sheet import seen
 from synthct.images.dicom.writing import write_series
 from synthct.prediction import objects
 
@@ -118,9 +118,9 @@ def test_the_check_of_a_sheet_finds_slices_without_their_pixels(tmp_path, array)
     whole, short, none = (write_mr(tmp_path / name, array) for name in ("whole", "short", "none"))
     at(short, 3).write_bytes(at(short, 3).read_bytes()[:-2000])
     edit(none, "PixelData", None, slice(3, 4))
-    assert fault(whole, "image", "mr") is None
+    assert seen(whole, "image", "mr").fault == ""
     for directory, name in ((short, at(short, 3)), (none, sorted(none.iterdir())[3])):
-        said = fault(directory, "image", "mr")
+        said = seen(directory, "image", "mr").fault
         assert said and name.name in said and "truncated" in said
 
 

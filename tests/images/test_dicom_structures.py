@@ -10,7 +10,7 @@ from pydicom.tag import Tag
 from synthct.core.errors import InputError
 from synthct.images.dicom import regions, structures
 from synthct.images.dicom.series import open_series
-from synthct.images.dicom.sheet import fault
+from synthct.images.dicom.sheet import faults, seen
 from synthct.images.dicom.structures import mask_of
 from synthct.images.grid import Grid
 from synthct.images.volume import read_mask, read_volume, write_volume
@@ -81,6 +81,20 @@ def test_a_region_of_another_frame_of_reference_is_refused(series, on_series, tm
             read()
     write_volume(image, tmp_path / "image.mha")  # says no frame of reference
     assert read_mask(on_series, read_volume(tmp_path / "image.mha").grid).array.any()
+
+
+def test_the_check_of_a_sheet_finds_a_mask_of_another_frame_of_reference(series, on_series, tmp_path):
+    def rows(*images):
+        inputs = [*(("image", path) for path in images), ("mask", on_series)]
+        return [{"patient": "P1", "column": column, "path": str(path), "named": ""} for column, path in inputs]
+
+    write_volume(read_volume(series), tmp_path / "image.mha")
+    mended(on_series, lambda data: setattr(data, "FrameOfReferenceUID", "1.2.9"))
+    assert not faults(rows(series), "mr")
+    mended(on_series, lambda data: setattr(data, "FrameOfReferenceUID", "9.9.9"))
+    ((patient, line),) = faults(rows(series), "mr")
+    assert patient == "P1" and "column mask" in line and "another frame of reference" in line
+    assert not faults(rows(tmp_path / "image.mha"), "mr") and not faults(rows(series, tmp_path / "image.mha"), "mr")
 
 
 def test_a_region_s_own_frame_of_reference_goes_before_the_object_s(series, on_series):
@@ -234,7 +248,7 @@ def test_several_values_for_one_are_no_fault_of_the_program(series, on_series):
 def test_a_damaged_rtstruct_of_a_sheet_is_a_line(tmp_path):
     file = drawn(tmp_path / "rs.dcm", ("BODY", planes(SQUARE, HEIGHTS)))
     mended(file, without(("StructureSetROISequence", 0), "ROINumber"))
-    assert "BODY: ROINumber is absent" in fault(file, "mask", "mr")
+    assert "BODY: ROINumber is absent" in seen(file, "mask", "mr").fault
 
 
 # SEG

@@ -1,6 +1,9 @@
 """The exceptions that mean "what the user gave is wrong"."""
 
+import re
+
 FAULT_FILE = "SYNTHCT_FAULT_FILE"  # environment: where one of several processes of a run leaves what is wrong
+LONG = re.compile(r"\S{400,}(?<![:,;])")  # nobody reads on; longer than most paths
 
 
 class InputError(Exception):
@@ -10,7 +13,8 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str):
-        super().__init__(" ".join(str(message).split()))
+        line = " ".join(str(message).split())
+        super().__init__(LONG.sub(lambda word: f"{word[0][:60]}…{word[0][-20:]} ({len(word[0])} letters)", line))
 
 
 class PatientError(InputError):

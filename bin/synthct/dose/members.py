@@ -35,7 +35,7 @@ def with_members(case: Case, record: dict, members: dict[str, Path]) -> dict:
     """The `record` of an ensemble's sCT with what its `members` (of `members_in`) make of it; as it is with one."""
     if len(members) < 2:
         return record
-    found = over_members(case, (read_volume(path, "member's sCT", "ct") for path in members.values()))
+    found = over_members(case, (read_volume(path, "member's sCT", "sct") for path in members.values()))
     return {"members": list(members)} | {
         kind: scores | {"over_members": found[kind]} for kind, scores in record.items()
     }
