@@ -58,6 +58,17 @@ def test_a_mask_without_a_ct_is_judged_by_its_image(tmp_path):
             check_body(air, image, kind, "mask m", "image i")
 
 
+def test_lungs_may_be_scored_and_air_may_not():
+    _, ct, mask = small.pair(1)
+    lungs = ct.with_array(np.where(mask.array > 0, -860, ct.array).astype(np.int16))
+    inside = mask.array > 0
+    check_body(inside, lungs, "ct", "mask m", "CT c", part=True)
+    with pytest.raises(PatientError, match="most of it is air"):
+        check_body(inside, lungs, "ct", "mask m", "CT c")
+    with pytest.raises(PatientError, match="most of it is air"):
+        check_body(~inside, ct, "ct", "mask m", "CT c", part=True)
+
+
 def test_a_ct_whose_tissue_lies_at_1000_is_refused_although_masked(tmp_path):
     _, ct, mask = small.pair(1)
     masked = np.where(mask.array, ct.array, -1024).astype(np.int16)

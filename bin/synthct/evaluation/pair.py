@@ -62,7 +62,7 @@ def read_pair(sct, ct, mask=None, *, uncertainty=None, image=None, resample_ct: 
         coverage = float(seen[inside].mean()) if inside.any() else float("nan")
         notes.append(f"CT: covers {coverage:.1%} of the mask, nothing is scored outside it")
     if inside.any():
-        check_body(inside, truth, "ct", f"mask {mask or 'made of the CT'}", f"CT {ct}", seen)
+        check_body(inside, truth, "ct", f"mask {mask or 'made of the CT'}", f"CT {ct}", seen, part=True)
     if seen is not None:
         inside &= seen
     if not inside.any():

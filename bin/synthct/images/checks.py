@@ -20,6 +20,7 @@ FAR_BELOW = -1500.0  # HU: air's own noise ends above; what lies below and is no
 RIM = 0.05  # part of the voxels: an interpolated edge of the padding is less
 PADDING_SHARE = 0.05  # a value that holds so much of what lies far below is padding
 AIR_INSIDE = {"ct": -500.0, "sct": -500.0, "cbct": -800.0}  # HU: a body's median is fat or muscle; CBCT is off by 100s
+NO_LUNG = -950.0  # HU: below the median of any lung, emphysema too, and above that of air
 DARK_INSIDE = 0.03  # of an MR's 99th percentile: 32 bodies have a median of 0.25 and more, their air 0.09 at most
 SMALLEST_BODY = 1000.0  # mm³
 MOST_MASK_VALUES = 32  # different ones; a soft mask stored as integers has more
@@ -205,11 +206,11 @@ def inside_of(labels: np.ndarray, name: str) -> np.ndarray:
     return labels > 0
 
 
-def check_body(inside: np.ndarray, image: Volume, kind: str, name: str, image_name: str, seen=None):
+def check_body(inside: np.ndarray, image: Volume, kind: str, name: str, image_name: str, seen=None, part=False):
     """Refuse a mask that is no body in `image`, a checked volume of `kind`: a few voxels, or mostly air.
 
     `inside` and `seen` (where the image has values; None: everywhere) are bool arrays of the image's shape. A CT whose
-    tissue lies at 1000 HU is refused by its own name.
+    tissue lies at 1000 HU is refused by its own name. Where a `part` of the body will do, that part may be the lungs.
     """
     volume = int(inside.sum()) * float(np.prod(image.grid.spacing))
     if volume < SMALLEST_BODY:
@@ -221,7 +222,7 @@ def check_body(inside: np.ndarray, image: Volume, kind: str, name: str, image_na
     if not values.size:
         return
     middle = float(np.median(_sample(values)))
-    if kind in AIR_INSIDE and middle < AIR_INSIDE[kind]:
+    if kind in AIR_INSIDE and middle < (NO_LUNG if part else AIR_INSIDE[kind]):
         raise PatientError(
             f"{name}: most of it is air ({middle:.0f} HU in the middle), expected the body; is it turned inside "
             f"out, or was the rescale intercept of {image_name} applied twice?"
