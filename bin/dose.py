@@ -7,7 +7,6 @@ standard ellipsoid where the body is thickest. The CT may lie on a grid of its o
 --members the lowest and highest of each over the networks of an ensemble.
 """
 
-import sys
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -21,7 +20,7 @@ from synthct.dose.case import about, compare, plan_case
 from synthct.dose.inputs import aim_of, body_of, organs_of
 from synthct.dose.members import members_in, with_members
 from synthct.dose.options import dose_options, kinds_of, require_one_each, with_tables
-from synthct.dose.outputs import identities, write_doses, write_slices
+from synthct.dose.outputs import identities, write_doses, write_failures, write_slices
 from synthct.images.volume import read_volume
 
 
@@ -46,8 +45,7 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
         body, organs = body_of(mask, planned_on), organs_of(structures, planned_on, aim_name)
         case = plan_case(planned_on, body, section, beams=kinds, target=aim, target_name=aim_name, structures=organs)
     except PatientError as fault:
-        failed(fault, asked["record_failure"], told, outs)
-        return
+        return write_failures(fault, asked["record_failure"], told, outs)
     planned = about(case)
     for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
         try:
@@ -55,22 +53,13 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
             if members:
                 record = with_members(case, record, members[number])
         except PatientError as fault:
-            failed(fault, asked["record_failure"], told[number : number + 1], [out])
+            write_failures(fault, asked["record_failure"], told[number : number + 1], [out])
             continue
         if asked["doses"]:
             write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
         if slices:
             write_slices(slices[number], case, doses, name)
         write_json(out, plain({**told[number], **planned, **record}))
-
-
-def failed(fault: PatientError, recorded: bool, told: list[dict], outs: list[str]):
-    """Say what cannot be judged in its outputs, or raise it where nobody asked for that."""
-    if not recorded:
-        raise fault
-    print(f"dose.py: not judged: {fault}", file=sys.stderr)
-    for about_it, out in zip(told, outs, strict=True):
-        write_json(out, plain({**about_it, "failed": str(fault)}))
 
 
 if __name__ == "__main__":

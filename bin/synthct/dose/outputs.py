@@ -1,5 +1,6 @@
 """What a dose comparison leaves: records that say whose they are, the doses as files, small slices for the report."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from synthct.core.errors import PatientError
+from synthct.core.files import plain, write_json
 from synthct.core.records import KIND, write_arrays
 from synthct.dose.case import Case
 from synthct.dose.plan import Dose
@@ -35,6 +38,15 @@ def identities(
         }
         for trained_on, checkpoint in zip(trained or unsaid, checkpoints or unsaid, strict=True)
     ]
+
+
+def write_failures(fault: PatientError, recorded: bool, told: Sequence[dict], outs: Sequence[str]) -> None:
+    """Write what cannot be judged, and why, to `outs`, each with whose it is (`told`); raise it if not `recorded`."""
+    if not recorded:
+        raise fault
+    print(f"dose.py: not judged: {fault}", file=sys.stderr)
+    for identity, out in zip(told, outs, strict=True):
+        write_json(out, plain({**identity, "failed": str(fault)}))
 
 
 def write_doses(case: Case, doses: dict[str, Dose], directory, ct, name: str, first: bool) -> None:
