@@ -98,11 +98,11 @@ def runs(tmp_path_factory, nextflow, kubernetes):
         # tasks of Kubernetes find the checkout on the claim
         checkout = copy_checkout(directory) if "k8s" in profile else ROOT
         configs = [limits] + ([ROOT / "tests/profiles/probe.config"] if "awsbatch" in profile else [])
-        study = f"--input {base}/sheet.csv --modality mr --registration elastix,impact,mine --preset {base}/own.toml"
+        study = f"--input {base}/sheet.csv --modality mr --registration impact,mine --preset {base}/own.toml"
         study = [
             *study.split(),
             *["--folds", "2", "--holdout", "1", "--segment", "--dose", "photon", "--exclude"],
-            f"elastix={base}/blurred.txt",
+            f"mine={base}/blurred.txt",
             *RUNS[profile].replace("MOUNT", str(base)).split(),
             "--outdir",
             "out dir",
@@ -133,9 +133,9 @@ def runs(tmp_path_factory, nextflow, kubernetes):
                     )
                 )
         assert {task.step for task in tasks} == STEPS
-        for arm in ("elastix", "impact"):  # excluded from one arm's training, not from the other's
+        for arm in ("mine", "impact"):  # excluded from one arm's training, not from the other's
             text = (directory / "out dir/registration" / arm / "excluded.csv").read_text()
-            assert (rows[0]["patient"] in text) == (arm == "elastix"), text
+            assert (rows[0]["patient"] in text) == (arm == "mine"), text
         return tasks
 
     with ThreadPoolExecutor(2) as pool:

@@ -9,7 +9,7 @@ from synthct.core.errors import PairError
 from synthct.images.contours import filled
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import write_volume
-from synthct.registration.quality import similarity
+from synthct.registration.quality import likenesses
 
 GRID = Grid((44, 40, 30), (2.5, 2.5, 3.0), (0.0, 0.0, 0.0))
 
@@ -51,4 +51,4 @@ def test_an_open_contour_is_too_thin_to_judge_in():
     assert not filled(Volume(opened.astype(np.uint8), fine))[1]
     image = Volume(np.random.default_rng(0).normal(size=fine.shape).astype(np.float32), fine)
     with pytest.raises(PairError, match="a contour that is not filled"):
-        similarity(image, image, opened)
+        likenesses(image, [image], opened)

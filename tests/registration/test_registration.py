@@ -24,6 +24,7 @@ from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.pyramid import extents, positions
 from synthct.registration.dense.similarity import DISTANCES, Distance
+from synthct.registration.transform import displacement_field, tabulated, warp
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +37,19 @@ def case():
 @pytest.fixture(scope="module")
 def found(case):
     return phantom.registered(case)
+
+
+def likeness(fixed, moved, inside):
+    (found,) = quality.likenesses(fixed, [moved], inside)
+    return found.numbers
+
+
+def test_a_tabulated_transform_warps_to_the_same_bits(case, found):
+    fixed, moving, _, _ = case
+    table = tabulated(found.transform, fixed.grid)
+    for order in (0, 3):
+        direct, looked_up = (warp(moving, t, fixed.grid, outside=-1024, order=order) for t in (found.transform, table))
+        assert (direct.array == looked_up.array).all() and np.ptp(direct.array) > 1000
 
 
 def test_dense_mind_recovers_a_known_deformation_below_a_voxel(case, found):
@@ -178,8 +192,8 @@ def test_the_worst_region_is_recorded_beside_the_mean(case):
     spoilt = fixed.array.copy()
     z, y, x = (n // 2 for n in spoilt.shape)
     spoilt[:z, :y, :x] = spoilt[:z, :y, :x][::-1, ::-1, ::-1]
-    found = quality.similarity(fixed, fixed.with_array(spoilt), inside)
-    assert quality.similarity(fixed, fixed, inside)["mind_distance_worst"] == 0
+    found = likeness(fixed, fixed.with_array(spoilt), inside)
+    assert likeness(fixed, fixed, inside)["mind_distance_worst"] == 0
     assert found["mind_distance_worst"] > 2 * found["mind_distance"]
     assert quality.bone_overlap(fixed, fixed, inside) in (1, None)
 
@@ -189,14 +203,14 @@ def test_a_pair_that_would_match_better_elsewhere_is_told_from_a_noisy_one(case)
     fixed, _, mask, _ = case
     inside = mask.array > 0
     noise = np.random.default_rng(7).normal(0, 600, fixed.array.shape)
-    noisy = quality.similarity(fixed, fixed.with_array((fixed.array + noise).astype(np.int16)), inside)
-    away = quality.similarity(fixed, fixed.with_array(np.roll(fixed.array, 3, 0)), inside)
+    noisy = likeness(fixed, fixed.with_array((fixed.array + noise).astype(np.int16)), inside)
+    away = likeness(fixed, fixed.with_array(np.roll(fixed.array, 3, 0)), inside)
     assert noisy["mind_distance"] > 0.5 * away["mind_distance"]
     assert noisy["mind_distance_moved"] < 1 < away["mind_distance_moved"]
-    assert quality.similarity(fixed, fixed, inside)["mind_distance_moved"] == 0
+    assert likeness(fixed, fixed, inside)["mind_distance_moved"] == 0
     one = Grid((3, 3, 2), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0))  # nowhere to go: nothing said
     small = Volume(np.arange(18, dtype=np.int16).reshape(2, 3, 3), one)
-    assert quality.similarity(small, small, np.ones((2, 3, 3), bool))["mind_distance_moved"] is None
+    assert likeness(small, small, np.ones((2, 3, 3), bool))["mind_distance_moved"] is None
 
 
 def test_the_sampled_engine_runs_static_and_jacobian(case, tmp_path):
@@ -285,7 +299,7 @@ def test_spline_equals_simpleitk_at_any_direction():
     coefficients = torch.tensor(np.random.default_rng(0).normal(size=(3, *control.size)))
     lattice = Lattice(control, positions(turned, 0.0), coefficients)
     ours = lattice.displacement(coefficients).permute(1, 2, 3, 0).numpy()
-    theirs = pairwise.displacement_field(control.to_sitk(coefficients, turned), turned).array
+    theirs = displacement_field(control.to_sitk(coefficients, turned), turned).array
     assert np.abs(ours - theirs).max() < 1e-4
     ours = lattice.jacobian(coefficients, torch.tensor(turned.direction).double().view(3, 3)).numpy()
     assert np.abs(ours - quality.jacobian(Volume(theirs, turned)))[2:-2, 2:-2, 2:-2].max() < 0.1

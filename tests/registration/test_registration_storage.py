@@ -10,6 +10,7 @@ from scipy import ndimage
 from synthct.images.grid import Grid, Volume, from_sitk, to_sitk
 from synthct.registration import pairwise
 from synthct.registration.preview import write_preview
+from synthct.registration.quality import likenesses
 
 
 @pytest.fixture(scope="module")
@@ -118,20 +119,25 @@ def test_a_body_too_small_for_a_threshold_is_registered_in_its_mask(case):
     assert "body_dice_after" not in result.quality and result.quality["folding_fraction"] == 0
 
 
+def drawn(path, fixed, moving, mask):
+    (likeness,) = likenesses(fixed, [moving], mask.array)
+    write_preview(path, fixed, moving, moving, mask.array, apart=[likeness.distance] * 2)
+
+
 def test_previews_show_the_head_up_whatever_the_files_axes(case, tmp_path):
     """And an MR scaled to 0..1 is as visible as one in thousands."""
     fixed, moving, mask, _ = case
     shapes = []
     for order in ("LPS", "RAI", "PIL"):
         images = [from_sitk(sitk.DICOMOrient(to_sitk(volume), order)) for volume in (fixed, moving, mask)]
-        write_preview(tmp_path / "p.npz", images[0], images[1], images[1], images[2].array)
+        drawn(tmp_path / "p.npz", *images)
         with np.load(tmp_path / "p.npz") as pictures:
             shapes.append({name: pictures[name] for name in pictures.files if name != "about"})
     for other in shapes[1:]:
         for name, picture in shapes[0].items():
             assert np.abs(picture.astype(float) - other[name]).mean() < 0.02 * np.ptp(picture) + 1e-9, name
     faint = fixed.with_array((fixed.array + 1024) / np.float32(4000))
-    write_preview(tmp_path / "p.npz", faint, moving, moving, mask.array)
+    drawn(tmp_path / "p.npz", faint, moving, mask)
     with np.load(tmp_path / "p.npz") as pictures:
         assert len(np.unique(pictures["fixed"])) > 100
 

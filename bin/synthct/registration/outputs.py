@@ -38,7 +38,8 @@ def write_registration(
     if out_transform:
         write_transform(result.transform, out_transform)
     if preview:
-        write_preview(preview, fixed, result.before, result.image, result.mask.array, about=identity)
+        images = fixed, result.before, result.image, result.mask.array
+        write_preview(preview, *images, apart=result.apart, about=identity)
     if qc:
         write_json(qc, plain({KIND: "registration", **identity, "inputs": inputs, **result.quality}))
 

@@ -25,7 +25,7 @@ from synthct.registration.checks import (
     overlap,
 )
 from synthct.registration.dense import extractors, freeform
-from synthct.registration.transform import as_composite, displacement_field, support, warp
+from synthct.registration.transform import as_composite, displacements, support, tabulated, warp
 
 OUTSIDE = {"ct": -1024.0, "cbct": -1024.0, "mr": 0.0}  # HU or arbitrary units, beyond the moving image
 
@@ -40,6 +40,7 @@ class Registered:
     displacement: Volume
     transform: sitk.Transform
     quality: dict
+    apart: tuple[Volume, ...] = ()  # local MIND distance to the fixed image before and after
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def register(
         back, _ = transform_of(pair.moving, pair.fixed, other, "image" if moving_is == "ct" else "ct")
     result = _applied(pair, transform)
     bodies = _bodies(pair, result)
+    before, after = quality.likenesses(pair.fixed, (result.before, result.image), result.mask.array)
     record = {
         "method": method,
         "arm": method,
@@ -110,13 +112,14 @@ def register(
         "device": device,
         "seconds": round(seconds, 2),
         "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        **quality.measures(pair.fixed, result.before, result.image, result.mask.array, result.displacement, bodies),
+        **quality.measures(result.displacement, result.mask.array, before, after, bodies),
         "levels": losses,
         **_measured_where_known(pair, result, back),
     }
     if pair.shift.any():
         record["centres_apart_mm"] = pair.shift.round(1).tolist()
-    return _from_where_it_lay(replace(result, quality=record), pair.shift)
+    result = replace(result, quality=record, apart=(before.distance, after.distance))
+    return _from_where_it_lay(result, pair.shift)
 
 
 def ready(section: dict, method: str, region: str | None = None) -> tuple[recipes.Recipe, list[Path]]:
@@ -159,12 +162,13 @@ def _prepared(
 def _applied(pair: Pair, transform: sitk.Transform) -> Registered:
     """The pair under `transform`, not judged yet. Raises `PairError` where that moves the images apart."""
     fixed, moving, grid = pair.fixed, pair.moving, pair.fixed.grid
-    image = warp(moving, transform, grid, outside=pair.outside)
-    before = warp(moving, sitk.Transform(), grid, outside=pair.outside, order=1)
-    covered = (pair.mask.array > 0) & support(moving, transform, grid)
+    table = tabulated(transform, grid)
+    image = warp(moving, table, grid, outside=pair.outside)
+    before = warp(moving, sitk.Transform(), grid, outside=pair.outside)
+    covered = (pair.mask.array > 0) & support(moving, table, grid)
     if not pair.mask_given and pair.moving_is == "image":  # the CT's body reaches beyond what the MR or CBCT has seen
-        covered &= warp(body_mask(moving, pair.kinds[1]), transform, grid, outside=0, order=0).array > 0
-    displacement = displacement_field(transform, grid)
+        covered &= warp(body_mask(moving, pair.kinds[1]), table, grid, outside=0, order=0).array > 0
+    displacement = displacements(table, grid)
     if not covered.any():
         raise PairError(
             "the registration moved the images apart: nothing of the fixed mask is covered; "

@@ -1,26 +1,36 @@
 """Small pictures of a registration for the report: fixed, moving before and after, on three planes."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import SimpleITK as sitk
 
 from synthct.core.records import KIND, write_arrays
-from synthct.images.grid import Volume
+from synthct.images.grid import Volume, resample
 from synthct.images.orientation import orientation_of, to_lps
-from synthct.registration.quality import distance_map
 
 LARGEST = 256  # pixels
 
 
-def write_preview(path, fixed: Volume, before: Volume, after: Volume, mask: np.ndarray, about: dict | None = None):
+def write_preview(
+    path,
+    fixed: Volume,
+    before: Volume,
+    after: Volume,
+    mask: np.ndarray,
+    apart: Iterable[Volume],
+    about: dict | None = None,
+):
     """Write an .npz with int16 arrays ``fixed``, ``before``, ``after``, uint8 ``mask``, and ``distance_before`` and
-    ``distance_after``, the local MIND distance to the fixed image in thousandths (int16), each (3, h, w).
+    ``distance_after``, the local MIND distance to the fixed image in thousandths (int16), each (3, h, w); `apart` are
+    the latter as `synthct.registration.quality` finds them, on a coarser grid.
 
     The planes (axial, coronal, sagittal) pass through the mask's middle, have square pixels, head up, and are padded
     to a common h × w of at most 256 pixels, whatever order the file keeps its axes in. Values that are not whole
     numbers, or too large ones, are stretched to 0…1000, before and after alike. `about` says whose they are.
     """
     mask = orientation_of(fixed.grid).turn(mask)
-    apart = [distance_map(fixed, volume) for volume in (before, after)]
+    apart = [resample(distance, fixed.grid, order=1) for distance in apart]
     fixed, before, after, *apart = (to_lps(volume) for volume in (fixed, before, after, *apart))
     centre = (
         [int(round(float(np.median(axis)))) for axis in np.nonzero(mask)]

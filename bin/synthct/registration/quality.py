@@ -1,11 +1,14 @@
 """Judging a registration without truth: folding, Jacobian, similarity before and after, overlap of the bodies."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 import SimpleITK as sitk
 import torch
 
 from synthct.core.errors import PairError
-from synthct.images.grid import Grid, Volume, resample, triple
+from synthct.images.grid import Grid, Volume, triple
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.pyramid import level_image, positions
@@ -17,27 +20,44 @@ BONE_HU = 250.0
 LEAST_BONE_MM3 = 2000.0  # with less in either image its overlap says nothing
 
 
-def jacobian(displacement: Volume) -> np.ndarray:
-    """det(d(p + u)/dp) at every voxel (z, y, x), by central differences; 0 or less means folded space."""
+@dataclass(frozen=True)
+class Likeness:
+    """How like the fixed image one image on its grid is: numbers by name, and `distance`, the local MIND distance
+    (R2D2, mean over channels, 0..1; float32) at `VOXEL_MM`: where the structure of the images disagrees."""
+
+    numbers: dict[str, float | None]
+    distance: Volume
+
+
+def jacobian(displacement: Volume, inside: np.ndarray | None = None) -> np.ndarray:
+    """det(d(p + u)/dp) at every voxel (z, y, x), or at those `inside` (N), by central differences; 0 or less means
+    folded space."""
     spacing = displacement.grid.spacing[::-1]
     directions = np.array(displacement.grid.direction).reshape(3, 3)
-    along = [list(np.gradient(displacement.array[..., c].astype(np.float64), *spacing)) for c in range(3)]
-    gradient = np.stack([np.stack(rows[::-1], -1) for rows in along], -2)  # [..., component, image axis x, y, z]
-    return np.linalg.det(gradient @ directions.T + np.eye(3))
+    chosen = slice(None) if inside is None else inside
+    rows = []
+    for component in range(3):
+        along = np.gradient(displacement.array[..., component].astype(np.float64), *spacing)[::-1]  # image axis x, y, z
+        along = [slope[chosen] for slope in along]
+        row = [sum(weight * slope for weight, slope in zip(axis, along, strict=True)) for axis in directions]
+        row[component] = row[component] + 1
+        rows.append(row)
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
 def measures(
-    fixed: Volume,
-    before: Volume,
-    after: Volume,
-    mask: np.ndarray,
     displacement: Volume,
+    mask: np.ndarray,
+    before: Likeness,
+    after: Likeness,
     bodies: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
 ) -> dict:
-    """The numbers of ``qc.json``. `before` and `after` are the moving image on the fixed grid; `mask` (z, y, x) is the
-    fixed mask where the moving image gives support; `bodies` are body masks of fixed, before and after, if known."""
+    """The numbers of ``qc.json``. `before` and `after` are of the moving image on the fixed grid; `mask` (z, y, x) is
+    the fixed mask where the moving image gives support; `bodies` are body masks of fixed, before and after, if known.
+    """
     inside = mask > 0
-    determinant = jacobian(displacement)[inside]
+    determinant = jacobian(displacement, inside)
     length = np.linalg.norm(displacement.array, axis=-1)[inside]
     result = {
         "folding_fraction": float((determinant <= 0).mean()),
@@ -50,8 +70,8 @@ def measures(
         },
         "mask_voxels": int(inside.sum()),
     }
-    for name, moved in (("before", before), ("after", after)):
-        result |= {f"{key}_{name}": value for key, value in similarity(fixed, moved, inside).items()}
+    for name, likeness in (("before", before), ("after", after)):
+        result |= {f"{key}_{name}": value for key, value in likeness.numbers.items()}
     if bodies:
         for name, body in (("before", bodies[1]), ("after", bodies[2])):
             result[f"body_dice_{name}"] = _dice(bodies[0] & inside, body & inside)
@@ -68,46 +88,39 @@ def inverse_consistency(there: sitk.Transform, back: sitk.Transform, mask: np.nd
     return {"mean": float(error.mean()), "p95": float(np.percentile(error, 95))}
 
 
-def distance_map(fixed: Volume, moved: Volume) -> Volume:
-    """Local MIND distance (R2D2, mean over channels, 0..1) of two images on one grid, float32 on that grid.
+def likenesses(fixed: Volume, others: Iterable[Volume], mask: np.ndarray) -> list[Likeness]:
+    """How like `fixed` each of `others`, on its grid, is where `mask` (z, y, x) is above 0.
 
-    Computed at `VOXEL_MM` and interpolated: where the structure of the images disagrees.
+    Mutual information (nats, 48 bins) and MIND distance (R2D2, 0..1): its mean, "worst", the largest mean over a cube
+    of `REGION_MM` that is half filled by the mask or more, and "moved" (see `_moved`).
     """
     points = positions(fixed.grid, VOXEL_MM)
-    maps = [
-        mind(level_image(torch.from_numpy(v.array.astype(np.float32)), fixed.grid, points, 1.0), 2, 2)
-        for v in (fixed, moved)
-    ]
-    distance = (maps[0] - maps[1]).abs().mean(0).numpy()
-    spacing = triple(float(p[1] - p[0]) for p in points[::-1])
-    coarse = Grid(distance.shape[::-1], spacing, fixed.grid.origin, fixed.grid.direction)
-    return resample(Volume(distance, coarse), fixed.grid, order=1)
-
-
-def similarity(fixed: Volume, moved: Volume, inside: np.ndarray) -> dict[str, float | None]:
-    """Mutual information (nats, 48 bins) and MIND distance (R2D2, 0..1) of two images on one grid in a mask: its mean,
-    "worst", the largest mean over a cube of `REGION_MM` that is half filled by the mask or more, and "moved" (see
-    `_moved`)."""
-    points = positions(fixed.grid, VOXEL_MM)
-    weight = level_image(torch.from_numpy(inside.astype(np.float32)), fixed.grid, points, 0.0)
-    chosen = weight.reshape(-1) > 0.5
-    if not chosen.any():
+    weight = level_image(torch.from_numpy((mask > 0).astype(np.float32)), fixed.grid, points, 0.0)
+    inside = weight > 0.5
+    if not inside.any():
         raise PairError(f"mask: nothing of it is left at {VOXEL_MM:g} mm voxels; is it a contour that is not filled?")
-    images = [
-        level_image(torch.from_numpy(v.array.astype(np.float32)), fixed.grid, points, 1.0) for v in (fixed, moved)
-    ]
-    first, second = (image.reshape(-1)[chosen] for image in images)
-    ranges = [(float(v.min()), max(float(v.max()), float(v.min()) + 1e-3)) for v in (first, second)]
-    joint = MutualInformation(48, *ranges)
-    maps = [mind(image, 2, 2) for image in images]
-    distance = (maps[0] - maps[1]).abs().mean(0)
     spacing = [float(p[1] - p[0]) for p in points]
-    return {
-        "mutual_information": -float(joint(first, second, torch.ones_like(first))),
-        "mind_distance": float(distance.reshape(-1)[chosen].mean()),
-        "mind_distance_worst": _worst(distance, (weight > 0.5).to(distance.dtype), spacing),
-        "mind_distance_moved": _moved(maps, distance, weight > 0.5, spacing),
-    }
+    coarse = Grid(triple(weight.shape[::-1]), triple(spacing[::-1]), fixed.grid.origin, fixed.grid.direction)
+
+    def described(volume: Volume) -> tuple[torch.Tensor, torch.Tensor]:
+        image = level_image(torch.from_numpy(volume.array.astype(np.float32)), fixed.grid, points, 1.0)
+        return image[inside], mind(image, 2, 2)
+
+    found = []
+    first, own = described(fixed)
+    for volume in others:
+        second, maps = described(volume)
+        ranges = [(float(v.min()), max(float(v.max()), float(v.min()) + 1e-3)) for v in (first, second)]
+        joint = MutualInformation(48, *ranges)
+        distance = (own - maps).abs().mean(0)
+        numbers = {
+            "mutual_information": -float(joint(first, second, torch.ones_like(first))),
+            "mind_distance": float(distance[inside].mean()),
+            "mind_distance_worst": _worst(distance, inside.to(distance.dtype), spacing),
+            "mind_distance_moved": _moved([own, maps], distance, inside, spacing),
+        }
+        found.append(Likeness(numbers, Volume(distance.numpy(), coarse)))
+    return found
 
 
 def _moved(

@@ -9,12 +9,23 @@ from synthct.images.grid import Grid, Volume, blank, to_sitk
 from synthct.registration.dense.pyramid import content
 
 
-def displacement_field(transform: sitk.Transform, grid: Grid) -> Volume:
-    """Displacements (z, y, x, 3), float32 mm, components (x, y, z) in LPS: fixed point p maps to p + u(p)."""
+def tabulated(transform: sitk.Transform, grid: Grid) -> sitk.DisplacementFieldTransform:
+    """`transform` looked up once at every voxel of `grid`, for which it is the same and far cheaper to warp through."""
     field = sitk.TransformToDisplacementField(
         transform, sitk.sitkVectorFloat64, list(map(int, grid.size)), grid.origin, grid.spacing, grid.direction
     )
-    return Volume(sitk.GetArrayFromImage(field).astype(np.float32), grid)
+    return sitk.DisplacementFieldTransform(field)
+
+
+def displacements(table: sitk.DisplacementFieldTransform, grid: Grid) -> Volume:
+    """Of a transform `tabulated` on `grid`: displacements (z, y, x, 3), float32 mm, components (x, y, z) in LPS, so
+    that fixed point p maps to p + u(p)."""
+    return Volume(sitk.GetArrayViewFromImage(table.GetDisplacementField()).astype(np.float32), grid)
+
+
+def displacement_field(transform: sitk.Transform, grid: Grid) -> Volume:
+    """The `displacements` of any transform."""
+    return displacements(tabulated(transform, grid), grid)
 
 
 def warp(moving: Volume, transform: sitk.Transform, grid: Grid, *, outside: float, order: int = 3) -> Volume:
