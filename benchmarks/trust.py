@@ -56,7 +56,8 @@ def failures(image: Volume, mask: Volume, ct: Volume) -> dict[str, tuple[Volume,
 
     return {
         "a CT (wrong modality)": (ct, mask),
-        "inverted contrast": like(np.where(inside, a[inside].max() - a, a)),
+        "inverted contrast, in the mask": like(np.where(inside, a[inside].max() - a, a)),
+        "a negative": like(a.max() + a.min() - a),
         "strong noise": like(a + noise.normal(0, scale, a.shape)),
         "bias field": like(a * np.exp(1.1 * (x[None, None, :] + y[None, :, None]))),
         "metal (void, bright rim)": like(np.where(metal, a.min(), np.where(rim, a[inside].max() * 3, a))),

@@ -234,3 +234,25 @@ def test_a_blur_is_noticed_among_known_patients_of_very_different_noise():
     for known in (part, older):
         verdict, reasons = trust.against(known, seen(smooth, mask))
         assert verdict != trust.USE and any("blurred" in reason for reason in reasons), reasons
+
+
+def test_a_negative_is_noticed_however_wide_the_known_contrasts_are():
+    """Fat bright or dark in its tissue, air is dark in every patient."""
+    rules = presets.resolve("paper", "mr")["preprocessing"] | {"spacing": [2.0, 2.0, 3.0]}
+
+    def seen(image, mask):
+        return {"region": "AB", "mae_hu": None, **trust.measured(image, mask, None, rules, "mr")}
+
+    def negative(image, mask):  # in its body alone: another contrast, but no negative
+        return image.with_array(np.where(mask.array > 0, 1000 - image.array, image.array)), mask
+
+    given = [patient(seed)[::2] for seed in range(6)]
+    pairs = [*given[:3], *(negative(*pair) for pair in given[3:])]
+    part = trust.learned([seen(*pair) for pair in pairs])["regions"]["AB"]
+    image, _, mask = patient(17)
+    assert trust.against(part, seen(image, mask))[0] == trust.USE
+    verdict, reasons = trust.against(part, seen(image.with_array(1000 - image.array), mask))
+    assert verdict != trust.USE and any("inverted" in reason for reason in reasons), reasons
+    whole = Grid((24, 24, 8), GRID.spacing, GRID.origin)  # nothing outside the body
+    within = [Volume(np.ascontiguousarray(volume.array[:, 10:34, 12:36]), whole) for volume in (image, mask)]
+    assert "outside" not in seen(*within)["features"]

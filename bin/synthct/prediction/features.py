@@ -40,6 +40,7 @@ INPUT = {
     "detail": Feature("less detail than seen, blurred?", "", 0.3),  # decades of `noise`: a blur is a factor, not a step
     "shading": Feature("", "intensity drifts across the body (bias field)", 0.10),
     "back": Feature("dark and bright lie the wrong way round front to back", "the same, front to back", 0.15),
+    "outside": Feature("", "bright outside the body, contrast inverted?", 0.5),
     "void": Feature("", "holes without signal within the body, metal?", 0.01),
 }
 LIKENESS = {
@@ -60,6 +61,7 @@ SPREAD = {
     "spread_p95_hu": Feature("", "the networks disagree strongly somewhere", 25.0, "HU"),
 }
 ALL = INPUT | LIKENESS | OUTPUT | SPREAD
+SEEN_OUTSIDE = 0.02  # of the image outside the mask: with less nothing is said of it
 SMALL = 12  # voxels along each axis of a thumbnail
 TURNS = {"upside down": 0, "front to back": 1}  # axes (z, y, x) that a body is not symmetrical along
 
@@ -200,5 +202,14 @@ def righter(small: np.ndarray, mean: np.ndarray, axis: int) -> float:
 
 
 def volume_features(work: Volume, inside: np.ndarray, rule, source: Grid) -> dict[str, float]:
-    """`of_input` of a raw image on the working grid and its normalisation rule."""
-    return of_input(rule(work.array, inside), inside, work.grid, source)
+    """`of_input` of a raw image on the working grid and its normalisation rule, and what lies outside the mask."""
+    return of_input(rule(work.array, inside), inside, work.grid, source) | of_outside(work.array, inside)
+
+
+def of_outside(raw: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    """Where the middle of what lies outside the mask stands between dark (0) and bright (1) tissue; {} where hardly
+    anything does. Air is dark in every modality: nearly 0 or below, and about 1 in a negative."""
+    if (~inside).mean() < SEEN_OUTSIDE:
+        return {}
+    dark, bright = np.percentile(raw[inside], (10, 90))
+    return {"outside": float((np.median(raw[~inside]) - dark) / max(bright - dark, 1e-6))}
