@@ -19,8 +19,9 @@ from synthct.core.files import plain, write_json
 from synthct.dose.case import about, compare, plan_case
 from synthct.dose.inputs import aim_of, body_of, organs_of
 from synthct.dose.members import members_in, with_members
-from synthct.dose.options import dose_options, kinds_of, require_one_each, with_tables
+from synthct.dose.options import dose_options, kinds_of, require_names, require_one_each, with_tables
 from synthct.dose.outputs import identities, write_doses, write_failures, write_slices
+from synthct.images.grid import Volume
 from synthct.images.volume import read_volume
 
 
@@ -29,6 +30,8 @@ from synthct.images.volume import read_volume
 def main(ct, scts, mask, target, structures, beams, region, preset, settings, overrides, tables, outs, slices, **asked):
     each = {"trained-on": asked["trained"], "checkpoint": asked["checkpoints"], "members": asked["members"]}
     require_one_each(len(scts), {"out": outs, "slices": slices, **each})
+    if asked["doses"]:
+        require_names(outs)
     members = [members_in(directory) for directory in asked["members"]]
     kinds = kinds_of(beams)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
@@ -41,14 +44,16 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
     try:
         planned_on = read_volume(ct, "CT", "ct")
         aim, aim_name = aim_of(target, asked["target_roi"], planned_on)
-        given = [read_volume(sct, "sCT", "sct") for sct in scts]
+        given = [_read(sct, asked["record_failure"]) for sct in scts]
         body, organs = body_of(mask, planned_on), organs_of(structures, planned_on, aim_name)
         case = plan_case(planned_on, body, section, beams=kinds, target=aim, target_name=aim_name, structures=organs)
     except PatientError as fault:
         return write_failures(fault, asked["record_failure"], told, outs)
-    planned = about(case)
+    planned, first = about(case), True
     for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
         try:
+            if isinstance(sct, PatientError):
+                raise sct
             record, doses = compare(case, sct)
             if members:
                 record = with_members(case, record, members[number])
@@ -56,10 +61,21 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
             write_failures(fault, asked["record_failure"], told[number : number + 1], [out])
             continue
         if asked["doses"]:
-            write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=number == 0)
+            write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=first)
+            first = False
         if slices:
             write_slices(slices[number], case, doses, name)
         write_json(out, plain({**told[number], **planned, **record}))
+
+
+def _read(sct: str, record_failure: bool) -> Volume | PatientError:
+    """A synthetic CT, or with `record_failure` what is wrong with it, which costs none of the others."""
+    try:
+        return read_volume(sct, "sCT", "sct")
+    except PatientError as fault:
+        if not record_failure:
+            raise
+        return fault
 
 
 if __name__ == "__main__":

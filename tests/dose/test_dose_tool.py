@@ -7,8 +7,12 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from conftest import bad_input
-from dicom_series import drawn
+from dicom_series import drawn, write_ct
+from pydicom import config
 
+from synthct.dose.case import Case
+from synthct.dose.outputs import write_doses
+from synthct.dose.plan import Dose
 from synthct.images.grid import Grid, Volume
 from synthct.images.volume import read_volume, write_volume
 
@@ -76,6 +80,21 @@ def test_two_scts_of_one_plan(patient, tmp_path, run_tool):
         assert slices["proton_ct"][slices["target"]].mean() == pytest.approx(1, abs=0.03)
 
 
+def test_an_sct_that_cannot_be_read_costs_itself_alone(patient, tmp_path, run_tool):
+    """It is the first of two: the other is judged, and the dose on the CT is written with it."""
+    (tmp_path / "bad.mha").write_bytes(b"no volume")
+    outs = [tmp_path / "bad.json", tmp_path / "good.json"]
+    files = options(patient, sct=tmp_path / "bad.mha")
+    arguments = (*files, "--sct", patient / "sct.mha", "--beams", "proton", "--out", outs[0], "--out", outs[1])
+    bad_input(run_tool("dose.py", *arguments), "sCT", "bad.mha")
+    done = run_tool("dose.py", *arguments, "--record-failure", "--doses", tmp_path / "doses")
+    assert done.returncode == 0, done.stderr
+    bad, good = (json.loads(out.read_text()) for out in outs)
+    assert "bad.mha" in bad["failed"] and "failed" not in good and good["proton"]["mae_dose"] > 0
+    written = sorted(file.name for file in (tmp_path / "doses").glob("*.mha"))
+    assert written == ["proton__ct.mha", "proton__good.mha"]
+
+
 def test_target_and_organs_of_a_planning_system(patient, tmp_path, run_tool):
     """An RTSTRUCT is target (its PTV) and organs (the others, by their names, but for the outline)."""
     heights = np.arange(12.0, 90.0, 4.0)
@@ -112,7 +131,59 @@ def test_air_where_the_target_is_is_that_patient_s_reason(patient, tmp_path, run
         (["--hu-table", "proton=absent.csv"], "--hu-table"),
         (["--set", "dose.grid=2"], "unknown key"),
         (["--out", "second.json"], "one for each of 1 --sct"),
+        (["--sct", "sct.mha", "--doses", "d", "--out", "b/o.json"], "would be called 'o', as"),
+        (["--sct", "sct.mha", "--doses", "d", "--out", "ct.json"], "called 'ct', as the dose on the CT"),
     ],
 )
 def test_wrong_options_are_one_line(patient, tmp_path, run_tool, arguments, reason):
+    (tmp_path / "sct.mha").symlink_to(patient / "sct.mha")
     bad_input(run_tool("dose.py", *options(patient), "--out", tmp_path / "o.json", *arguments, cwd=tmp_path), reason)
+
+
+def flat(value: float) -> Dose:
+    return Dose(np.full(GRID.shape, value, np.float32), [])
+
+
+def written(place, ct, *, planned: float, hu: float = 0.0) -> dict[str, pydicom.Dataset]:
+    """The RT Doses of a CT of `hu` that gets `planned` Gy, and of an sCT that gets 2."""
+    none = np.zeros(GRID.shape, bool)
+    mask = Volume(none, GRID)
+    case = Case(
+        GRID, {}, mask, none, none, "t", {}, np.full(GRID.shape, hu, np.float32), {}, {}, {"photon": flat(planned)}
+    )
+    write_doses(case, {"photon": flat(2.0)}, place, ct, "sct", first=True)
+    return {name: pydicom.dcmread(place / f"photon__{name}.dcm") for name in ("ct", "sct")}
+
+
+def test_a_dose_is_of_the_planned_series_whatever_lies_beside_it(tmp_path):
+    """Structures without a frame of reference are the folder's first file; a tag of the CT breaks the standard."""
+    ct = write_ct(tmp_path / "ct", np.arange(7 * 44 * 52).reshape(7, 44, 52) % 900 - 500)
+    drawn(ct / "00.dcm", ("BODY", []))
+    for name in ct.glob("*_*.dcm"):
+        data = pydicom.dcmread(name)
+        data["PatientAge"] = pydicom.DataElement("PatientAge", "AS", "45", validation_mode=config.IGNORE)
+        data.save_as(name)
+    for made in written(tmp_path / "a", ct, planned=1.0).values():
+        assert (str(made.PatientName), made.PatientID) == ("Doe^Jane", "p-17")
+        assert (made.StudyInstanceUID, made.FrameOfReferenceUID) == ("1.2.3", "1.2.9")
+        assert "PatientAge" not in made
+
+
+@pytest.mark.parametrize("dicom", [True, False])
+def test_another_dose_is_another_object(tmp_path, dicom):
+    """The same dose written twice has the same UIDs; one of another plan on the same CT has not."""
+    ct = tmp_path / "ct.mha"
+    if dicom:
+        ct = write_ct(tmp_path / "ct", np.arange(7 * 44 * 52).reshape(7, 44, 52) % 900 - 500)
+    first, again, other = (
+        written(tmp_path / name, ct, planned=dose) for name, dose in (("a", 1.0), ("b", 1.0), ("c", 3.0))
+    )
+    for key in ("SOPInstanceUID", "SeriesInstanceUID"):
+        assert first["ct"][key] == again["ct"][key] != other["ct"][key]
+        assert first["ct"][key] != first["sct"][key] == other["sct"][key]
+    for key in ("StudyInstanceUID", "FrameOfReferenceUID"):
+        assert len({made[key].value for each in (first, again, other) for made in each.values()}) == 1
+    if not dicom:  # two patients whose records are called alike are not one
+        stranger = written(tmp_path / "d", ct, planned=1.0, hu=50.0)
+        for key in ("StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID"):
+            assert stranger["ct"][key] != first["ct"][key]

@@ -1,5 +1,6 @@
 """The options of dose.py, and what some of them say."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -57,6 +58,20 @@ def require_one_each(number: int, options: dict[str, tuple]):
     for name, values in options.items():
         if values and len(values) != number:
             raise InputError(f"--{name}: given {len(values)} times, expected one for each of {number} --sct")
+
+
+def require_names(outs: Sequence[str]):
+    """`InputError` unless the files that the doses are called by (`outs`, and "ct" for the CT's) all have names of
+    their own: --doses is one directory for all."""
+    seen = {"ct": ""}
+    for out in outs:
+        name = Path(out).stem
+        if name in seen:
+            other = f"as {seen[name]} is" if seen[name] else "as the dose on the CT is"
+            raise InputError(
+                f"--out {out}: with --doses its doses would be called {name!r}, {other}; give another name"
+            )
+        seen[name] = out
 
 
 def kinds_of(text: str) -> list[str]:

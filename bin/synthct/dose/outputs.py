@@ -1,12 +1,11 @@
 """What a dose comparison leaves: records that say whose they are, the doses as files, small slices for the report."""
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pydicom
-from pydicom.errors import InvalidDicomError
 
 from synthct.core.errors import PatientError
 from synthct.core.files import plain, write_json
@@ -14,6 +13,7 @@ from synthct.core.records import KIND, write_arrays
 from synthct.dose.case import Case
 from synthct.dose.plan import Dose
 from synthct.dose.rtdose import write_rtdose
+from synthct.images.dicom.series import open_series
 from synthct.images.grid import Volume
 from synthct.images.volume import write_volume
 
@@ -54,14 +54,13 @@ def write_doses(case: Case, doses: dict[str, Dose], directory, ct, name: str, fi
 
     `ct` is the path of the planned CT: where it is a DICOM series, patient and frame of reference are its own.
     """
-    header = _header(Path(ct))
-    series = str(header.get("SeriesInstanceUID", "")) if header is not None else name
+    source = open_series(ct) if Path(ct).is_dir() else hashlib.sha256(case.hu.tobytes()).hexdigest()
     for kind, dose in doses.items():
         for label, array in [("ct", case.doses[kind].total)] * first + [(name, dose.total)]:
             place = Path(directory) / f"{kind}__{label}"
             write_volume(Volume(array, case.grid), f"{place}.mha")
             description = f"{kind} dose on {'the CT' if label == 'ct' else 'the synthetic CT'}"
-            write_rtdose(array, case.grid, f"{place}.dcm", header=header, seed=[series, label], description=description)
+            write_rtdose(array, case.grid, f"{place}.dcm", source=source, description=description)
 
 
 def write_slices(path, case: Case, doses: dict[str, Dose], name: dict) -> None:
@@ -81,13 +80,3 @@ def write_slices(path, case: Case, doses: dict[str, Dose], name: dict) -> None:
         arrays[f"{kind}_ct"] = (case.doses[kind].total[level] / prescription).astype(np.float32)
         arrays[f"{kind}_sct"] = (dose.total[level] / prescription).astype(np.float32)
     write_arrays(path, {**name, KIND: "dose slices"}, arrays)
-
-
-def _header(path: Path):
-    """A header of the DICOM series in directory `path`, or None."""
-    for name in sorted(path.iterdir()) if path.is_dir() else ():
-        try:
-            return pydicom.dcmread(name, stop_before_pixels=True)
-        except (InvalidDicomError, OSError):
-            continue
-    return None
