@@ -15,6 +15,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 
 from synthct.core.errors import InputError
+from synthct.images.dicom.contours import body_structure
 from synthct.images.dicom.filling import filled
 from synthct.images.dicom.identity import lacking
 from synthct.images.dicom.series import open_series, read_series
@@ -214,6 +215,17 @@ def test_the_body_is_outlined_and_read_back(tmp_path, array):
         centres = np.column_stack([x.ravel() * SPACING[0] - 20.0, y.ravel() * SPACING[1] + 33.0])
         count[z] += Outline(points[:, :2]).contains_points(centres).reshape(SHAPE[1:])
     assert np.array_equal(count % 2, mask.array) and grid
+
+
+def test_another_body_on_the_same_ct_is_another_object(tmp_path, array):
+    """Where air is predicted as air, a mask with a wider rim leaves the sCT as it is."""
+    source = open_series(write_mr(tmp_path / "in", array))
+    sct = source.read()
+    slices = write_series(sct, source, tmp_path / "sct")
+    wide, narrow = (sct.with_array((sct.array > least).astype(np.uint8)) for least in (-1, 0))
+    first, again, other = (body_structure(mask, source, slices) for mask in (wide, wide, narrow))
+    for key in ("SOPInstanceUID", "SeriesInstanceUID"):
+        assert first[key] == again[key] != other[key]
 
 
 def test_a_segmentation_object_as_mask(tmp_path, array):

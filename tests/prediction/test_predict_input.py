@@ -230,6 +230,18 @@ def test_an_output_that_is_an_input(model, here):
     assert before == ((here / "image.mha").read_bytes(), (here / "mask.mha").read_bytes())
 
 
+def test_an_output_that_is_a_ct_of_the_list(model, here):
+    """A CT lies where the sCT of its patient would go."""
+    (here / "out").mkdir()
+    ct = np.where(np.arange(GRID.shape[1])[:, None] < 8, -1000, np.random.default_rng(1).integers(-50, 99, GRID.shape))
+    write_volume(Volume(ct.astype(np.int16), GRID), here / "out" / "a.mha")
+    before = (here / "out" / "a.mha").read_bytes()
+    (here / "list.csv").write_text("patient,image,mask,region,ct\na,image.mha,mask.mha,AB,out/a.mha\n")
+    process = call("predict.py", "--model", model, "--list", here / "list.csv", "--outdir", here / "out")
+    assert process.returncode == 2 and "is the input" in process.stderr
+    assert (here / "out" / "a.mha").read_bytes() == before
+
+
 def test_a_list_with_a_fault_is_refused_before_anything_is_computed(model, here):
     def run(rows):
         with open(here / "list.csv", "w", newline="") as handle:

@@ -1,6 +1,9 @@
 """The page of a patient, in a real browser: slices scroll together, windows change what is seen, nothing is fetched."""
 
+import base64
+import json
 import re
+import zlib
 
 import browser
 import numpy as np
@@ -31,6 +34,20 @@ def test_the_page_fetches_nothing_and_escapes_names(html):
     text = html.read_text()
     assert "P&lt;1&gt;" in text and "P<1>" not in text and "slices too thick (&lt;3 mm)" in text
     assert not re.search(r"https?://|src=|@[A-Z]+@", text)
+
+
+def test_where_the_ct_saw_nothing_there_is_no_difference():
+    """A CT on a grid of its own that holds the lower half: elsewhere the sCT is no 1000 HU too high."""
+    sct = Volume(np.full(GRID.shape, 30, np.int16), GRID)
+    mask = sct.with_array(np.ones(GRID.shape, np.uint8))
+    result = Prediction(sct, sct.with_array(np.zeros(GRID.shape, np.float32)), {})
+    half = Grid((42, 32, 6), GRID.spacing, (-21.0, -16.0, 0.0))
+    text = page("P", sct, mask, result, ct=Volume(np.zeros(half.shape, np.int16), half))
+    about = json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.S)[1])
+    shown = next(each for each in about["volumes"] if each["name"] == "difference")
+    array = np.frombuffer(zlib.decompress(base64.b64decode(shown["data"])), "<i2").reshape(GRID.shape)
+    assert (array[:6] == 30).all() and (array[6:] == 0).all()
+    assert "covers 50.0% of the mask" in shown["title"]
 
 
 @pytest.mark.skipif(not browser.find(), reason="no Chromium on this machine")

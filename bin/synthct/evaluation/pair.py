@@ -12,7 +12,7 @@ from synthct.evaluation.metrics.segmentation import segmentation_scores
 from synthct.evaluation.metrics.uncertainty import uncertainty_scores
 from synthct.images.bodymask import body_mask
 from synthct.images.checks import check_body, inside_of, why_no_hu
-from synthct.images.grid import Grid, resample
+from synthct.images.grid import Grid, resample, within
 from synthct.images.orientation import orientation_of
 from synthct.images.slices import for_display, mid_slices
 from synthct.images.volume import is_drawn, read_mask, read_volume, turned_onto
@@ -46,7 +46,7 @@ def read_pair(sct, ct, mask=None, *, uncertainty=None, image=None, resample_ct: 
     seen = None
     onto = read_volume(sct, "sCT", "sct").grid if resample_ct else truth.grid
     if away := truth.grid.differs_from(onto):
-        seen = resample(truth.with_array(np.ones(truth.grid.shape, np.uint8)), onto, order=0).array > 0
+        seen = within(truth, onto)
         truth = resample(truth, onto, outside=HU_RANGE[0])
         notes.append(f"CT: resampled (linear) onto the sCT's grid ({away}); no registration was done")
     drawn = mask and is_drawn(mask)

@@ -120,6 +120,11 @@ def resample(volume: Volume, grid: Grid, *, order: int = 1, outside: float = 0.0
     return Volume(result, grid)
 
 
+def within(volume: Volume, grid: Grid) -> np.ndarray:
+    """bool (z, y, x): which voxels of `grid` lie inside `volume`, where a `resample` has values of its own."""
+    return resample(volume.with_array(np.ones(volume.grid.shape, np.uint8)), grid, order=0).array > 0
+
+
 def triple(values: Iterable[T]) -> tuple[T, T, T]:
     """One value for each axis, as a tuple whose length is known; `ValueError` for another number of them."""
     first, second, third = values

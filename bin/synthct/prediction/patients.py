@@ -125,7 +125,7 @@ def check(patient: Patient, modality: str) -> list[str]:
 
     Returns a line for each thing that the DICOM objects will lack. Raises `InputError`.
     """
-    inputs = [Path(one) for one in (patient.image, patient.mask, patient.dicom_from) if one]
+    inputs = [Path(one) for one in (patient.image, patient.mask, patient.ct, patient.dicom_from) if one]
     for output in filter(None, (patient.out, patient.uncertainty, patient.mask_out, patient.page)):
         for given in inputs:
             if output.resolve() == given.resolve():

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 
 from synthct import __version__
-from synthct.images.grid import Grid, Volume, resample
+from synthct.images.grid import Grid, Volume, resample, within
 from synthct.images.orientation import to_lps
 
 LARGEST = (192, 256, 256)  # voxels (z, y, x) that a page shows; finer volumes are shown at every second, third, ...
@@ -22,12 +22,15 @@ def page(
 ) -> str:
     """The page of one patient. `result` holds the sCT and its uncertainty on the image's grid; `ct` lies anywhere.
 
-    The page names the patient as the user's list does; no header of the image goes in.
+    Where the CT has no values there is no difference; the title says then what part of the mask it covers. The page
+    names the patient as the user's list does; no header of the image goes in.
     """
+    coverage = 1.0
     turned = {"image": to_lps(image), "sct": to_lps(result.sct)}
     if ct is not None:
         on_grid = resample(ct, result.sct.grid, order=1, outside=-1024)
-        inside = mask.array > 0
+        inside = (mask.array > 0) & (seen := within(ct, result.sct.grid))
+        coverage = float(seen[mask.array > 0].mean())
         difference = np.where(inside, result.sct.array.astype(np.int32) - on_grid.array, 0)
         turned["difference"] = to_lps(result.sct.with_array(np.clip(difference, -32768, 32767).astype(np.int16)))
     turned["uncertainty"] = to_lps(result.uncertainty)
@@ -46,6 +49,8 @@ def page(
         if name == "image":
             low, high = np.percentile(array[body.array[part] > 0], (1, 99.5))
             window = [float((low + high) / 2), float(max(high - low, 1e-6))]
+        if name == "difference" and coverage < 1:
+            title += f", the CT covers {coverage:.1%} of the mask"
         stored = np.clip(np.rint(array / scale), -32768, 32767).astype("<i2")
         volumes.append({"name": name, "title": title, "scale": scale, "window": window, "data": _packed(stored)})
     about = {

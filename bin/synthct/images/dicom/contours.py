@@ -1,5 +1,7 @@
 """The body as an RTSTRUCT: what was predicted, outlined on the slices of the synthetic CT."""
 
+import hashlib
+
 import contourpy
 import numpy as np
 from pydicom.dataset import Dataset
@@ -14,12 +16,14 @@ def body_structure(mask: Volume, source: Series, slices: list[Dataset], name: st
     """The RTSTRUCT of `mask` (z, y, x) on the `slices` of the CT series that was written on the same grid.
 
     Its one region is of type EXTERNAL; holes are contours of their own, as planning systems read them. A voxel is
-    inside where its centre is: reading the contours back gives the mask.
+    inside where its centre is: reading the contours back gives the mask. Series and instance UIDs follow from the CT
+    series and the mask: where air is predicted as air, another mask may leave the same CT.
     """
     data = identity(source, moment())
     series = slices[0].SeriesInstanceUID
     data.Modality = "RTSTRUCT"
-    data.SeriesInstanceUID = generate_uid(entropy_srcs=[series, name, "series"])
+    digest = hashlib.sha256((mask.array > 0).tobytes() + repr(mask.grid).encode()).hexdigest()
+    data.SeriesInstanceUID = generate_uid(entropy_srcs=[series, name, digest, "series"])
     data.SeriesDescription = f"{name} of {slices[0].SeriesDescription}"[:64]
     data.SeriesNumber, data.InstanceNumber, data.OperatorsName = series_number(source, 3000), 1, None
     data.StructureSetLabel = "synthct"
@@ -36,7 +40,7 @@ def body_structure(mask: Volume, source: Series, slices: list[Dataset], name: st
     data.StructureSetROISequence, data.ROIContourSequence = [region], [drawn]
     data.RTROIObservationsSequence = [observed]
     data.ApprovalStatus = "UNAPPROVED"
-    return with_meta(data, RTStructureSetStorage, generate_uid(entropy_srcs=[series, name]))
+    return with_meta(data, RTStructureSetStorage, generate_uid(entropy_srcs=[series, name, digest]))
 
 
 def _frame(data: Dataset, slices: list[Dataset]) -> Dataset:
