@@ -127,6 +127,28 @@ def test_what_breaks_the_standard_is_not_copied(tmp_path, array):
         assert complaints(file) == []
 
 
+@pytest.mark.parametrize("word", ["", "REMOVED"])
+def test_two_people_without_uids_are_two_studies(tmp_path, array, word):
+    """An anonymiser that empties UIDs, or writes a word in their place: neither one patient nor one place in space."""
+    made = []
+    for who in (1, 2):
+        source = write_mr(tmp_path / f"in{who}", array + who)
+        for name in source.iterdir():
+            data = pydicom.dcmread(name)
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID"):
+                data[keyword] = pydicom.DataElement(keyword, "UI", word, validation_mode=config.IGNORE)
+            data.save_as(name)
+        (tmp_path / f"out{who}").mkdir()
+        files, _, _ = objects(source, tmp_path / f"out{who}")
+        of_one = [pydicom.dcmread(file) for file in files]
+        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+            assert len({each[keyword].value for each in of_one}) == 1
+        assert "SourceImageSequence" not in of_one[0]
+        made.append(of_one[0])
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID"):
+        assert made[0][keyword].value != made[1][keyword].value
+
+
 def test_a_series_number_that_is_text(tmp_path, array):
     source = write_mr(tmp_path / "in", array)
     for name in source.iterdir():

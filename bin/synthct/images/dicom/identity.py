@@ -16,6 +16,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds, validate_value
 
 from synthct import __version__
+from synthct.core.files import sha256_of
 from synthct.images.dicom.headers import class_name, modality, text, value, whole
 from synthct.images.dicom.series import Series
 
@@ -75,7 +76,8 @@ def identity(source: Series, created: datetime) -> Dataset:
         made.Laterality = None  # asked for, and allowed to be empty, where the part of the body is not known
     if "PatientPosition" not in made:
         made.PatientPosition = None
-    seed = text(origin, "SeriesInstanceUID") or text(origin, "SOPInstanceUID")
+    # an anonymised source may have no UIDs, or one word in their place for everybody: then its content tells
+    seed = valid(origin, "SeriesInstanceUID") or valid(origin, "SOPInstanceUID") or sha256_of(source.frames[0].file)
     made.StudyInstanceUID = valid(origin, "StudyInstanceUID") or generate_uid(entropy_srcs=[seed, "study"])
     made.FrameOfReferenceUID = valid(origin, "FrameOfReferenceUID") or generate_uid(entropy_srcs=[seed, "frame"])
     made.Manufacturer, made.ManufacturerModelName = MANUFACTURER, "synthct"
@@ -151,15 +153,18 @@ def code(number: str, scheme: str, meaning: str) -> Dataset:
 
 
 def reference(source: Series, index: int | None = None) -> list[Dataset]:
-    """The source's object of slice `index`, or all of them, each once: items of a reference sequence."""
+    """The source's object of slice `index`, or all of them, each once: items of a reference sequence.
+
+    An object that its file does not name by UIDs is left out.
+    """
     frames = source.frames if index is None else source.frames[index : index + 1]
     items: dict[str, Dataset] = {}
     for frame in frames:
-        uid = text(frame.header, "SOPInstanceUID")
-        if not uid:
+        uid, kind = (valid(frame.header, keyword) for keyword in ("SOPInstanceUID", "SOPClassUID"))
+        if not uid or not kind:
             continue
         item = items.setdefault(uid, Dataset())
-        item.ReferencedSOPClassUID = text(frame.header, "SOPClassUID")
+        item.ReferencedSOPClassUID = kind
         item.ReferencedSOPInstanceUID = uid
         if frame.number is not None and index is not None:
             item.ReferencedFrameNumber = frame.number + 1
