@@ -376,6 +376,25 @@ def test_a_volume_file_takes_its_patient_from_a_dicom_folder(tmp_path, array, mo
     assert not (tmp_path / "f.mha").exists() and not (tmp_path / "e").exists()
 
 
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        (("--dicom-uncertainty", "d"), "--dicom-uncertainty"),
+        (("--dicom-uncertainty", "d/unc"), "--dicom-uncertainty"),
+        (("--dicom-structures", "d/rs.dcm"), "--dicom-structures"),
+        (("--members", "d"), "output"),
+        (("--page", "d/p.html"), "output"),
+    ],
+)
+def test_no_output_lies_where_another_is_replaced(tmp_path, array, model, extra, told):
+    """Both series in one directory, and the second was all that was left, called CT_0001.dcm as the sCT is."""
+    source = write_mr(tmp_path / "mr", array)
+    option, place = extra
+    given = ("--out", tmp_path / "s.mha", "--dicom", tmp_path / "d", option, tmp_path / place)
+    bad_input(predicted(model, "--image", source, *given), told, "replaced as a whole")
+    assert not (tmp_path / "d").exists() and not (tmp_path / "s.mha").exists()
+
+
 def test_an_rtstruct_is_the_mask_and_a_choice_reaches_the_series(tmp_path, array, model):
     source = write_mr(tmp_path / "mr", array)
     files, _, mask = objects(source, tmp_path)

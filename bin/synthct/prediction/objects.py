@@ -44,12 +44,29 @@ def of_patient(wanted: Wanted, name: str) -> Wanted:
     )
 
 
-def check_places(wanted: Wanted, inputs: list[Path]):
-    """Nothing but what we wrote may be replaced, no input least of all; the server's address is one."""
+def check_places(wanted: Wanted, inputs: list[Path], outputs: list[Path]):
+    """Nothing but what we wrote may be replaced, no input least of all; the server's address is one.
+
+    A directory of slices is replaced as a whole: no other output, of `outputs` or of what is wanted, may lie in it.
+    """
     for directory in filter(None, (wanted.sct, wanted.uncertainty)):
         require_replaceable(directory, ours, inputs)
+    places = {"--dicom": wanted.sct, "--dicom-uncertainty": wanted.uncertainty}
+    others = [("--dicom-structures", wanted.structures), *places.items(), *(("output", one) for one in outputs)]
+    for option, directory in places.items():
+        for name, other in others:
+            if directory and other and name != option and _within(other, directory):
+                raise InputError(
+                    f"{name} {other}: lies in {option} {directory}, which is replaced as a whole, expected a place "
+                    "apart from it"
+                )
     if wanted.server:
         address(wanted.server)
+
+
+def _within(place: Path, directory: Path) -> bool:
+    """Whether `place` is the directory, or lies in it or below."""
+    return Path(directory).resolve() in (Path(place).resolve(), *Path(place).resolve().parents)
 
 
 def check(wanted: Wanted, source: Series, grid: Grid, image: Series | None = None) -> list[str]:

@@ -126,7 +126,8 @@ def check(patient: Patient, modality: str) -> list[str]:
     Returns a line for each thing that the DICOM objects will lack. Raises `InputError`.
     """
     inputs = [Path(one) for one in (patient.image, patient.mask, patient.ct, patient.dicom_from) if one]
-    for output in filter(None, (patient.out, patient.uncertainty, patient.mask_out, patient.page)):
+    outputs = [one for one in (patient.out, patient.uncertainty, patient.mask_out, patient.page) if one]
+    for output in outputs:
         for given in inputs:
             if output.resolve() == given.resolve():
                 raise InputError(f"output {output}: is the input {given}")
@@ -135,7 +136,7 @@ def check(patient: Patient, modality: str) -> list[str]:
         if patient.members and Path(other).resolve().parent == patient.members.resolve():
             raise InputError(f"--members {patient.members}: {other} lies there, expected a directory for these alone")
     if patient.dicom:
-        objects.check_places(patient.dicom, inputs)
+        objects.check_places(patient.dicom, inputs, [*outputs, *([patient.members] if patient.members else [])])
     if not patient.is_dicom and not patient.dicom:
         return []
     if not patient.is_dicom and not patient.dicom_from:
