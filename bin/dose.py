@@ -9,6 +9,7 @@ standard ellipsoid where the body is thickest. The CT may lie on a grid of its o
 
 from pathlib import Path
 
+import click
 import SimpleITK as sitk
 
 from synthct.core import presets
@@ -16,7 +17,7 @@ from synthct.core.cli import cpu_threads, tool
 from synthct.core.digests import inputs_of
 from synthct.core.errors import PatientError
 from synthct.core.files import plain, write_json
-from synthct.dose.case import about, compare, plan_case
+from synthct.dose.case import about, compare, coverage, plan_case
 from synthct.dose.inputs import aim_of, body_of, organs_of
 from synthct.dose.members import members_in, with_members
 from synthct.dose.options import dose_options, kinds_of, require_names, require_one_each, with_tables
@@ -55,17 +56,20 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
             if isinstance(sct, PatientError):
                 raise sct
             record, doses = compare(case, sct)
+            seen = coverage(case, sct)
             if members:
                 record = with_members(case, record, members[number])
         except PatientError as fault:
             write_failures(fault, asked["record_failure"], told[number : number + 1], [out])
             continue
+        if seen < 1:
+            click.echo(f"dose.py: note: {out}: the sCT covers {seen:.1%} of the body, the rest counts as air", err=True)
         if asked["doses"]:
             write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=first)
             first = False
         if slices:
             write_slices(slices[number], case, doses, name)
-        write_json(out, plain({**told[number], **planned, **record}))
+        write_json(out, plain({**told[number], **planned, "sct_coverage": seen, **record}))
 
 
 def _read(sct: str, record_failure: bool) -> Volume | PatientError:

@@ -95,6 +95,26 @@ def test_an_sct_that_cannot_be_read_costs_itself_alone(patient, tmp_path, run_to
     assert written == ["proton__ct.mha", "proton__good.mha"]
 
 
+def test_what_the_sct_did_not_see_is_said(patient, tmp_path, run_tool):
+    """An sCT that ends in the body, from where a beam comes: the rest is air in it, and no error of the network."""
+    half = read_volume(patient / "ct.mha")
+    grid = Grid((16, *GRID.size[1:]), GRID.spacing, GRID.origin)
+    write_volume(Volume(half.array[:, :, :16].copy(), grid), tmp_path / "half.mha")
+    write_volume(Volume(half.array, Grid(GRID.size, GRID.spacing, (900.0, 0.0, 0.0))), tmp_path / "far.mha")
+    outs = [tmp_path / f"{name}.json" for name in ("whole", "half", "far")]
+    done = run_tool(
+        "dose.py",
+        *options(patient, sct=patient / "ct.mha"),
+        *("--sct", tmp_path / "half.mha", "--sct", tmp_path / "far.mha", "--beams", "proton", "--record-failure"),
+        *(part for out in outs for part in ("--out", out)),
+    )
+    assert done.returncode == 0, done.stderr
+    whole, half, far = (json.loads(out.read_text()) for out in outs)
+    assert whole["sct_coverage"] == 1 and half["sct_coverage"] == pytest.approx(14 / 20, abs=0.05)
+    assert f"covers {half['sct_coverage']:.1%} of the body" in done.stderr and done.stderr.count("note:") == 1
+    assert "nothing of the body" in far["failed"]
+
+
 def test_target_and_organs_of_a_planning_system(patient, tmp_path, run_tool):
     """An RTSTRUCT is target (its PTV) and organs (the others, by their names, but for the outline)."""
     heights = np.arange(12.0, 90.0, 4.0)

@@ -90,8 +90,11 @@ def compare(case: Case, sct: Volume) -> tuple[dict, dict[str, Dose]]:
     with the same for target and high dose, the change of the target's mean, D98 and D2 (`target_mean_change`, ...: part
     of the prescription), the DVH's points. For
     protons `range_shift_mm` (mean over rays, above 0: farther on the sCT), its size and 95th percentile, and the
-    difference of water-equivalent path to the target's far side.
+    difference of water-equivalent path to the target's far side. Raises `PairError` where the sCT saw nothing of the
+    body.
     """
+    if coverage(case, sct) == 0:
+        raise PairError("sCT: nothing of the body inside its field of view; is it of another frame of reference?")
     record, doses = {}, {}
     for kind, plan in case.plans.items():
         density = densities(sct, case.mask, case.grid, case.settings[kind]["hu_table"])
@@ -108,6 +111,12 @@ def compare(case: Case, sct: Volume) -> tuple[dict, dict[str, Dose]]:
                 "range_rays": reach["rays"],
             }
     return record, doses
+
+
+def coverage(case: Case, sct: Volume) -> float:
+    """The part of the body that lies inside the sCT's field of view: what it did not see counts as air in its dose."""
+    seen = share(sct.with_array(np.ones(sct.grid.shape, np.uint8)), case.grid) > 0
+    return float(seen[case.body].mean())
 
 
 def about(case: Case) -> dict:
