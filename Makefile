@@ -86,7 +86,7 @@ types: setup
 
 # KONFAI=<the Python of an environment with konfai 1.8.7> adds the comparison with KonfAI
 bench: setup
-	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/training.py
+	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/training.py $(if $(KONFAI),--konfai $(KONFAI))
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/inference.py compute konfai $(if $(KONFAI),--konfai $(KONFAI))
 	@OMP_NUM_THREADS=1 .venv/bin/python benchmarks/metrics.py --size 100 256 256 --repeat 1
 

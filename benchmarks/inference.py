@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "tests")]
 
+import konfai_side  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from models import lively  # noqa: E402
@@ -38,30 +39,6 @@ from synthct.prediction import inference  # noqa: E402
 CHANNELS = 5
 NETWORK = presets.resolve("paper", "mr")["training"]["network"] | {"init": "kaiming"}
 VIEWS = inference.parse_views("none,x,y")
-
-KONFAI_MODEL = """
-import segmentation_models_pytorch as smp
-import torch
-from konfai.network import network
-
-
-class Head(network.ModuleArgsDict):
-    def __init__(self):
-        super().__init__()
-        self.add_module("Tanh", torch.nn.Tanh())
-
-
-class UNetpp5(network.Network):
-    def __init__(self, optimizer: network.OptimizerLoader = network.OptimizerLoader(),
-                 schedulers: dict[str, network.LRSchedulersLoader] = {"default|StepLR": network.LRSchedulersLoader()},
-                 outputs_criterions: dict[str, network.TargetCriterionsLoader] = {
-                     "default": network.TargetCriterionsLoader()}):
-        super().__init__(in_channels=5, optimizer=optimizer, schedulers=schedulers,
-                         outputs_criterions=outputs_criterions, dim=2)
-        self.add_module("model", smp.UnetPlusPlus("resnet34", encoder_weights=None, in_channels=5, classes=1,
-                                                  decoder_channels=(256, 128, 64, 32, 16), activation=None))
-        self.add_module("Head", Head())
-"""
 
 KONFAI_HU = """
 import torch
@@ -184,7 +161,7 @@ def konfai(args):
             weights = {f"model.{key}": value for key, value in lively(NETWORK, CHANNELS, k).state_dict().items()}
             torch.save({"Model": {"UNetpp5": weights}}, work / f"CV_{k}.pt")
             names.append(f"CV_{k}.pt")
-        (work / "UNetpp.py").write_text(KONFAI_MODEL)
+        (work / "UNetpp.py").write_text(konfai_side.MODEL)
         (work / "ToHU.py").write_text(KONFAI_HU)
         patch = args.patch or args.plane
         (work / "Prediction.yml").write_text(KONFAI_CONFIG.format(height=patch, width=patch, batch=args.batch))
@@ -216,7 +193,7 @@ def konfai(args):
         pairs, walls = [], []
         for turn in range(args.pairs):
             order = (ours, theirs) if turn % 2 == 0 else (theirs, ours)
-            spent = {id(command): process(command, work, environment) for command in order}
+            spent = {id(command): konfai_side.process(command, work, environment) for command in order}
             pairs.append((spent[id(ours)][0], spent[id(theirs)][0]))
             walls.append((spent[id(ours)][1], spent[id(theirs)][1]))
         size = f"{args.slices}×{args.plane}×{args.plane}, body {args.body:g} of the width, KonfAI's patch {patch}²"
@@ -278,14 +255,6 @@ def cpu(action) -> float:
     start = time.process_time()
     action()
     return time.process_time() - start
-
-
-def process(command, directory, environment) -> tuple[float, float]:
-    """CPU seconds and wall seconds of a program, its children included."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run(command, cwd=directory, env=environment, check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.monotonic() - start
 
 
 def report(what: str, pairs: list[tuple[float, float]], wanted: float):

@@ -8,11 +8,14 @@ step        one step of the trainer, patches read from disk, against a bare loop
 memory      peak resident memory of a training process with 32 patients against 4; at most 1.1 is wanted
 perceptual  forward + backward of the loss at batch 8, SAM ViT-B and VGG-19 with seeded random weights, against sample
             by sample with the target's features recomputed under gradient; at most 0.7 is wanted
+konfai      a step of bin/train.py against one of KonfAI 1.8.7, in turns: whole processes with two epochs less those
+            with one, so that neither's start counts, on the same cases (needs --konfai)
 """
 
 import argparse
 import copy
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -21,6 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import konfai_side
 import numpy as np
 import torch
 
@@ -30,6 +34,7 @@ sys.path.insert(0, str(ROOT / "bin"))
 from synthct.cases.store import find_cases, write_case  # noqa: E402
 from synthct.core import presets  # noqa: E402
 from synthct.images.grid import Grid, Volume  # noqa: E402
+from synthct.images.volume import write_volume  # noqa: E402
 from synthct.networks import network, perceptual  # noqa: E402
 from synthct.networks.losses import Objective  # noqa: E402
 from synthct.training.launch import Place  # noqa: E402
@@ -168,6 +173,48 @@ def perceptual_ratio(features, settings: dict, patch: int, batch: int, repeats: 
     )
 
 
+def konfai_steps(konfai: str, patch: int, batch: int, pairs: int) -> list[tuple[float, float, float, float]]:
+    """Of each pair of turns, CPU seconds of a step and of all but the steps: ours, KonfAI's; threads as in the
+    environment. Both read 64 slices of the same four patients; KonfAI keeps them in memory, as it does of itself."""
+    spent = []
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        write_cases(work / "cases", 4, (16, patch, patch))
+        for number in range(4):
+            place, random = work / "Dataset" / f"P{number}", np.random.default_rng(number)
+            place.mkdir(parents=True)
+            for name in ("MR", "CT"):
+                values = random.uniform(-1, 1, (16, patch, patch)).astype(np.float32)
+                write_volume(
+                    Volume(values, Grid((patch, patch, 16), (1.0, 1.0, 3.0), (0.0, 0.0, 0.0))), place / f"{name}.mha"
+                )
+        (work / "UNetpp.py").write_text(konfai_side.MODEL)
+        names = [f"P{number:02d}" for number in range(4)]
+        plan = {"format": 1, "seed": 1, "test": [], "regions": {}, "excluded": {}}
+        (work / "folds.json").write_text(json.dumps(plan | {"folds": [{"train": names, "validation": []}]}))
+        steps = 64 // batch
+
+        def ours(epochs: int) -> float:
+            changes = [f"patch=[{patch}, {patch}]", f"batch={batch}", "perceptual.encoder=none", "workers=0"]
+            changes += [f"max_steps={epochs * steps}", "validate_every=1000000", "flip_probability=0"]
+            command = [sys.executable, str(ROOT / "bin" / "train.py"), "--cases", "cases", "--folds", "folds.json"]
+            command += ["--fold", "all", "--device", "cpu", "--no-resume", "--out", f"out{len(spent)}_{epochs}"]
+            command += [part for change in changes for part in ("--set", f"training.{change}")]
+            return konfai_side.process(command, work, os.environ)[0]
+
+        def theirs(epochs: int) -> float:
+            (work / "Config.yml").write_text(konfai_side.TRAINING.format(patch=patch, batch=batch, epochs=epochs))
+            return konfai_side.process([str(Path(konfai).with_name("konfai")), "TRAIN", "-y", "-q"], work, os.environ)[
+                0
+            ]
+
+        for _ in range(pairs):
+            (once, their_once), (twice, their_twice) = ((ours(epochs), theirs(epochs)) for epochs in (1, 2))
+            step, their_step = (twice - once) / steps, (their_twice - their_once) / steps
+            spent.append((step, their_step, once - steps * step, their_once - steps * their_step))
+    return spent
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patch", type=int, default=96)
@@ -175,7 +222,8 @@ def main():
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--perceptual-patch", type=int, default=224)
     parser.add_argument("--perceptual-repeats", type=int, default=3)
-    parser.add_argument("--only", choices=["step", "memory", "perceptual"])
+    parser.add_argument("--only", choices=["step", "memory", "perceptual", "konfai"])
+    parser.add_argument("--konfai", help="the Python of an environment with konfai[itk] 1.8.7 and our smp")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--settings", help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, default=60, help=argparse.SUPPRESS)
@@ -211,6 +259,16 @@ def main():
                 "wanted at most 1.1)",
                 flush=True,
             )
+    if given.konfai and given.only in (None, "konfai"):
+        spent = konfai_steps(given.konfai, given.patch, given.batch, max(1, given.pairs // 6))
+        step, their_step, start, their_start = (statistics.median(column) for column in zip(*spent, strict=True))
+        ratios = sorted(mine / other for mine, other, *_ in spent)
+        print(
+            f"training step / KonfAI 1.8.7                   {statistics.median(ratios):.3f}   ({step:.2f} s / "
+            f"{their_step:.2f} s, {ratios[0]:.2f} to {ratios[-1]:.2f}, {given.batch}×5×{given.patch}²; the rest of "
+            f"the processes {start:.1f} s / {their_start:.1f} s)",
+            flush=True,
+        )
     if given.only in (None, "perceptual"):
         for name, make in (
             ("SAM ViT-B", lambda: perceptual.Sam("vit_b", [], None)),
