@@ -28,7 +28,7 @@ workflow {
     if (faults) {
         error(StudyCheck.text(faults))
     }
-    sheet.warnings.each { line -> log.warn(line) }
+    (sheet.warnings + StudyCheck.environment(projectDir, workflow.containerEngine, workflow.profile)).each { line -> log.warn(line) }
     def busy = OutdirLock.take(params.outdir)
     if (busy) {
         error(busy)

@@ -20,6 +20,9 @@ class Schema {
     ]
     static final List<String> PATHS = ['path', 'file-path', 'directory-path']
 
+    /** Options of `nextflow run` that are easily written with two hyphens. */
+    private static final List<String> ENGINE = ['resume', 'profile', 'stub-run', 'work-dir', 'params-file', 'bg']
+
     /** What a path must not hold: a task's script would take the first for something else, the engine the second for a glob. */
     private static final String QUOTING = /(?s).*['"$`\\\n\r].*/
     private static final String GLOBBING = /(?s).*[*?\[\]{}].*/
@@ -48,7 +51,8 @@ class Schema {
             if (!properties.containsKey(name)) {
                 // the engine adds a camelCase twin for every --kebab-case parameter: one line for both is enough
                 if (!params.keySet().any { other -> other != name && (other as String).contains('-') && camel(other as String) == name }) {
-                    faults << "parameter --${name}: unknown${nearest(name, properties.keySet())}".toString()
+                    String hint = name in ENGINE ? ", an option of the engine has one hyphen: -${name}" : nearest(name, properties.keySet())
+                    faults << "parameter --${name}: unknown${hint}".toString()
                 }
                 return
             }
@@ -137,6 +141,10 @@ class Schema {
 
     private static List<String> headerFaults(String where, List<String> header, Map columns, List<String> needed, String mode) {
         List<String> faults = []
+        String mark = header.size() == 1 ? [';': 'semicolons', '\t': 'tabs'].find { sign, _word -> header[0].contains(sign) }?.value : null
+        if (mark) {
+            return ["${where}: its cells are separated by ${mark}, expected commas".toString()]
+        }
         header.findAll { !columns.containsKey(it) }.each { column ->
             faults << "${where}: unknown column '${column}'${nearest(column, columns.keySet())}".toString()
         }
@@ -165,7 +173,10 @@ class Schema {
         if (!Files.exists(found)) {
             return "${describe(rule)} that exists"
         }
-        return Files.isDirectory(found) ? null : mismatch(value, rule) // a series in a directory has no name that ends in a format
+        if (Files.isDirectory(found)) {
+            return null // a series in a directory has no name that ends in a format
+        }
+        return value =~ /\s/ ? 'a path without spaces' : mismatch(value, rule)
     }
 
     private static Map read(Path schema) {

@@ -34,6 +34,15 @@ class StudyCheck {
         return [faults: faults, warnings: mode == 'train' ? copies(sheet.rows) : [], rows: sheet.rows, modality: modality]
     }
 
+    /** A line where tasks are to run on this checkout's environment, and it has none. */
+    static List<String> environment(Path projectDir, Object engine, String profiles) {
+        boolean elsewhere = engine || profiles.tokenize(',').any { profile -> profile in ['awsbatch', 'k8s', 'stub'] }
+        if (elsewhere || Files.exists(projectDir.resolve('.venv/bin/python'))) {
+            return []
+        }
+        return ["no .venv in ${projectDir}: tasks take the Python on PATH; `make setup` makes one, -profile docker needs none".toString()]
+    }
+
     static String text(List<String> faults) {
         return "${faults.size()} fault${faults.size() > 1 ? 's' : ''} in the input, nothing was started:\n  ${faults.join('\n  ')}"
     }

@@ -51,7 +51,7 @@ def test_one_file_in_two_places(nextflow, root, sheet, tmp_path):
     assert "6 images are another patient's too" in done.stdout + done.stderr and not done.returncode, done.stdout
 
 
-def test_five_mistakes_five_lines(nextflow, root, sheet, tmp_path):
+def test_six_mistakes_six_lines(nextflow, root, sheet, tmp_path):
     path = sheet(
         row("P1"),
         row("P 2"),
@@ -59,16 +59,19 @@ def test_five_mistakes_five_lines(nextflow, root, sheet, tmp_path):
         row("P4", region=""),
         row("P5", ct="missing.mha"),
         row("P6", split="learn"),
+        "P7,AB,A,mr/STS_018/mr.mha,my ct.mha,,train",
     )
+    (path.parent / "my ct.mha").touch()
     said = refuse(nextflow, root, tmp_path, "--input", path, "--modality", "mr", "--preset", "test")
     lines = [line.strip() for line in said.splitlines() if "cohort.csv, row" in line]
-    assert len(lines) == 5, said
+    assert len(lines) == 6, said
     expected = [
         ("row 2 (line 3), column patient", "'P 2'", "expected"),
         ("row 3 (line 4), column patient", "'P1'", "row 1"),
         ("row 4 (line 5), column region", "empty", "expected"),
         ("row 5 (line 6), column ct", "missing.mha", "expected"),
         ("row 6 (line 7), column split", "'learn'", "train, test"),
+        ("row 7 (line 8), column ct", "'my ct.mha'", "a path without spaces"),
     ]
     for line, texts in zip(lines, expected, strict=True):
         assert all(text in line for text in texts), line
@@ -92,16 +95,24 @@ def test_unknown_and_wrong_parameters(nextflow, root, sheet, tmp_path):
         "1",
         "--set",
         "training.batch",
+        "--resume",
     )
     for text in (
         "--modality: found 'mri', expected one of mr, cbct",
         "--regstration: unknown, did you mean 'registration'?",
+        "--resume: unknown, an option of the engine has one hyphen: -resume",
         "--registration: found 'impact,impact'",
         "--folds: found '1'",
         "--set: found 'training.batch'",
         "unknown column 'centre', did you mean 'center'?",
     ):
         assert text in said, f"{text!r} not in {said}"
+
+
+def test_a_sheet_of_semicolons(nextflow, root, sheet, tmp_path):
+    path = sheet(row("P1").replace(",", ";"), header=HEADER.replace(",", ";"))
+    said = refuse(nextflow, root, tmp_path, "--input", path, "--modality", "mr", "--preset", "test")
+    assert "1 fault" in said and "line 1: its cells are separated by semicolons, expected commas" in said
 
 
 def predict(nextflow, root, directory, sheet, *arguments):

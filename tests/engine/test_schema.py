@@ -50,3 +50,11 @@ def test_every_keyword_that_is_heeded_is_read(root):
     code = text[text.index("static List<String> params") :]
     for word in declared(root, "HEEDED"):
         assert re.search(rf"\.{word}\b" if word.isalpha() else re.escape(word), code), word
+
+
+def test_every_preset_of_the_repository_may_be_chosen(root):
+    groups = json.loads((root / "nextflow_schema.json").read_text())["$defs"].values()
+    (rule,) = (group["properties"]["preset"] for group in groups if "preset" in group["properties"])
+    for preset in (root / "conf" / "presets").glob("*.toml"):
+        assert re.search(rule["pattern"], preset.stem), f"--preset {preset.stem} would be refused"
+        assert preset.stem in rule["description"] and preset.stem in rule["errorMessage"]

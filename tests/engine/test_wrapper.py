@@ -1,6 +1,7 @@
 """The engine's wrapper: when it lets the engine use the network."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -41,3 +42,15 @@ def test_any_other_run_needs_no_network(offline):
 def test_the_user_decides(offline, said):
     assert offline("run", "main.nf", "-profile", "awsbatch", NXF_OFFLINE=said) == said
     assert offline("run", "main.nf", NXF_OFFLINE=said) == said
+
+
+def test_a_machine_without_java_is_told_so(tmp_path):
+    (tmp_path / "cache/nextflow-24.10.0/lib").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    for name in ("bash", "dirname"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+    environment = {"PATH": f"{tmp_path}/bin", "SYNTHCT_CACHE": f"{tmp_path}/cache", "NXF_VER": "24.10.0"}
+    done = subprocess.run(
+        [tmp_path / "bin/bash", ROOT / "nextflow", "-version"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr == "nextflow: java is not on PATH; install Java 17 or later\n"

@@ -9,7 +9,10 @@ from synthct.core.presets import for_region, merged, resolve
 from synthct.networks.weights import Need, absent, find, of_labels, of_masks, of_models, of_training, places
 from synthct.registration.recipes import models_of, recipe
 
-OTHERWISE = "or choose arms without a network (--registration elastix,mi) and training.perceptual.encoder=none"
+OTHERWISE = (
+    "or do without: arms that need no network and no perceptual loss "
+    "(--registration elastix,mi --set training.perceptual.encoder=none)"
+)
 
 
 def needed(
