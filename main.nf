@@ -2,7 +2,7 @@
 /*
  * synthct: synthetic CT from MR or cone-beam CT.
  *
- *   train      register -> curate -> preprocess -> folds -> train -> fine-tune -> bundle -> predict -> evaluate -> report
+ *   train      register -> preprocess -> curate -> folds -> train -> fine-tune -> bundle -> predict -> evaluate -> report
  *   predict    new patients through a trained bundle (-> evaluate, where the sheet has a CT) -> report
  *   evaluate   sCTs that somebody else made -> metrics -> report
  */

@@ -20,7 +20,12 @@ KINDS = ("synthrad", "bids", "dicom", "folder")
 @click.option("--kind", required=True, type=click.Choice(KINDS), help="how the tree is laid out")
 @click.option("--modality", type=click.Choice(MODALITIES), help="[default: SynthRAD's tasks say it; else mr]")
 @click.option("--for", "purpose", type=click.Choice(("train", "predict")), default="train", help="predict needs no CT")
-@click.option("--pattern", default="{patient}_{kind}", help="folder: how files are called, without their suffix")
+@click.option(
+    "--pattern",
+    default="{patient}_{kind}",
+    help="folder: how files are called, without their suffix; {kind} is "
+    "mr, t1, t2, cbct, image, ct or mask; {region} and {center} may stand in it too",
+)
 @click.option("--suffix", default="T1w", help="bids: the images' suffix")
 @click.option("--region", default="", help="region of all patients, where the tree does not say it")
 @click.option("--center", default="", help="center of all patients, where the tree does not say it")

@@ -124,8 +124,8 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
     count = round(wanted * len(patients)) if wanted < 1 else int(wanted)
     if count >= len(patients):
         raise InputError(
-            f"holdout {holdout}: the sheet has {len(patients)} patients, nothing would be left to train on; hold out fewer "
-            "(a count, a fraction below 1, or split)"
+            f"holdout {holdout}: the sheet has {len(patients)} patients, nothing would be left to train on; "
+            "hold out fewer (a count, a fraction below 1, or split)"
         )
     if count == 0:
         raise InputError(f"holdout {holdout}: of {len(patients)} patients that is nobody; give a count, or 0")

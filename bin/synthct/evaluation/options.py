@@ -24,7 +24,11 @@ evaluate_options = options(
     click.option("--ct-seg", type=VOLUME, help="TotalSegmentator label map of the CT"),
     click.option("--region", default="", help="AB, TH, HN or a name of your own; chooses the classes scored"),
     click.option(
-        "--hu-range", nargs=2, type=float, metavar="LOW HIGH", help="HU; clip and data range of PSNR and MS-SSIM  [default: -1024 3071]"
+        "--hu-range",
+        nargs=2,
+        type=float,
+        metavar="LOW HIGH",
+        help="HU; clip and data range of PSNR and MS-SSIM  [default: -1024 3071]",
     ),
     click.option("--settings", type=FILE, help="resolved settings; their hu_range stands if none is given here"),
     click.option("--patient", default="", help="name written into the result"),

@@ -43,7 +43,9 @@ trust_options = options(
     click.option(
         "--folds", type=FILE, help="folds.json: who was held out  [default: nobody of the sheet was trained on]"
     ),
-    click.option("--device", type=click.Choice(CHOICES), default="auto", help="where the networks run"),
+    click.option(
+        "--device", type=click.Choice(CHOICES), default="auto", show_default=True, help="where the networks run"
+    ),
 )
 
 learn_options = options(
