@@ -326,3 +326,13 @@ def test_settings_of_something_else(model, here):
     ):
         (here / "settings.json").write_text(text)
         refused(predict(model, here, "--settings", here / "settings.json"), here, "settings.json", *words)
+
+
+def test_dicom_asked_for_a_patient_without_any_is_said(model, here):
+    (here / "list.csv").write_text("patient,image,mask,region\na,image.mha,mask.mha,AB\n")
+    asked = ("--list", here / "list.csv", "--outdir", here / "out", "--dicom", here / "dicom")
+    process = call("predict.py", "--model", model, *asked)
+    assert process.returncode == 0 and not (here / "dicom").exists(), process.stderr
+    assert "predict.py: warning: a: no DICOM is written: the image is no DICOM series" in process.stderr
+    (patient,) = json.loads((here / "out" / "patients.json").read_text())["patients"]
+    assert any("no DICOM is written" in line for line in patient["warnings"])

@@ -47,6 +47,7 @@ class Patient:
     members: Path | None = None  # directory for each network's own sCT
     dicom: objects.Wanted | None = None
     dicom_from: str | None = None
+    notes: tuple[str, ...] = ()  # warnings known from the list
 
     @property
     def is_dicom(self) -> bool:
@@ -89,6 +90,7 @@ def listed(sheet: str, outdir: str, common: Patient) -> list[Patient]:
                 members=common.members and common.members / name,
                 dicom=dicom and objects.of_patient(dicom, name),
                 dicom_from=source,
+                notes=(NO_SOURCE,) if common.dicom and not dicom else (),
             )
         )
     if not patients:
@@ -97,6 +99,9 @@ def listed(sheet: str, outdir: str, common: Patient) -> list[Patient]:
 
 
 COLUMNS = ("patient", "image", "mask", "region", "ct", "series", "roi", "dicom_from")
+NO_SOURCE = (
+    "no DICOM is written: the image is no DICOM series to take patient and study from (nor is there a dicom_from)"
+)
 
 
 def _path(base: Path, cell: str, at: str) -> str:
@@ -195,7 +200,7 @@ def predict_all(
                 for network in bundle.networks(group, chosen["checkpoint"], device)
             ]
             loaded = group
-        warnings = [*([warning] if warning else []), *lacks[patient.name]]
+        warnings = [*([warning] if warning else []), *patient.notes, *lacks[patient.name]]
         report = None
         with noted(patient, faults):
             names = bundle.member_names(group, chosen["checkpoint"])
