@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from conftest import bad_input
 
-from synthct.cohort.folds import Patient, groups_of, plan, read_lists, read_sheet
+from synthct.cohort.folds import Patient, groups_of, plan, read_lists, read_sheet, stratified_folds
 from synthct.core.errors import InputError
 
 REGIONS = {"AB": 60, "HN": 45, "TH": 30}
@@ -42,6 +42,35 @@ def test_each_stratum_gives_its_share(patients):
             assert abs(share[stratum] - expected) < 1.5, (name, stratum)
     sizes = [len(fold["validation"]) for fold in drawn["folds"]]
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    ("cohort", "folds"),
+    [
+        ({"AB": 1, "HN": 2, "TH": 1}, 2),
+        ({"AB": 7, "HN": 5, "TH": 8}, 5),
+        ({"AB": 9, "HN": 6}, 5),
+        ({"EX": 3, "TH": 1}, 3),
+    ],
+)
+def test_no_region_piles_up_in_a_fold(cohort, folds):
+    patients = [Patient(f"{region}{i}", region, "A") for region, count in cohort.items() for i in range(count)]
+    for seed in range(40):
+        dealt = [Counter(name[:2] for name in fold) for fold in stratified_folds(patients, folds, seed)]
+        for region in cohort:
+            counts = [fold[region] for fold in dealt]
+            assert max(counts) - min(counts) <= 1, (seed, region, counts)
+
+
+def test_strata_of_one_size_hold_out_by_region_and_by_lot():
+    sizes = {"AB": 10, "HN": 10, "TH": 10}
+    patients = [Patient(f"{r}{c}{i}", r, c) for r, n in sizes.items() for c in "ABCDE" for i in range(n)]
+    test = plan(patients, folds=5, holdout="20", seed=32)["test"]  # of 15 strata 5 give one more: not all of them AB's
+    assert sorted(Counter(name[:2] for name in test).values()) == [6, 7, 7]
+    alone = [Patient(f"{r}{c}", r, c) for r in sizes for c in "ABCDE"]
+    tests = [plan(alone, folds=2, holdout="3", seed=seed)["test"] for seed in range(9)]
+    assert all([name[:2] for name in test] == ["AB", "HN", "TH"] for test in tests)
+    assert len({tuple(test) for test in tests}) > 4
 
 
 def test_the_draw_depends_on_the_seed_alone(patients):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,8 +104,8 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
 
     A ``split`` column in the sheet decides when it says "test" anywhere, unless `holdout` is "0". Otherwise `holdout`
     is a count ("75"), a fraction below 1 ("0.15") or "split"; the draw is stratified by region × center, each stratum
-    giving its share (largest remainders first), among those whom the column does not keep for training (among
-    all where it keeps everybody).
+    giving its share (largest remainders first; of equal ones that whose region is furthest behind its own share, then
+    by lot), among those whom the column does not keep for training (among all where it keeps everybody).
     """
     try:
         wanted = None if holdout == "split" else float(holdout)
@@ -136,11 +137,7 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
             "training"
         )
     strata = _strata(free)
-    shares = {key: count * len(members) / len(free) for key, members in strata.items()}
-    taken = {key: int(share) for key, share in shares.items()}
-    by_remainder = sorted(strata, key=lambda key: (taken[key] - shares[key], key))
-    for key in by_remainder[: count - sum(taken.values())]:
-        taken[key] += 1
+    taken = _shared_out(count, {key: len(members) for key, members in strata.items()}, seed)
     random = np.random.default_rng([seed, 1])
     test = []
     for key, members in strata.items():
@@ -148,11 +145,43 @@ def holdout_test(patients: list[Patient], holdout: str, seed: int) -> list[str]:
     return sorted(test)
 
 
+def _shared_out(count: int, sizes: dict[tuple[str, str], int], seed: int) -> dict[tuple[str, str], int]:
+    """How many of `count` each stratum (region, center) gives, by its size."""
+    whole = sum(sizes.values())
+    taken = {key: count * size // whole for key, size in sizes.items()}
+    lot = np.random.default_rng([seed, 3]).permutation(len(sizes))
+    order = dict(zip(sizes, lot.tolist(), strict=True))
+    # in whole numbers, count × size − taken × whole: as fractions equal remainders would differ in their last bits
+    behind: Counter[str] = Counter()
+    for (region, center), size in sizes.items():
+        behind[region] += count * size - taken[region, center] * whole
+    left = list(sizes)
+    for _ in range(count - sum(taken.values())):
+        key = max(left, key=lambda key: (count * sizes[key] % whole, behind[key[0]], -order[key]))
+        left.remove(key)
+        taken[key] += 1
+        behind[key[0]] -= whole
+    return taken
+
+
+class _Share:
+    """How many of some patients each fold has: all the same, and one more in as many folds as are left over."""
+
+    def __init__(self, folds: int, patients: int):
+        self.counts = [0] * folds
+        self.each, self.over = divmod(patients, folds)
+
+    def full(self, fold: int) -> bool:
+        """Whether one more would be more than the fold's share."""
+        return self.counts[fold] - self.each >= (sum(count > self.each for count in self.counts) < self.over)
+
+
 def stratified_folds(patients: list[Patient], folds: int, seed: int) -> list[list[str]]:
     """Validation names of each fold: a random order within each region × center, dealt out in turn (as released).
 
-    Each patient goes to a fold that has the fewest so far, ties in a random order of the stratum's own, so that folds
-    differ by one patient at most and small strata do not pile up in one fold.
+    Each patient goes to a fold that has the fewest so far, ties in a random order of the stratum's own, but for folds
+    that have their share of the region, then of the stratum. So folds differ by one patient at most, in each region
+    too, and a region of as many patients as there are folds has one in each.
 
     >>> patients = [Patient(f"P{n}", "AB" if n < 4 else "TH", "A") for n in range(6)]
     >>> [len(fold) for fold in stratified_folds(patients, folds=3, seed=32)]
@@ -164,10 +193,19 @@ def stratified_folds(patients: list[Patient], folds: int, seed: int) -> list[lis
         raise InputError(f"folds {folds}: expected 2 to {len(patients)}, the number of patients left to train on")
     random = np.random.default_rng([seed, 2])
     dealt: list[list[str]] = [[] for _ in range(folds)]
-    for members in _strata(patients).values():
-        turn = random.permutation(folds)
+    strata = _strata(patients)
+    of_region = {
+        region: _Share(folds, sum(len(strata[key]) for key in strata if key[0] == region)) for region, _ in strata
+    }
+    for (region, _), members in strata.items():
+        turn = [int(fold) for fold in random.permutation(folds)]
+        shares = (of_region[region], _Share(folds, len(members)))
         for i in random.permutation(len(members)):
-            min((dealt[fold] for fold in turn), key=len).append(members[i])
+            standing = [(len(dealt[fold]), *(share.full(fold) for share in shares)) for fold in turn]
+            fold = turn[standing.index(min(standing))]
+            dealt[fold].append(members[i])
+            for share in shares:
+                share.counts[fold] += 1
     return [sorted(fold) for fold in dealt]
 
 
