@@ -77,7 +77,7 @@ def test_terms_add_up_each_with_its_own_weight_and_layers(batch):
     tables = {
         name: PAPER["perceptual"]["encoders"][name] | over
         for name, over in (
-            ("vgg19", {"weight": 2.0, "layer_weights": [1.0, 0.25]}),
+            ("vgg19", {"weight": 2.0, "layers": [3, 8], "layer_weights": [1.0, 0.25]}),
             ("sam", {"weight": 0.1}),
             ("mind", {"weight": 3.0}),
         )
@@ -114,6 +114,33 @@ def test_which_terms_the_settings_choose():
         perceptual_terms(chosen | {"encoder": "resnet"})
     with pytest.raises(InputError, match=r"2 encoders are chosen, expected training.perceptual.encoders.sam.layers or"):
         perceptual_terms(chosen | {"encoder": "sam,vgg19", "layers": [2]})
+
+
+def test_each_layer_keeps_its_weight_in_whatever_order_they_are_given(batch):
+    """Encoders give their maps from the first layer on."""
+    losses = []
+    for layers, layer_weights in (([3, 8], [0.1, 1.0]), ([8, 3], [1.0, 0.1])):
+        chosen = PAPER["perceptual"] | {"encoder": "vgg19", "layers": layers, "layer_weights": layer_weights}
+        torch.manual_seed(0)
+        encoder = perceptual.Photographs(perceptual.Vgg19(layers, None)).eval()
+        losses.append(Objective(PAPER | {"perceptual": chosen}, {"vgg19": encoder})(*batch)["loss"].item())
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"encoder": "vgg19", "layers": [3, 37]}, "expected 0 to 36"),
+        ({"encoder": "sam", "layers": [12]}, "expected 0 to 11"),
+        ({"encoder": "sam", "variant": "vit_x"}, "variant 'vit_x', expected vit_b, vit_l, vit_h"),
+        ({"encoder": "mind", "layers": [0, 1]}, "expected 1 and more"),
+        ({"encoder": "vgg19", "layers": [8, 8]}, "expected each once"),
+        ({"encoder": "vgg19", "layer_weights": [1.0]}, "1 layer_weights for 5 layers"),
+    ],
+)
+def test_layers_that_an_encoder_has_not_are_refused(change, said):
+    with pytest.raises(InputError, match=said):
+        perceptual_terms(PAPER["perceptual"] | change)
 
 
 def test_ones_own_term_is_a_table(tmp_path):

@@ -41,6 +41,14 @@ def test_faults_of_the_cohort_are_told_together(sheet, tmp_path):
         ["training.max_steps=0", "training.max_epochs=0"],
         ["finetuning.max_steps=0"],
         ["training.copies=0", "training.originals=false"],
+        ["training.patch=[32,32]", "training.batch=1"],
+        ["finetuning.patch=[32,32]", "finetuning.batch=1"],
+        ["finetuning.channels=3"],
+        ["finetuning.network.encoder=resnet18"],
+        ["training.perceptual.encoder=none", "training.l1_weight=0"],
+        ["training.perceptual.encoder=sam", "training.perceptual.layers=[12]"],
+        ["training.perceptual.encoder=vgg19", "training.perceptual.layers=[3,3]"],
+        ["training.perceptual.layers=[1,2]", "training.perceptual.layer_weights=[1.0]"],
     ],
 )
 def test_what_a_later_step_would_refuse_is_refused_at_once(sheet, changes):
@@ -73,6 +81,55 @@ def test_a_registration_that_cannot_run_is_refused_at_once(sheet, changes, expec
     request = {"modality": "mr", "preset": "paper", "registration": arms, "networks": False}
     with pytest.raises(InputError, match=expected):
         check(Request(sheet=sheet, overrides=["folds.holdout=0", "folds.folds=2", *changes], **request))
+
+
+def test_a_list_that_leaves_a_fold_nobody_is_told_before_anything_is_registered(sheet, tmp_path):
+    request = {"sheet": sheet, "modality": "mr", "preset": "test", "networks": False, "registration": "elastix,mi"}
+    request["overrides"] = ["folds.holdout=0", "folds.folds=2"]
+    (tmp_path / "all.txt").write_text("P0\nP1\nP2\nP3\n")
+    with pytest.raises(InputError, match=r"--exclude, all.txt for elastix: fold 0: no patient left to train on"):
+        check(Request(**request, exclude=[tmp_path / "all.txt"]))
+    rows = "".join(f"P{number},mi,,exclude\n" for number in range(4))
+    (tmp_path / "one.csv").write_text("patient,arm,reason,verdict\n" + rows)
+    with pytest.raises(InputError, match=r"--exclude, one.csv for mi: fold 0"):
+        check(Request(**request, exclude=[tmp_path / "one.csv"]))
+    (tmp_path / "none.csv").write_text("patient,arm,reason,verdict\n" + rows.replace("exclude", "keep"))
+    assert check(Request(**request, exclude=[tmp_path / "none.csv"]))
+
+
+def test_a_regions_own_numbers_are_used_or_refused(sheet, tmp_path):
+    request = {"sheet": sheet, "modality": "mr", "networks": False, "overrides": ["folds.holdout=0", "folds.folds=2"]}
+    own = tmp_path / "own.toml"
+    for section, change in (("training", "batch = 2"), ("folds", "folds = 2"), ("evaluation", "hu_range = [0, 9]")):
+        own.write_text(f'inherit = "test"\n[{section}.region.AB]\n{change}\n')
+        with pytest.raises(InputError, match=f"{section}.region: a region has numbers of its own in registration"):
+            check(Request(**request, preset=own))
+    own.write_text('inherit = "test"\n[preprocessing.region.AB]\nspacing = [2.0, 2.0, 3.0]\n')
+    assert check(Request(**request, preset=own))
+    own.write_text('inherit = "test"\n[preprocessing.region.HN]\nct_range = [-1000, 2000]\n')
+    assert check(Request(**request, preset=own))  # nobody is of that region
+    sheet.write_text(sheet.read_text().replace("P3,AB", "P3,HN"))
+    with pytest.raises(InputError, match=r"ct_range \[-1000, 2000\] for region HN: AB has \[-1024, 3071\]"):
+        check(Request(**request, preset=own))
+
+
+def test_a_region_in_other_letters_than_the_settings_is_refused(sheet):
+    request = {"sheet": sheet, "modality": "mr", "preset": "test", "networks": False}
+    sheet.write_text(sheet.read_text().replace(",AB,", ",ab,"))
+    with pytest.raises(InputError, match="region 'ab', which the settings spell 'AB'"):
+        check(Request(**request, overrides=["folds.holdout=0", "folds.folds=2"]))
+    sheet.write_text(sheet.read_text().replace(",ab,", ",pelvis,"))
+    assert check(Request(**request, overrides=["folds.holdout=0", "folds.folds=2"]))
+
+
+def test_arms_of_one_label_are_refused(sheet, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text('inherit = "test"\n[registration.arms.mine]\nengine = "elastix"\nlabel = "Elastix"\n')
+    request = {"sheet": sheet, "modality": "mr", "preset": own, "networks": False}
+    request["overrides"] = ["folds.holdout=0", "folds.folds=2"]
+    with pytest.raises(InputError, match="elastix and mine are both labelled 'Elastix'"):
+        check(Request(**request, registration="elastix,mine"))
+    assert check(Request(**request, registration="mi,mine"))
 
 
 def test_an_arm_needs_the_ct_of_the_column_that_its_table_names(sheet, tmp_path):

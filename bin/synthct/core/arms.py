@@ -58,7 +58,8 @@ def completed(section: dict) -> dict:
 
 
 def named(section: dict, text: str) -> list[str]:
-    """The arms that a comma list names (``--registration``), each known to the section ``registration`` and once.
+    """The arms that a comma list names (``--registration``), each known to the section ``registration`` and once,
+    with labels that differ.
 
     >>> named(completed({"arms": {"mine": {"engine": "none"}}}), "mine")
     ['mine']
@@ -66,8 +67,14 @@ def named(section: dict, text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len(set(names)) < len(names):
         raise InputError(f"registration {text!r}: expected a comma list of arms, each once")
+    called: dict[str, str] = {}
     for name in names:
-        required(section, name)
+        label = required(section, name)["label"] or name
+        if (other := called.setdefault(label, name)) != name:
+            raise InputError(
+                f"registration {text!r}: the arms {other} and {name} are both labelled {label!r}, which a report could "
+                f"not tell apart; expected another registration.arms.{name}.label"
+            )
     return names
 
 

@@ -33,6 +33,7 @@ SECTIONS = (
 RULES = ("spacing", "ct_range", "outside", "padding", "cbct_percentile")  # what a network learns to expect
 VIEWS = ("none", "x", "y", "xy")  # of the plane: how inference.flips may turn it
 BY_IMAGE = ("preprocessing", "registration", "training", "finetuning")  # sections for images of one modality alone
+BY_REGION = ("registration", "preprocessing", "dose")  # sections that may have numbers of a region's own
 ANY_NAME = ("region", "models", "encoders", "arms")  # tables whose keys are names of the user's choice
 PRESETS = Path(__file__).resolve().parents[3] / "conf" / "presets"
 
@@ -105,6 +106,16 @@ def for_region(section: dict, region: str | None) -> dict:
     }
     overlay = section.get("region", {}).get(region)
     return merged(result, for_region(overlay, region)) if overlay else result
+
+
+def regions_in(table: dict) -> set[str]:
+    """The regions for which a table has numbers of their own, at any depth.
+
+    >>> regions_in({"dense": {"region": {"HN": {"grid_mm": 5.0}}}})
+    {'HN'}
+    """
+    inner = [regions_in(value) for value in table.values() if isinstance(value, dict)]
+    return set(table.get("region", {})).union(*inner)
 
 
 def checkpoints(text: str) -> list[str]:
@@ -271,6 +282,8 @@ def _check_table(where: str, name: str, table, known: list, strict: bool = True)
             _check_table(where, at, value, known, strict)
         elif at == "registration.arms":
             _check_arms(where, value, known[0])
+        elif key == "region" and name.split(".")[0] in SECTIONS and name.split(".")[0] not in BY_REGION:
+            raise InputError(f"{where}: {at}: a region has numbers of its own in {', '.join(BY_REGION)} alone")
         elif key in ANY_NAME:
             inner = known if key == "region" else [one for part in known for one in part.get(key, {}).values()]
             for free, content in value.items() if isinstance(value, dict) else [("", value)]:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from synthct.core.errors import InputError
-from synthct.networks.terms import perceptual_terms
+from synthct.networks.terms import check_objective, perceptual_terms
 
 
 class Objective(nn.Module):
@@ -23,6 +23,7 @@ class Objective(nn.Module):
 
     def __init__(self, settings: dict, encoders: dict[str, nn.Module]):
         super().__init__()
+        check_objective(settings)
         self.masked = settings["loss_region"] == "mask"
         self.l1_weight = settings["l1_weight"]
         self.perceptual = {term["name"]: term for term in perceptual_terms(settings["perceptual"])}

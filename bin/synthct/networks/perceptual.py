@@ -194,6 +194,8 @@ class TotalSegmentator(nn.Module):
         self.stem = network
         self.properties, self.ct_range = properties, ct_range
         self.layers = sorted(layers or [0, 1, 2, 3])
+        if self.layers[-1] >= (stages := len(network.stages)):
+            raise InputError(f"training.perceptual layers {self.layers}: the encoder has {stages} layers")
 
     def forward(self, image: torch.Tensor, _reference: torch.Tensor) -> list[torch.Tensor]:
         """Maps (n, channels, 1, y, x) of the stages `layers` for `image` (n, 1, y, x)."""

@@ -11,11 +11,11 @@ from synthct.cohort.folds import Patient
 from synthct.core import arms, presets
 from synthct.core.errors import InputError
 from synthct.core.tables import read_table, read_text
-from synthct.networks.terms import perceptual_terms
+from synthct.networks.terms import check_objective
 from synthct.registration import consistency
 from synthct.registration.recipes import recipe
 from synthct.study.needs import needed, require
-from synthct.training.schedule import check_length
+from synthct.training.schedule import check_length, check_norm, check_same_network
 
 WITH_NETWORKS = ("registration", "training", "finetuning", "inference")  # sections that can name a network
 
@@ -56,9 +56,13 @@ def check(request: Request) -> tuple[dict, list[Patient]]:
     faults: list[str] = []
     if request.plan:
         with _kept(faults):
-            folds.plan(patients, given=folds.read_lists(request.lists), **settings["folds"])
+            check_plan(request, settings, patients)
         with _kept(faults):
             require_cts(request, settings)
+        with _kept(faults):
+            check_ranges(settings["preprocessing"], {patient.region for patient in patients})
+    with _kept(faults):
+        check_spelling(settings, {patient.region for patient in patients} - {""})
     for path in request.exclude:
         with _kept(faults):
             asked = request.registration.split(",") if request.registration else []
@@ -92,12 +96,61 @@ def settings_of(request: Request) -> dict:
     return settings
 
 
+def check_plan(request: Request, settings: dict, patients: list[Patient]):
+    """`InputError` for a test or folds that cannot be drawn, and for exclusion lists that leave a fold nobody.
+
+    Which arm a list is of is not known where there are several; then its rows of all arms alone are looked at.
+    """
+    given = folds.read_lists(request.lists)
+    folds.plan(patients, given=given, **settings["folds"])
+    lists = list(request.exclude)
+    for path in lists:
+        for arm in _chosen(request, settings) if len(lists) == 1 else [""]:
+            left, _ = curation.read_verdicts(path, arm)
+            try:
+                folds.plan(patients, given=given, excluded=left, **settings["folds"])
+            except InputError as fault:
+                of = f" for {arm}" if arm else ""
+                raise InputError(f"parameter --exclude, {Path(path).name}{of}: {fault}") from None
+
+
+def check_ranges(section: dict, regions: set[str]):
+    """`InputError` where the section ``preprocessing`` maps the CTs of `regions` to a network's range in two ways: one
+    network learns from them all."""
+    found = {region: presets.for_region(section, region)["ct_range"] for region in sorted(regions)}
+    first = next(iter(found), "")
+    for region, given in found.items():
+        if given != found[first]:
+            raise InputError(
+                f"preprocessing.ct_range {given} for region {region}: {first or 'the others'} has {found[first]}, "
+                "expected one for all regions"
+            )
+
+
+def check_spelling(settings: dict, regions: set[str]):
+    """`InputError` for a region of the sheet that the settings know in other letters, small or capital: its own numbers
+    and its fine-tuning would be passed over."""
+    known = {
+        region
+        for group in folds.groups_of(settings.get("finetuning", {}).get("groups", "")).values()
+        for region in group
+    }
+    known |= {region for section in presets.BY_REGION for region in presets.regions_in(settings.get(section, {}))}
+    spelt = {region.lower(): region for region in sorted(known)}
+    for region in sorted(regions - known):
+        if other := spelt.get(region.lower()):
+            raise InputError(f"sheet: region {region!r}, which the settings spell {other!r}; expected one spelling")
+
+
 def check_training(settings: dict):
     """`InputError` for training or fine-tuning that would be refused once its cases are made, hours later."""
     base, over = (presets.for_region(settings[section], None) for section in ("training", "finetuning"))
-    for chosen in (base, presets.merged(base, over)):
+    tuned = presets.merged(base, over)
+    for chosen in (base, tuned):
         check_length(chosen)
-        perceptual_terms(chosen["perceptual"])
+        check_norm(chosen, chosen["batch"])  # of one process; with several, each has less
+        check_objective(chosen)
+    check_same_network(base, tuned)
 
 
 def require_networks(request: Request, settings: dict, regions: set[str]):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from synthct.core.arms import named
 from synthct.core.errors import InputError
-from synthct.core.presets import for_region, merged, resolve
+from synthct.core.presets import for_region, merged, regions_in, resolve
 from synthct.networks.weights import Need, absent, find, of_labels, of_masks, of_models, of_training, places
 from synthct.registration.recipes import models_of, recipe
 
@@ -50,7 +50,7 @@ def of_study(
 def of_arm(section: dict, arm: str, regions: Iterable[str] = ()) -> list[Need]:
     """What an arm of the section `registration` compares, in any of `regions` ([]: all that it has settings for)."""
     needs = []
-    wanted: list[str | None] = list(regions) or [None, *sorted(_regions(section))]
+    wanted: list[str | None] = list(regions) or [None, *sorted(regions_in(section))]
     for region in wanted:
         found = recipe(section, arm, region)
         if "weights" in found.settings:
@@ -74,8 +74,3 @@ def require(needs: list[Need], command: str, place: str = "", names: Iterable[st
         afterwards = "" if target else "then run the study with --weights weights, "
         looked = list(dict.fromkeys(looked))
         raise InputError(absent(missing, looked, command=command, otherwise=afterwards + OTHERWISE))
-
-
-def _regions(table: dict) -> set[str]:
-    inner = [_regions(value) for value in table.values() if isinstance(value, dict)]
-    return set(table.get("region", {})).union(*inner)

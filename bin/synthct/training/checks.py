@@ -8,7 +8,7 @@ from synthct.core.device import device_of
 from synthct.core.errors import InputError
 from synthct.images.streams import free_memory
 from synthct.training.launch import Place
-from synthct.training.schedule import check_length
+from synthct.training.schedule import check_length, check_norm
 
 
 def check_settings(chosen: dict, device: str):
@@ -31,19 +31,12 @@ def check_settings(chosen: dict, device: str):
 
 
 def check_share(chosen: dict, place: Place):
-    """`InputError` unless each process of the run has patches, and enough of them for BatchNorm.
-
-    BatchNorm needs two values a channel, also in the deepest layer, which sees a patch at its smallest.
-    """
+    """`InputError` unless each process of the run has patches, and enough of them for BatchNorm."""
     if place.world > chosen["batch"]:
         raise InputError(f"training.batch {chosen['batch']}: fewer patches than the {place.world} processes of the run")
-    stride = 2 ** len(chosen["network"]["decoder_channels"])
-    share = chosen["batch"] if place.world == 1 or _synchronised(chosen, place) else chosen["batch"] // place.world
-    if share * (chosen["patch"][0] // stride) * (chosen["patch"][1] // stride) < 2:
-        raise InputError(
-            f"training.batch {chosen['batch']} with training.patch {chosen['patch']}: one value a channel in the "
-            f"deepest layer of the network (stride {stride}), which BatchNorm cannot normalise; expected a larger one"
-        )
+    check_norm(
+        chosen, chosen["batch"] if place.world == 1 or _synchronised(chosen, place) else chosen["batch"] // place.world
+    )
 
 
 def _synchronised(chosen: dict, place: Place) -> bool:

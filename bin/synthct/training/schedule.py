@@ -1,4 +1,4 @@
-"""How long a run lasts and what its learning rate is at each step."""
+"""How long a run lasts and what its learning rate is at each step; whether its settings fit together. Without torch."""
 
 import math
 
@@ -29,6 +29,31 @@ def check_length(settings: dict):
     if not settings["copies"] and not settings["originals"]:
         raise InputError("training.copies 0 without training.originals: an epoch would hold nothing")
     last_step(1, settings)
+
+
+def check_norm(settings: dict, share: int):
+    """`InputError` unless `share` patches, those of one process, are enough for BatchNorm.
+
+    It needs two values a channel, also in the deepest layer, which sees a patch at its smallest.
+    """
+    stride = 2 ** len(settings["network"]["decoder_channels"])
+    if share * (settings["patch"][0] // stride) * (settings["patch"][1] // stride) < 2:
+        raise InputError(
+            f"training.batch {settings['batch']} with training.patch {settings['patch']}: one value a channel in the "
+            f"deepest layer of the network (stride {stride}), which BatchNorm cannot normalise; expected a larger one"
+        )
+
+
+def check_same_network(base: dict, tuned: dict):
+    """`InputError` unless the sections of training (`base`) and fine-tuning (`tuned`) are of one network: the second
+    starts from the weights of the first."""
+    for name, of in (
+        ("channels", lambda section: section["channels"]),
+        ("network.encoder", lambda section: section["network"]["encoder"]),
+        ("network.decoder_channels", lambda section: section["network"]["decoder_channels"]),
+    ):
+        if of(base) != of(tuned):
+            raise InputError(f"finetuning.{name} {of(tuned)}: expected {of(base)}, as training has it")
 
 
 def last_step(steps_per_epoch: int, settings: dict) -> int:
