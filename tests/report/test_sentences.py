@@ -25,6 +25,13 @@ def test_a_fine_tuning_that_made_nothing_better_keeps_its_start():
     assert validation_mae(logs) == {("mi", "best"): 80.7, ("mi", "final"): 86.1}
 
 
+def test_a_training_that_nobody_validated_is_said():
+    logs = {("mi", "0", "global"): logged(70.0, best=70.0), ("mi", "1", "HN"): [{"step": "10", "loss": "0.1"}]}
+    text = said(training(Inputs(logs=logs)))
+    assert "without a patient to validate on: dense MI, fold 1 (HN)." in text
+    assert "validate on" not in said(training(Inputs(logs={("mi", "0", "global"): logged(70.0, best=70.0)})))
+
+
 def test_the_loss_is_said():
     settings = resolve("paper", "mr", ["training.loss_region=mask", "training.perceptual.encoder=vgg19,mind"])
     inputs = Inputs(logs={("mi", "0", "global"): logged(70.0, best=70.0)}, settings=settings)

@@ -10,7 +10,7 @@ from synthct.core.files import plain
 from synthct.evaluation.similarity import min_max
 from synthct.study import rows as study
 from synthct.study.comparison import comparisons, holm, paired
-from synthct.study.verdict import cautions, verdict
+from synthct.study.verdict import cautions, uneven, verdict
 
 # Tables 1 and 2 of the paper: MAE (HU) by region (AB, HN, TH) and the row "Aggregated" as printed.
 PAPER = {
@@ -222,3 +222,39 @@ def test_trivial_predictors_are_counted():
     scores = {"lookup": {"mae": 50.0}, "constant": {"mae": "90"}}
     said = verdict([row("A", 30.0, baselines=scores), row("B", 60.0, baselines=scores)], [])
     assert "of an intensity lookup table in 1 and of the best constant in 2" in said[-1]
+
+
+def test_an_arm_that_lost_its_hardest_patient_is_not_called_the_best():
+    """P3's pair could not be registered by elastix: its mean is lower for that alone."""
+    hard = {"P1": 40.0, "P2": 50.0, "P3": 120.0}
+    rows = [row(patient, mae) for patient, mae in hard.items()]
+    rows += [row(patient, mae + 5, trained="elastix", tested="elastix") for patient, mae in list(hard.items())[:2]]
+    text = " ".join(verdict(rows, comparisons(rows)))
+    assert "model trained on IMPACT pairs: 45.0 ± 5.0 HU" in text
+    assert "over the 2 of 3 patients with a score in every cell" in text
+    assert uneven(rows) == [
+        "Not all means are of the same patients (Elastix on Elastix test images has no P3), so these do not compare; "
+        "the tests go patient by patient."
+    ]
+    assert uneven(rows[:2] + rows[3:]) == []
+    assert "over 2 patients" in " ".join(verdict(rows[:2] + rows[3:], []))
+    apart = [row("P1", 40.0), row("P2", 30.0, trained="elastix", tested="elastix")]
+    assert "none of the errors is called the lowest" in " ".join(verdict(apart, []))
+
+
+def test_candidates_are_ranked_on_patients_that_all_of_them_have():
+    rows = [row("P1", 40.0), row("P2", 120.0), row("P1", 45.0, trained="elastix")]
+    chosen = {one["trained_on"]: one for one in study.selection(rows)}
+    assert chosen["impact"]["chosen_by_aggregate"] and not chosen["elastix"]["chosen_by_aggregate"]
+    assert (chosen["impact"]["mae"], chosen["elastix"]["mae"]) == (40, 45)
+    rows = [row("P1", 40.0), row("P2", 60.0, ms_ssim=math.nan)]
+    rows += [row("P1", 41.0, trained="elastix"), row("P2", 61.0, trained="elastix")]
+    assert study.selection(rows)[0]["ms_ssim"] == pytest.approx(1 - 40 / 1000)  # P1's, whom both have
+    assert study.selection(rows)[1]["mae"] == 51
+
+
+def test_validation_chooses_only_where_every_candidate_was_validated():
+    rows = [row("P1", 40.0), row("P1", 45.0, trained="elastix")]
+    known = study.selection(rows, {("impact", "best"): 50.0, ("elastix", "best"): 49.0})
+    assert [one["chosen_by_validation_mae"] for one in known] == [False, True]
+    assert not any(one["chosen_by_validation_mae"] for one in study.selection(rows, {("impact", "best"): 50.0}))

@@ -279,7 +279,7 @@ def learners(plan: dict) -> set[str]:
     >>> sorted(learners({"folds": [{"train": ["P1"], "validation": ["P2"]}], "test": ["P3"]}))
     ['P1', 'P2']
     """
-    return {name for fold in plan["folds"] for part in ("train", "validation") for name in fold.get(part, ())}
+    return {name for fold in plan.get("folds", ()) for part in ("train", "validation") for name in fold.get(part, ())}
 
 
 def groups_of(text: str) -> dict[str, list[str]]:

@@ -194,7 +194,7 @@ class TotalSegmentator(nn.Module):
         self.stem = network
         self.properties, self.ct_range = properties, ct_range
         self.layers = sorted(layers or [0, 1, 2, 3])
-        if self.layers[-1] >= (stages := len(network.stages)):
+        if self.layers[-1] >= (stages := len(list(network.get_submodule("stages").children()))):
             raise InputError(f"training.perceptual layers {self.layers}: the encoder has {stages} layers")
 
     def forward(self, image: torch.Tensor, _reference: torch.Tensor) -> list[torch.Tensor]:

@@ -110,7 +110,25 @@ def training(inputs: Inputs) -> Section | None:
             folded=len(body) > LISTED,
         )
     )
+    section.blocks += _unvalidated(inputs.logs)
     return section
+
+
+def _unvalidated(logs: dict) -> list[Text]:
+    """Which trainings no patient validated: of their fold's, or of their region group's in it, there is none."""
+    blind = [
+        f"{arm_name(arm)}, fold {fold.removeprefix('fold')}" + ("" if is_global(group) else f" ({group})")
+        for (arm, fold, group), records in sorted(logs.items())
+        if records and not finite(checkpoints_of(records)[0])
+    ]
+    if not blind:
+        return []
+    return [
+        Text(
+            f"Trained without a patient to validate on: {'; '.join(blind)}. Nothing could stop such a training early, "
+            "and its best checkpoint is its last."
+        )
+    ]
 
 
 def predictions(inputs: Inputs) -> Section | None:

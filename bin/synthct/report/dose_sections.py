@@ -12,6 +12,7 @@ from synthct.study.arms import arm_name, arm_order
 from synthct.study.comparison import IMAGES, MODEL, comparisons
 from synthct.study.doses import CHANGES, DOSE_METRICS, FEWEST, KINDS, agreement, dose_rows, failures
 from synthct.study.rows import combinations, metrics_in, of_chosen_checkpoint, own_images
+from synthct.study.verdict import uneven
 
 SHOWN = 12  # rows of a table by patient that stand open
 PICTURED = 3  # patients with maps and DVHs, largest dose error first
@@ -29,6 +30,7 @@ def dose(inputs: Inputs) -> Section | None:
     if rows:
         metrics = metrics_in(rows, DOSE_METRICS)
         section.blocks.append(_by_region(own_images(rows), metrics))
+        section.blocks += [Text(note) for note in uneven(rows)]
         section.blocks += _intervals(own_images(rows))
         if len(combinations(rows)) > 1:
             section.blocks += _matrix(rows, metrics)

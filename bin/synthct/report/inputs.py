@@ -1,14 +1,26 @@
 """Everything a report is made of, read from the files that the steps left; whatever is missing stays empty."""
 
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synthct.cohort.folds import learners
+from synthct.core.errors import InputError
 from synthct.core.records import KIND, KINDS, PICTURES, gather
 from synthct.core.tables import files_in, read_cells, read_object, read_table, read_text
 from synthct.study.doses import dose_records
 from synthct.study.rows import ranked, rows_of
 
 EXCLUDED = ("arm", "patient", "reason")
+IDENTITY = {  # by kind: what only one record of a run is of; parts of a cohort have others
+    "registration": ("method", "patient"),
+    "folds": ("arm",),
+    "training": ("arm", "fold", "group"),
+    "bundle": ("arm",),
+    "metrics": ("patient", "trained_on", "tested_on", "checkpoint"),
+    "dose": ("patient", "trained_on", "tested_on", "checkpoint"),
+}
 
 
 @dataclass
@@ -45,8 +57,9 @@ def read_inputs(records=(), *, cohort=None, settings=None, versions=None) -> Inp
     """
     told = read_object(settings, "settings") if settings else {}
     found: dict[str, list[tuple[Path, dict]]] = {kind: [] for kind in (*KINDS, *PICTURES)}
-    for path, record in gather(records):
+    for path, record in _once(gather(records)):
         found[record[KIND]].append((path, record))
+    _check_learners(found)
     made = [record for _, record in found["prediction"]]
     return Inputs(
         rows=ranked(rows_of(one for one in found["metrics"] if "failed" not in one[1]), told),
@@ -65,6 +78,37 @@ def read_inputs(records=(), *, cohort=None, settings=None, versions=None) -> Inp
         versions=_versions(versions),
         records={kind: [record for _, record in found[kind]] for kind in KINDS},
     )
+
+
+def _once(records: Iterable[tuple[Path, dict]]) -> Iterator[tuple[Path, dict]]:
+    """The records, one that lies there twice once. Raises `InputError` for two that say different things of the same:
+    a mean over both would count a patient twice."""
+    seen: dict[tuple, tuple[Path, dict]] = {}
+    for path, record in records:
+        kind = record[KIND]
+        if names := IDENTITY.get(kind):
+            known = record | {"patient": record.get("patient") or path.stem}
+            key = (kind, *(str(known.get(name) or "") for name in names))
+        else:  # told apart by all that they say; of pictures by where they lie
+            key = (kind, str(path.resolve()) if kind in PICTURES else json.dumps(record, sort_keys=True))
+        first, same = seen.setdefault(key, (path, record))
+        if first is path:
+            yield path, record
+        elif same != record:
+            told = ", ".join(f"{name} {value}" for name, value in zip(names or (), key[1:], strict=True) if value)
+            raise InputError(f"{kind} {path}: another record of {told} than {first}, expected the records of one run")
+
+
+def _check_learners(found: dict[str, list[tuple[Path, dict]]]):
+    """`InputError` for a score of a patient that the model has learnt from: records of two runs lie together."""
+    learnt = {str(plan.get("arm", "")): learners(plan) for _, plan in found["folds"]}
+    for path, record in (*found["metrics"], *found["dose"]):
+        arm, patient = str(record.get("trained_on") or ""), str(record.get("patient") or path.stem)
+        if patient in learnt.get(arm, learnt.get("", set())):
+            raise InputError(
+                f"{record[KIND]} {path}: patient {patient} is scored with a model of {arm or 'the study'} that learnt "
+                "from it (its folds.json says so), expected a patient of the test; are records of two runs here?"
+            )
 
 
 def _cell(path: Path, about: dict) -> tuple[str, str, str]:

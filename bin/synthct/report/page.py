@@ -21,7 +21,7 @@ from synthct.study import compared
 from synthct.study.arms import arm_name, arm_order, told
 from synthct.study.comparison import comparisons
 from synthct.study.missing import missing
-from synthct.study.rows import by_the_leaderboard, matrix, metrics_in, of_chosen_checkpoint, own_images
+from synthct.study.rows import by_the_leaderboard, matrix, metrics_in, of_chosen_checkpoint, own_images, shared
 from synthct.study.verdict import verdict
 
 LARGEST = 6_500_000  # bytes of pictures in the page, so that it stays below 10 MB once they are written as text
@@ -143,8 +143,9 @@ def sentences(inputs: Inputs) -> list[str]:
 
 
 def headline(inputs: Inputs) -> Cards | None:
-    """The means of the cell with the lowest MAE among each model's own test images, as cards."""
-    rows = own_images(of_chosen_checkpoint(inputs.rows))
+    """The means of the cell with the lowest MAE among each model's own test images, as cards; over the patients that
+    every cell has."""
+    rows = own_images(shared(of_chosen_checkpoint(inputs.rows)))
     cells = [cell for cell in matrix(rows) if math.isfinite(cell.get("mae_pooled", math.nan))]
     if not cells:
         return None

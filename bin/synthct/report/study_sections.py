@@ -25,7 +25,7 @@ from synthct.study.rows import (
     split_finite,
     summary,
 )
-from synthct.study.verdict import cautions
+from synthct.study.verdict import cautions, uneven
 
 REGION_NAMES = {AGGREGATED: "all, regions equal", POOLED: "all, patients pooled"}
 
@@ -41,6 +41,7 @@ def results(inputs: Inputs) -> Section | None:
     section = Section("results", "Image similarity", lead)
     section.blocks.append(_by_region(rows))
     section.blocks += _left_out(rows)
+    section.blocks += [Text(note) for note in uneven(rows)]
     panels = [
         Figure(
             f"patients_{m.key}", plots.patient_dots(rows, m.key), f"{m.label} of every test patient by region and arm"
@@ -116,7 +117,7 @@ def study_matrix(inputs: Inputs) -> Section | None:
             "note",
         )
     )
-    section.blocks += [Text(note, "note") for note in (*cautions(tests), *_unlike(inputs.folds))]
+    section.blocks += [Text(note, "note") for note in (*cautions(tests), *uneven(rows), *_unlike(inputs.folds))]
     return section
 
 
@@ -186,14 +187,15 @@ def choices(inputs: Inputs, validation_mae: dict) -> Section | None:
             "selection.csv",
         )
     )
+    told = dict.fromkeys(e["tested_on"] for e in ranked if e["chosen_by_validation_mae"])
     differ = [
         arm_name(tested)
-        for tested in dict.fromkeys(e["tested_on"] for e in ranked)
+        for tested in told
         if not any(
             e["chosen_by_aggregate"] and e["chosen_by_validation_mae"] for e in ranked if e["tested_on"] == tested
         )
     ]
-    if validation_mae:
+    if told:
         section.blocks.append(
             Text(
                 "Validation MAE would have chosen another candidate on the test images of: " + ", ".join(differ) + "."

@@ -202,6 +202,22 @@ def own_images(rows: list[dict]) -> list[dict]:
     return [row for row in rows if row["trained_on"] == row["tested_on"]] or rows
 
 
+def shared(rows: list[dict], key: str = "mae") -> list[dict]:
+    """Rows of the patients who have a finite number in every cell: only means over the same patients compare cells.
+
+    A cell that has a number of nobody is none.
+
+    >>> row = {"trained_on": "a", "tested_on": "a", "checkpoint": "", "patient": "P1", "mae": 50.0}
+    >>> other = row | {"trained_on": "b"}
+    >>> [one["patient"] for one in shared([row, other, other | {"patient": "P2"}])]
+    ['P1', 'P1']
+    """
+    rows = split_finite(rows, key)[0]
+    cells = [{row["patient"] for row in members} for members in combinations(rows).values()]
+    common = set.intersection(*cells) if cells else set()
+    return [row for row in rows if row["patient"] in common]
+
+
 def matrix(rows: list[dict]) -> list[dict]:
     """The train × test matrix: one entry a cell with n and, for each metric, "<metric>_aggregated", "_pooled",
     "_sd".
@@ -222,8 +238,8 @@ def selection(rows: list[dict], validation_mae: dict[tuple[str, str], float] | N
     """Candidates (trained_on, checkpoint) ranked on each set of test images by the image metrics' aggregate.
 
     "score" is `synthct.evaluation.similarity.similarity` of each metric's aggregated mean; the mean rank stands beside
-    it, and what validation MAE would have chosen (`validation_mae` by (arm, checkpoint), HU). Candidates are compared
-    on the same images only.
+    it, and what validation MAE would have chosen (`validation_mae` by (arm, checkpoint), HU), where all have one.
+    Candidates are compared on the same images only, those of patients that all of them have a number of.
     """
     validation_mae = validation_mae or {}
     result = []
@@ -232,7 +248,7 @@ def selection(rows: list[dict], validation_mae: dict[tuple[str, str], float] | N
         some = [cell for cell in cells if cell["tested_on"] == tested]
         if len(some) < 2:
             continue
-        columns = {m.key: [cell.get(f"{m.key}_aggregated", math.nan) for cell in some] for m in PAPERS}
+        columns = {m.key: _aggregated([row for row in rows if row["tested_on"] == tested], some, m.key) for m in PAPERS}
         scores = similarity([{key: values[i] for key, values in columns.items()} for i in range(len(some))])
         ranks = np.mean([_ranks(columns[m.key], m.lower_is_better) for m in PAPERS], axis=0)
         validation = [validation_mae.get((cell["trained_on"], cell["checkpoint"] or "best"), math.nan) for cell in some]
@@ -247,12 +263,20 @@ def selection(rows: list[dict], validation_mae: dict[tuple[str, str], float] | N
                     "mean_rank": float(ranks[i]),
                     "validation_mae": validation[i],
                     "chosen_by_aggregate": bool(scores[i] == np.nanmax(scores)) if np.isfinite(scores).any() else False,
-                    "chosen_by_validation_mae": bool(validation[i] == np.nanmin(validation))
-                    if np.isfinite(validation).any()
-                    else False,
+                    "chosen_by_validation_mae": bool(
+                        np.isfinite(validation).all() and validation[i] == min(validation)
+                    ),
                 }
             )
     return result
+
+
+def _aggregated(rows: list[dict], cells: list[dict], key: str) -> list[float]:
+    """The aggregated mean of each of the `cells`, over the patients that all of them have."""
+    found = {(cell["trained_on"], cell["checkpoint"]): cell for cell in matrix(shared(rows, key))}
+    return [
+        found.get((cell["trained_on"], cell["checkpoint"]), {}).get(f"{key}_aggregated", math.nan) for cell in cells
+    ]
 
 
 def _ranks(values: list[float], lower_is_better: bool) -> np.ndarray:

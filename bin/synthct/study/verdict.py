@@ -6,9 +6,10 @@ from synthct.study.arms import arm_name
 from synthct.study.arms import images_of as _images
 from synthct.study.arms import pairs_of as _pairs
 from synthct.study.comparison import IMAGES, MODEL
-from synthct.study.rows import matrix
+from synthct.study.rows import combinations, matrix, shared
 
 LEVEL = 0.05
+NAMED = 5  # patients in a sentence
 
 
 def verdict(rows: list[dict], tests: list[dict]) -> list[str]:
@@ -24,7 +25,7 @@ def verdict(rows: list[dict], tests: list[dict]) -> list[str]:
             f"{abs(images['mean_difference']):.1f} HU ({_between(images)}); changing only the registration it was "
             f"trained on, by up to {abs(model['mean_difference']):.1f} HU ({_between(model)})."
         )
-    sentences.append(_best(cells))
+    sentences.append(_best(rows))
     sentences += [_detail(test) for test in (images, model) if test]
     return [sentence for sentence in [*sentences, _trivial(rows)] if sentence]
 
@@ -44,11 +45,33 @@ def cautions(tests: list[dict]) -> list[str]:
     return notes
 
 
-def _best(cells: list[dict]) -> str:
+def uneven(rows: list[dict]) -> list[str]:
+    """A caution where not every cell is of the same patients; [] else."""
+    everybody = {row["patient"] for row in rows}
+    said = []
+    for (trained, tested, _), members in combinations(rows).items():
+        if absent := sorted(everybody - {row["patient"] for row in members}):
+            names = ", ".join(absent[:NAMED]) + f" and {len(absent) - NAMED} more" * (len(absent) > NAMED)
+            said.append(f"{arm_name(trained)} on {_images(tested)} has no {names}")
+    if not said:
+        return []
+    return [
+        f"Not all means are of the same patients ({'; '.join(said)}), so these do not compare; the tests go patient by "
+        "patient."
+    ]
+
+
+def _best(rows: list[dict]) -> str:
+    common = shared(rows)
+    if not common:
+        return "No test patient has a score in every cell of the matrix, so none of the errors is called the lowest."
+    cells, everybody = matrix(common), {row["patient"] for row in rows}
     own = [cell for cell in cells if cell["trained_on"] == cell["tested_on"]] or cells
     best = min(own, key=lambda cell: cell["mae_pooled"])
     score = f"{best['mae_pooled']:.1f} ± {best['mae_sd']:.1f} HU"
     over = f"over {_count(best['n'], 'patient')}"
+    if best["n"] < len(everybody):
+        over = f"over the {best['n']} of {_count(len(everybody), 'patient')} with a score in every cell"
     if best["trained_on"] in ("", "given"):
         return f"The synthetic CT reaches a mean absolute error of {score}, {over}."
     if best["tested_on"] in ("", "given"):
