@@ -38,7 +38,7 @@ def cohort(inputs: Inputs) -> Section | None:
                 arm_name(entry["arm"]),
                 entry["patient"],
                 entry["reason"],
-                _tested(entry["patient"], inputs),
+                _tested(entry, inputs),
             ]
             for entry in inputs.excluded
         ]
@@ -57,11 +57,15 @@ def cohort(inputs: Inputs) -> Section | None:
     return section
 
 
-def _tested(patient: str, inputs: Inputs) -> str:
-    """An exclusion is about training: who was drawn for the test stays in it, and is scored where there is a pair."""
+def _tested(entry: dict, inputs: Inputs) -> str:
+    """An exclusion is about training: who was drawn for the test stays in it, scored where the arm has a pair."""
+    patient, arm = entry["patient"], entry["arm"]
     if patient not in inputs.test:
         return "–"
-    return "scored" if patient in {row["patient"] for row in inputs.rows} else "no pair, not scored"
+    if entry in inputs.lost:
+        return "not scored"
+    scored = any(row["patient"] == patient and arm in ("", row["tested_on"]) for row in inputs.rows)
+    return "scored" if scored else "no pair, not scored"
 
 
 def training(inputs: Inputs) -> Section | None:

@@ -70,7 +70,7 @@ def read_inputs(records=(), *, cohort=None, settings=None, versions=None) -> Inp
         cohort=[dict(row) for row in read_table(cohort, "sheet")] if cohort else [],
         folds={str(plan.get("arm", "")): plan for _, plan in found["folds"]},
         settings=told,
-        excluded=_excluded(records) + (lost := _unpredicted(made) + _unscored(found["metrics"])),
+        excluded=_excluded(records, lost := _unpredicted(made) + _unscored(found["metrics"])),
         lost=lost,
         predictions=made,
         doses=dose_records(record for _, record in found["dose"]),
@@ -129,15 +129,18 @@ def _run(record: dict) -> tuple[str, str, str]:
     return str(record["arm"]), str(record["fold"]), str(record["group"])
 
 
-def _excluded(places) -> list[dict]:
-    """The rows of every table with the columns arm, patient and reason (curate.py's)."""
+def _excluded(places, lost: list[dict]) -> list[dict]:
+    """The rows of every table with the columns arm, patient and reason (curate.py's), and those `lost`, each once.
+
+    Who was kept stands in such a table too, without a reason; and a report made before has them all.
+    """
     found = []
     for place in map(Path, places):
         for path in [place] * (place.suffix == ".csv") if place.is_file() else files_in(place, ".csv"):
             _, header = next(read_cells(path, "table"), (0, []))
             if set(EXCLUDED) <= set(header):
-                found += [{key: row[key] for key in EXCLUDED} for row in read_table(path, "table")]
-    return found
+                found += [{key: row[key] for key in EXCLUDED} for row in read_table(path, "table") if row["reason"]]
+    return [dict(row) for row in dict.fromkeys(tuple(row.items()) for row in [*found, *lost])]
 
 
 def _unpredicted(records: list[dict]) -> list[dict]:
