@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from synthct.core.records import write_arrays
+from synthct.report.dose_sections import _agree, _pictured
 from synthct.report.inputs import read_inputs
 from synthct.report.page import write_report
 from synthct.study.doses import agreement, dose_rows
@@ -157,3 +158,15 @@ def test_without_folds_the_report_says_nothing_of_them(study):
     page = (place / "report" / "report.html").read_text()
     assert "over its folds" not in page and "own synthetic CT was planned" not in page and "band:" not in page
     assert not [key for key in table(place / "evaluation" / "dose.csv")[0] if key.endswith(("_low", "_high"))]
+
+
+def test_an_even_number_of_correlations_has_its_median_between_two():
+    found = [{"rho": -0.2, "p": 0.9}, {"rho": 0.8, "p": 0.01}]
+    assert "median correlation +0.30" in _agree(found)
+    assert "median correlation +0.80" in _agree([*found, {"rho": 0.9, "p": 0.01}])
+
+
+def test_the_worst_are_pictured_where_photons_alone_were_planned(study):
+    _, inputs = study
+    records = [{key: value for key, value in one.items() if key != "proton"} for one in inputs.doses]
+    assert _pictured(dose_rows(records)) == _pictured(dose_rows(inputs.doses)) == ["P6", "P5", "P4"]

@@ -3,6 +3,7 @@ and dose agree.
 """
 
 import math
+from statistics import median
 
 from synthct.report.blocks import Figure, Section, Table, Text
 from synthct.report.figures import doses as drawn
@@ -163,26 +164,36 @@ def _agreement(rows: list[dict], doses: list[dict]) -> list:
         ]
         for entry in found
     ]
-    strong = sum(entry["p"] < 0.05 and entry["rho"] > 0 for entry in found)
-    middle = sorted(entry["rho"] for entry in found)[len(found) // 2]
-    sentence = (
-        f"Over patients, a larger MAE in HU goes with a worse dose in {strong} of {len(found)} pairs of cell and dose "
-        f"metric (Spearman, p < 0.05, uncorrected; median correlation {middle:+.2f}): image and dose metrics "
-        f"{'agree' if 2 * strong > len(found) else 'do not rank patients alike, and one cannot stand for the other'}."
-    ).replace("-", "−")
     columns = ["trained on", "tested on", "dose metric", "n", "rank correlation", "p"]
     return [
-        Text(sentence),
+        Text(_agree(found)),
         Table("MAE (HU) against dose, over patients", columns, body, 3, "dose_agreement.csv", folded=True),
     ]
 
 
+def _agree(found: list[dict]) -> str:
+    """Whether image and dose agree, in a sentence."""
+    strong = sum(entry["p"] < 0.05 and entry["rho"] > 0 for entry in found)
+    middle = median(entry["rho"] for entry in found)
+    return (
+        f"Over patients, a larger MAE in HU goes with a worse dose in {strong} of {len(found)} pairs of cell and dose "
+        f"metric (Spearman, p < 0.05, uncorrected; median correlation {middle:+.2f}): image and dose metrics "
+        f"{'agree' if 2 * strong > len(found) else 'do not rank patients alike, and one cannot stand for the other'}."
+    ).replace("-", "−")
+
+
+def _pictured(rows: list[dict]) -> list[str]:
+    """The patients with pictures, the largest dose error first; of protons, where they were planned."""
+    keys = [f"{kind}_mae_dose" for kind in reversed(KINDS)]
+    key = next((key for key in keys if any(math.isfinite(row[key]) for row in rows)), keys[0])
+    worst = sorted((row for row in rows if math.isfinite(row[key])), key=lambda row: -row[key])
+    return list(dict.fromkeys(row["patient"] for row in worst or rows))[:PICTURED]
+
+
 def _pictures(inputs: Inputs, rows: list[dict]) -> list:
     records = {(r["trained_on"], r["tested_on"], r["patient"]): r for r in inputs.doses if "failed" not in r}
-    key = next((f"{kind}_mae_dose" for kind in reversed(KINDS) if f"{kind}_mae_dose" in rows[0]), "")
-    worst = sorted((row for row in rows if math.isfinite(row[key])), key=lambda row: -row[key])
     blocks = []
-    for patient in list(dict.fromkeys(row["patient"] for row in worst or rows))[:PICTURED]:
+    for patient in _pictured(rows):
         cells = sorted(
             {(row["trained_on"], row["tested_on"]) for row in rows if row["patient"] == patient},
             key=lambda cell: arm_order(cell[0]),
