@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from conftest import bad_input
 
+from synthct.cohort import curation
+from synthct.core.errors import InputError
+from synthct.core.presets import resolve
+
 LIMITS = {  # measure: a value just inside and one just beyond what conf/presets/paper.toml allows, and what is said
     "folding_fraction": (0.0009, 0.0011, "folded"),
     "body_dice_after": (0.91, 0.89, "bodies overlap"),
@@ -183,3 +187,17 @@ def test_a_list_may_be_one_arms_own(curate, tmp_path):
     assert reasons == {"A": f"{left}: moved between scans", "B": "", "C": f"{left}: metal, both hips", "D": ""}
     _, reasons = curate(records, "--exclude", tmp_path / "list.csv", "--arm", "mine")
     assert {name for name, reason in reasons.items() if reason} == {"C"}
+
+
+def test_a_limit_that_nothing_may_pass():
+    """No folding at all, bodies that coincide: such a limit leaves no room to divide by."""
+    records = {
+        "P1": {"patient": "P1", "folding_fraction": 0.0, "body_dice_after": 1.0},
+        "P2": {"patient": "P2", "folding_fraction": 0.0001, "body_dice_after": 1.0},
+        "P3": {"patient": "P3", "folding_fraction": 0.0, "body_dice_after": 0.99},
+    }
+    changes = ["curation.mode=auto", "curation.limits.folding=0", "curation.limits.body_dice=1"]
+    rows = curation.curate(records, resolve("paper", "mr", changes)["curation"])
+    assert {row["patient"]: row["kept"] for row in rows} == {"P1": True, "P2": False, "P3": False}
+    with pytest.raises(InputError, match=r"curation.limits.body_dice 1.5: expected a share, 0 to 1"):
+        resolve("paper", "mr", ["curation.limits.body_dice=1.5"])

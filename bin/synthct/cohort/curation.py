@@ -231,16 +231,26 @@ def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
     result = []
     if "folding_fraction" in record:
         folded = float(record["folding_fraction"])
-        result.append((folded / limits["folding"], f"{folded:.2%} of the body folded"))
+        result.append((_over(folded, limits["folding"]), f"{folded:.2%} of the body folded"))
     for key, limit, best, said in LIKENESS:
         if limit in limits and record.get(key) is not None:  # settings of an older run have no limit of it
             value = float(record[key])
-            result.append(((value - best) / (limits[limit] - best), said.format(value, limits[limit])))
+            result.append((_over(value, limits[limit], best), said.format(value, limits[limit])))
     if "displacement_mm" in record:
         far = float(record["displacement_mm"]["p95"])
-        result.append((far / limits["displacement_mm"], f"displacements up to {far:.1f} mm (95th percentile)"))
+        result.append((_over(far, limits["displacement_mm"]), f"displacements up to {far:.1f} mm (95th percentile)"))
     if "jacobian" in record:
         low, high = (float(record["jacobian"][key]) for key in ("p1", "p99"))
         change = max(high, 1 / max(low, 1e-3))
-        result.append((change / limits["volume_change"], f"volumes change up to {change:.1f} times"))
+        result.append((_over(change, limits["volume_change"]), f"volumes change up to {change:.1f} times"))
     return result
+
+
+def _over(value: float, limit: float, best: float = 0) -> float:
+    """How far a measure is from its best, in parts of how far the limit is: all or nothing where that is nowhere.
+
+    >>> _over(0.05, 0.1), _over(0.0, 0.0), _over(0.002, 0.0)
+    (0.5, 0.0, inf)
+    """
+    away, allowed = value - best, limit - best
+    return away / allowed if allowed else math.inf if away else 0.0
