@@ -210,6 +210,7 @@ def test_large_slices_are_cut_into_tiles():
     assert cut.shape == (4, 1, 3, 5)
     assert torch.equal(cut[3, 0], image[0, 0, 3:, 5:])
     assert perceptual.tiles(image, 10) is image
+    assert perceptual.tiles(torch.zeros(1, 1, 40, 30), 0).shape == (1, 1, 40, 30)  # 0: whole
 
 
 def test_weights_are_read_where_they_are_put(tmp_path, monkeypatch):

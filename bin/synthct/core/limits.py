@@ -67,7 +67,10 @@ COUNTS: dict[str, tuple[str, ...]] = {  # of these the least that means somethin
         "search_step_mm",
         "starts",
     ),
-    "dose": ("grid_mm", "prescription_gy", "beamlet_mm"),
+    "dose": (
+        *("grid_mm", "prescription_gy", "beamlet_mm", "target_priority"),
+        *("gamma_percent", "gamma_mm", "cutoff_mm", "semi_axes_mm"),
+    ),
 }
 MOST: dict[str, dict[str, int]] = {
     **_either({"batch": 65536, "patch": 8192, "channels": 255, "decoder_channels": 4096, "validation_batch": 65536}),
@@ -75,6 +78,7 @@ MOST: dict[str, dict[str, int]] = {
 }
 LENGTHS = {  # numbers in a list, from and to
     "registration.trial_grid_mm": (2, 2),
+    "dose.semi_axes_mm": (3, 3),
     "preprocessing.spacing": (3, 3),
     "training.patch": (2, 2),
     "finetuning.patch": (2, 2),

@@ -76,7 +76,10 @@ class Photographs(nn.Module):
 
 
 def tiles(image: torch.Tensor, size: int) -> torch.Tensor:
-    """(n, c, y, x) cut into equal tiles of at most `size` pixels a side, stacked in the batch axis; edges repeated."""
+    """(n, c, y, x) cut into equal tiles of at most `size` pixels a side (0: whole), stacked in the batch axis; edges
+    repeated."""
+    if not size:
+        return image
     counts = [-(-extent // size) for extent in image.shape[-2:]]
     if counts == [1, 1]:
         return image
