@@ -3,11 +3,14 @@
 import json
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from conftest import bad_input
+from dicom_series import SHAPE, write_ct
 
 from synthct.evaluation import baselines
+from synthct.evaluation.pair import read_pair
 from synthct.images.grid import Grid, Volume, from_sitk, to_sitk
 from synthct.images.volume import read_volume, write_volume
 
@@ -251,3 +254,18 @@ def test_constant_image_has_one_bin(tmp_path):
     fitted = baselines.fit([case(tmp_path, "A", [7, 7, 7], [10, 20, 60])])
     guess = baselines.predict(fitted, np.full((1, 1, 2), 5), np.ones((1, 1, 2)))
     assert guess["lookup"].tolist() == [30, 30] and fitted["constant"] == 20
+
+
+def test_two_frames_of_reference_are_said(tmp_path):
+    """A CT that somebody brought onto the sCT has the sCT's; another one's millimetres mean nothing there."""
+    hu = np.full(SHAPE, -1000)
+    hu[:, 3:-3, 3:-3] = 40
+    write_ct(tmp_path / "ct", hu)
+    write_ct(tmp_path / "sct", hu + 10)
+    assert not any("frame" in note for note in read_pair(tmp_path / "sct", tmp_path / "ct", resample_ct=True).notes)
+    for path in (tmp_path / "ct").iterdir():
+        data = pydicom.dcmread(path)
+        data.FrameOfReferenceUID = "9.9.9"
+        data.save_as(path)
+    notes = read_pair(tmp_path / "sct", tmp_path / "ct", resample_ct=True).notes
+    assert any("another frame of reference" in note for note in notes), notes

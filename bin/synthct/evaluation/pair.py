@@ -45,6 +45,8 @@ def read_pair(sct, ct, mask=None, *, uncertainty=None, image=None, resample_ct: 
     notes: list[str] = []
     seen = None
     onto = read_volume(sct, "sCT", "sct").grid if resample_ct else truth.grid
+    if truth.grid.frame and onto.frame and truth.grid.frame != onto.frame:
+        notes.append("CT: of another frame of reference than the sCT; does it lie where the sCT does?")
     if away := truth.grid.differs_from(onto):
         seen = within(truth, onto)
         truth = resample(truth, onto, outside=HU_RANGE[0])
