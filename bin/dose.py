@@ -17,12 +17,11 @@ from synthct.core.cli import cpu_threads, tool
 from synthct.core.digests import inputs_of
 from synthct.core.errors import PatientError
 from synthct.core.files import plain, write_json
-from synthct.dose.case import about, compare, coverage, plan_case
-from synthct.dose.inputs import aim_of, body_of, organs_of
-from synthct.dose.members import members_in, with_members
+from synthct.dose.case import about, plan_case
+from synthct.dose.inputs import aim_of, body_of, organs_of, scts_of
+from synthct.dose.members import judged, members_in
 from synthct.dose.options import dose_options, kinds_of, require_names, require_one_each, with_tables
 from synthct.dose.outputs import identities, write_doses, write_failures, write_slices
-from synthct.images.grid import Volume
 from synthct.images.volume import read_volume
 
 
@@ -31,8 +30,7 @@ from synthct.images.volume import read_volume
 def main(ct, scts, mask, target, structures, beams, region, preset, settings, overrides, tables, outs, slices, **asked):
     each = {"trained-on": asked["trained"], "checkpoint": asked["checkpoints"], "members": asked["members"]}
     require_one_each(len(scts), {"out": outs, "slices": slices, **each})
-    if asked["doses"]:
-        require_names(outs)
+    require_names(outs if asked["doses"] else ())
     members = [members_in(directory) for directory in asked["members"]]
     kinds = kinds_of(beams)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(cpu_threads())
@@ -45,7 +43,7 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
     try:
         planned_on = read_volume(ct, "CT", "ct")
         aim, aim_name = aim_of(target, asked["target_roi"], planned_on)
-        given = [_read(sct, asked["record_failure"]) for sct in scts]
+        given = scts_of(scts, asked["record_failure"])
         body, organs = body_of(mask, planned_on), organs_of(structures, planned_on, aim_name)
         case = plan_case(planned_on, body, section, beams=kinds, target=aim, target_name=aim_name, structures=organs)
     except PatientError as fault:
@@ -53,33 +51,18 @@ def main(ct, scts, mask, target, structures, beams, region, preset, settings, ov
     planned, first = about(case), True
     for number, (name, sct, out) in enumerate(zip(names, given, outs, strict=True)):
         try:
-            if isinstance(sct, PatientError):
-                raise sct
-            record, doses = compare(case, sct)
-            seen = coverage(case, sct)
-            if members:
-                record = with_members(case, record, members[number])
+            record, doses = judged(case, sct, members[number] if members else {})
         except PatientError as fault:
             write_failures(fault, asked["record_failure"], told[number : number + 1], [out])
             continue
-        if seen < 1:
+        if (seen := record["sct_coverage"]) < 1:
             click.echo(f"dose.py: note: {out}: the sCT covers {seen:.1%} of the body, the rest counts as air", err=True)
         if asked["doses"]:
             write_doses(case, doses, asked["doses"], ct, Path(out).stem, first=first)
             first = False
         if slices:
             write_slices(slices[number], case, doses, name)
-        write_json(out, plain({**told[number], **planned, "sct_coverage": seen, **record}))
-
-
-def _read(sct: str, record_failure: bool) -> Volume | PatientError:
-    """A synthetic CT, or with `record_failure` what is wrong with it, which costs none of the others."""
-    try:
-        return read_volume(sct, "sCT", "sct")
-    except PatientError as fault:
-        if not record_failure:
-            raise
-        return fault
+        write_json(out, plain({**told[number], **planned, **record}))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synthct.core.errors import InputError
-from synthct.dose.case import Case, compare
+from synthct.core.errors import InputError, PatientError
+from synthct.dose.case import Case, compare, coverage
+from synthct.dose.plan import Dose
 from synthct.images.grid import Volume
 from synthct.images.volume import read_volume
 
@@ -29,6 +30,15 @@ def members_in(directory) -> dict[str, Path]:
 def _turn(path: Path) -> tuple:
     """fold10 comes after fold2."""
     return [int(digits) for digits in re.findall(r"\d+", path.name)], path.name
+
+
+def judged(case: Case, sct: Volume | PatientError, members: dict[str, Path]) -> tuple[dict, dict[str, Dose]]:
+    """The record of an sCT by dose, with the part of the body that it covers and what its `members` (of `members_in`,
+    or {}) make of it, and the doses. Raises `PatientError` for one that cannot be judged, or was not read."""
+    if isinstance(sct, PatientError):
+        raise sct
+    record, doses = compare(case, sct)
+    return {"sct_coverage": coverage(case, sct), **with_members(case, record, members)}, doses
 
 
 def with_members(case: Case, record: dict, members: dict[str, Path]) -> dict:
