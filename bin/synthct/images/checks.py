@@ -13,7 +13,6 @@ KINDS = ("ct", "sct", "cbct", "mr", "labels", "")  # sct: a network's, which may
 AIR = -1024.0  # HU: less is padding of a scanner's circle or a no-data value, and means air (MR: no signal)
 LOWEST_CT = -200.0  # HU: every CT shows air, or fat and lung at least; without any its intercept was lost
 FEW = 1e-3  # part of the measured voxels that a stray value or a seed of metal may make up
-NO_AIR_CBCT = -300.0  # HU: a cone-beam CT may be off by hundreds, but its air is below
 CONTRAST = 10.0  # HU: 98 % of what a CT measured spread further; less was scaled or is one value
 DENSE, DENSE_SHARE = 600.0, 0.15  # HU, part: bone and metal are at most 5 % of 42 CTs; without its intercept, the body
 NEAR_WATER, WATER_SHARE = (-100.0, 150.0), 0.05  # HU, part: where air lies in a CT whose intercept was lost
@@ -205,12 +204,6 @@ def inside_of(labels: np.ndarray, name: str) -> np.ndarray:
             "is it a soft mask?"
         )
     return labels > 0
-
-
-def why_no_cbct(array: np.ndarray) -> str:
-    """Why an image as it was given (with what lies around the body) is no cone-beam CT in HU, or ""."""
-    low = float(array.min())
-    return f"no value below {low:.0f}, no air in HU" if low > NO_AIR_CBCT else ""
 
 
 def check_body(inside: np.ndarray, image: Volume, kind: str, name: str, image_name: str, seen=None, part=False):

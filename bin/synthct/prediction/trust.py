@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from synthct.cases.store import prepare
-from synthct.images.checks import why_no_cbct
 from synthct.images.grid import Volume
 from synthct.images.orientation import to_lps
 from synthct.prediction.features import (
@@ -196,6 +195,6 @@ def wrong_modality(image: Volume, modality: str) -> str:
     low = float(image.array.min())
     if modality == "mr" and low <= -500:
         return f"wrong modality: values down to {low:.0f} are HU, the bundle is for MR"
-    if modality == "cbct" and (why := why_no_cbct(image.array)):
-        return f"wrong modality: {why}, the bundle is for CBCT"
+    if modality == "cbct" and low > -300:
+        return f"wrong modality: no value below {low:.0f}, no air in HU, the bundle is for CBCT"
     return ""

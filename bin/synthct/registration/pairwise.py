@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.core.errors import PairError, PatientError
+from synthct.core.errors import PairError
 from synthct.images.bodymask import body_mask
-from synthct.images.checks import valued, why_no_cbct
+from synthct.images.checks import valued
 from synthct.images.grid import Grid, Volume, resample, triple
 from synthct.networks.weights import digests
 from synthct.registration import consistency, elastix, quality, recipes
@@ -146,9 +146,6 @@ def _prepared(
     place. Raises `PairError` for what cannot be registered."""
     kinds = (modality, "ct") if moving_is == "ct" else ("ct", modality)
     fixed, moving = valued(fixed, "fixed image", kinds[0]), valued(moving, "moving image", kinds[1])
-    image, name = (fixed, "fixed image") if moving_is == "ct" else (moving, "moving image")
-    if modality == "cbct" and (why := why_no_cbct(image.array)):
-        raise PatientError(f"{name}: {why}, expected a cone-beam CT; is it an MR, or was its rescale intercept lost?")
     given = mask is not None
     if mask is None:
         mask = body_mask(fixed, kinds[0])
