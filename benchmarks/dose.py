@@ -103,10 +103,10 @@ def main():
                     "mae_hu": float(np.abs(sct.array[inside].astype(float) - ct.array[inside]).mean()),
                     "bias_hu": float((sct.array[inside].astype(float) - ct.array[inside]).mean()),
                 }
-                for kind, scores in record.items():
+                for kind in case.plans:
                     for key in ("mae_dose", "dvh_metric", "gamma_pass_percent", "range_shift_mm", "range_shift_abs_mm"):
-                        if key in scores:
-                            row[f"{kind}_{key}"] = scores[key]
+                        if key in record[kind]:
+                            row[f"{kind}_{key}"] = record[kind][key]
                 row |= {"plan_s": planned, "sct_s": time.process_time() - began}
                 row["gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
                 rows.append(row)

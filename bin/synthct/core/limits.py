@@ -22,13 +22,8 @@ WHOLE = (  # lists of whole numbers; of others the elements may be fractions
 )
 EMPTY = ("layers", "layer_weights")  # lists that may hold nothing
 SHARES = (  # 0 to 1
-    *(
-        "curation.max_excluded",
-        "curation.body_dice",
-        "curation.bone_dice",
-        "training.flip_probability",
-        "finetuning.flip_probability",
-    ),
+    *("curation.max_excluded", "curation.body_dice", "curation.bone_dice"),
+    *("training.flip_probability", "finetuning.flip_probability"),
     *("registration.ease", "registration.loss"),
 )
 BELOW_ONE = ("training.betas", "finetuning.betas")  # 0 to below 1

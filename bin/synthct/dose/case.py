@@ -84,7 +84,7 @@ def plan_case(
 
 
 def compare(case: Case, sct: Volume) -> tuple[dict, dict[str, Dose]]:
-    """The case's plans on `sct` (HU, any grid): the record (one table a kind of beam) and the doses.
+    """The case's plans on `sct` (HU, any grid): the record (`coverage`, and one table a kind of beam) and the doses.
 
     Of each kind: `mae_dose` (part of the prescription), `dvh_metric` and its terms, `gamma_pass_percent` in the body,
     with the same for target and high dose, the change of the target's mean, D98 and D2 (`target_mean_change`, ...: part
@@ -93,9 +93,11 @@ def compare(case: Case, sct: Volume) -> tuple[dict, dict[str, Dose]]:
     difference of water-equivalent path to the target's far side. Raises `PairError` where the sCT saw nothing of the
     body.
     """
-    if coverage(case, sct) == 0:
+    seen = coverage(case, sct)
+    if seen == 0:
         raise PairError("sCT: nothing of the body inside its field of view; is it of another frame of reference?")
-    record, doses = {}, {}
+    record: dict = {"sct_coverage": seen}
+    doses = {}
     for kind, plan in case.plans.items():
         density = densities(sct, case.mask, case.grid, case.settings[kind]["hu_table"])
         doses[kind] = recalculate(plan, density, case.target, case.body, case.grid, case.settings)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from synthct.core.errors import InputError, PatientError
-from synthct.dose.case import Case, compare, coverage
+from synthct.dose.case import Case, compare
 from synthct.dose.plan import Dose
 from synthct.images.grid import Volume
 from synthct.images.volume import read_volume
@@ -33,12 +33,12 @@ def _turn(path: Path) -> tuple:
 
 
 def judged(case: Case, sct: Volume | PatientError, members: dict[str, Path]) -> tuple[dict, dict[str, Dose]]:
-    """The record of an sCT by dose, with the part of the body that it covers and what its `members` (of `members_in`,
-    or {}) make of it, and the doses. Raises `PatientError` for one that cannot be judged, or was not read."""
+    """The record of an sCT by dose, with what its `members` (of `members_in`, or {}) make of it, and the doses. Raises
+    `PatientError` for one that cannot be judged, or was not read."""
     if isinstance(sct, PatientError):
         raise sct
     record, doses = compare(case, sct)
-    return {"sct_coverage": coverage(case, sct), **with_members(case, record, members)}, doses
+    return with_members(case, record, members), doses
 
 
 def with_members(case: Case, record: dict, members: dict[str, Path]) -> dict:
@@ -46,9 +46,8 @@ def with_members(case: Case, record: dict, members: dict[str, Path]) -> dict:
     if len(members) < 2:
         return record
     found = over_members(case, (read_volume(path, "member's sCT", "sct") for path in members.values()))
-    return {"members": list(members)} | {
-        kind: scores | {"over_members": found[kind]} for kind, scores in record.items()
-    }
+    judged_apart = {kind: record[kind] | {"over_members": over} for kind, over in found.items()}
+    return record | {"members": list(members)} | judged_apart
 
 
 def over_members(case: Case, scts: Iterable[Volume]) -> dict[str, dict]:

@@ -59,7 +59,7 @@ def _ordered(term: dict) -> dict:
     if kind == "sam" and term["variant"] not in ("", *BLOCKS):
         raise InputError(f"{at}: variant {term['variant']!r}, expected {', '.join(BLOCKS)}")
     first = 1 if kind == "mind" else 0  # MIND's are distances
-    end = {"vgg19": VGG19, "sam": BLOCKS[term["variant"] or "vit_b"]}.get(kind) if kind in ("vgg19", "sam") else None
+    end = VGG19 if kind == "vgg19" else BLOCKS[term["variant"] or "vit_b"] if kind == "sam" else None
     if any(layer < first or (end is not None and layer >= end) for layer in layers):
         raise InputError(f"{at}: layers {layers}, expected {first} {f'to {end - 1}' if end else 'and more'}")
     if len(set(layers)) < len(layers):

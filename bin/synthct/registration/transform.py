@@ -23,11 +23,6 @@ def displacements(table: sitk.DisplacementFieldTransform, grid: Grid) -> Volume:
     return Volume(sitk.GetArrayViewFromImage(table.GetDisplacementField()).astype(np.float32), grid)
 
 
-def displacement_field(transform: sitk.Transform, grid: Grid) -> Volume:
-    """The `displacements` of any transform."""
-    return displacements(tabulated(transform, grid), grid)
-
-
 def warp(moving: Volume, transform: sitk.Transform, grid: Grid, *, outside: float, order: int = 3) -> Volume:
     """`moving` on `grid` through `transform`: B-spline order 3, held to the moving range; order 0 for labels.
 

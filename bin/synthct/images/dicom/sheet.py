@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthct.core.errors import InputError, PatientError
+from synthct.images.dicom.regions import opened
 from synthct.images.dicom.series import open_series
-from synthct.images.dicom.structures import frames_in, regions_in
 from synthct.images.volume import SUFFIXES, look
 
 MODALITIES = {"image": {"mr": ("MR",), "cbct": ("CT", "RTIMAGE")}, "ct": ("CT",), "ct_aligned": ("CT",), "sct": ("CT",)}
@@ -29,8 +29,9 @@ def seen(path, column: str, modality: str) -> Seen:
             look(path, column)
             return Seen()
         if not Path(path).is_dir():
-            empty = "" if regions_in(path) else f"DICOM {path}: no region with a closed contour"
-            return Seen(empty, frames_in(path))
+            drawn = [region for region in opened(path).regions if region.parts]
+            empty = "" if drawn else f"DICOM {path}: no region with a closed contour"
+            return Seen(empty, frozenset(region.frame for region in drawn) - {""})
         series = open_series(path)
     except (InputError, PatientError) as said:
         return Seen(str(said))

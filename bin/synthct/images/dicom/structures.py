@@ -78,11 +78,6 @@ def regions_in(path) -> list[str]:
     return [drawing.title(region) for region in drawing.regions if region.parts]
 
 
-def frames_in(path) -> frozenset[str]:
-    """UIDs of the frames of reference that the regions with contours or frames are drawn in, where the file says."""
-    return frozenset(region.frame for region in opened(path).regions if region.parts and region.frame)
-
-
 def _is_outline(region: Region) -> bool:
     return region.kind == "EXTERNAL" or region.name.upper() in OUTLINE
 

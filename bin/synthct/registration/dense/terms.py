@@ -5,7 +5,6 @@ import math
 import torch
 from torch import nn
 
-from synthct.core.errors import InputError
 from synthct.registration.dense.jacobian import JacobianTerm, Reach
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
@@ -28,8 +27,6 @@ def build(settings: dict, level: int, sides, extract: dict[str, nn.Module], insi
         result.append(MindTerm(settings["mind"], voxel, sides))
     if settings["mi"]["weight"] > 0:
         result.append(MutualInformationTerm(settings["mi"], voxel, sides))
-    if not result:
-        raise InputError("registration.dense: nothing to compare, the weights of models, mind and mi are 0")
     return result
 
 
