@@ -1,5 +1,6 @@
 """The one door for volumes: what is read is what was written, and what is damaged, short or unusable is refused."""
 
+import gc
 import gzip
 import struct
 import zlib
@@ -438,3 +439,15 @@ def test_an_output_is_one_file(tmp_path, ct):
         with pytest.raises(InputError, match="unknown format"):
             write_volume(volume, tmp_path / f"v.{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_was_read_is_the_readers_own(tmp_path, ct, suffix):
+    """The voxels are taken over from ITK without a copy: they outlive its image, and are nobody else's."""
+    path = write(ct, tmp_path / f"v.{suffix}")
+    first = read_volume(path).array
+    gc.collect()
+    others = [read_volume(path).array for _ in range(20)]  # would be put where the first image was
+    others[0][:] = 7
+    assert first.flags.writeable and not first.flags.owndata
+    assert np.array_equal(first, ct) and np.array_equal(others[1], ct) and (others[0] == 7).all()

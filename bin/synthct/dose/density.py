@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from synthct.core.errors import InputError
 from synthct.core.tables import read_cells
-from synthct.images.grid import Grid, Volume, blank, to_sitk, triple
+from synthct.images.grid import Grid, Volume, array_of, blank, to_sitk, triple
 
 FINEST = 3  # samples a planning voxel along each axis, at most
 AIR = 0.0  # density outside the body
@@ -78,12 +78,12 @@ def averaged(volume: Volume, grid: Grid, outside: float = 0.0) -> np.ndarray:
     start = triple(each - grid.spacing[0] / 2 + step / 2 for each in grid.origin)
     fine = Grid(triple(n * finer for n in grid.size), (step,) * 3, start)
     image = sitk.Cast(to_sitk(volume), sitk.sitkFloat32)
-    sampled = sitk.GetArrayFromImage(
+    sampled = array_of(
         sitk.Resample(image, blank(fine), sitk.Transform(), sitk.sitkLinear, float(outside), sitk.sitkFloat32, True)
     )
     inside = sitk.Image(image.GetSize(), sitk.sitkUInt8) + 1
     inside.CopyInformation(image)
-    seen = sitk.GetArrayFromImage(
+    seen = array_of(
         sitk.Resample(inside, blank(fine), sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, sitk.sitkUInt8, False)
     )
     sampled = np.where(seen > 0, sampled, np.float32(outside))  # up to the voxels' own edges, no further

@@ -95,9 +95,23 @@ def blank(grid: Grid) -> sitk.Image:
     return image
 
 
+class _Voxels:
+    """The memory of an image as numpy asks for it; the array that is made of it keeps the image alive."""
+
+    def __init__(self, image: sitk.Image):
+        self.image = image
+        view = sitk.GetArrayViewFromImage(image).__array_interface__
+        self.__array_interface__ = {**view, "data": (view["data"][0], False)}  # not read-only: the image is ours
+
+
+def array_of(image: sitk.Image) -> np.ndarray:
+    """The image's voxels (z, y, x) without a copy, to be written to: for an image that nobody else goes on using."""
+    return np.asarray(_Voxels(image))
+
+
 def from_sitk(image: sitk.Image) -> Volume:
-    """A `Volume` with a copy of the image's voxels."""
-    return Volume(sitk.GetArrayFromImage(image), grid_of(image))
+    """A `Volume` that takes over the voxels of an image, see `array_of`."""
+    return Volume(array_of(image), grid_of(image))
 
 
 def resample(volume: Volume, grid: Grid, *, order: int = 1, outside: float = 0.0) -> Volume:
@@ -112,7 +126,7 @@ def resample(volume: Volume, grid: Grid, *, order: int = 1, outside: float = 0.0
     kind = volume.array.dtype
     if order:
         image = sitk.Cast(image, sitk.sitkFloat32)
-    result = sitk.GetArrayFromImage(sitk.Resample(image, blank(grid), sitk.Transform(), interpolator, float(outside)))
+    result = array_of(sitk.Resample(image, blank(grid), sitk.Transform(), interpolator, float(outside)))
     if order:
         low, high = min(float(volume.array.min()), outside), max(float(volume.array.max()), outside)
         result = np.clip(result, low, high)

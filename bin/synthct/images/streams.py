@@ -21,7 +21,7 @@ DAMAGED = "damaged: the compressed data do not fit their own checksum"
 def check_promise(header: Header, room: int | None = None):
     """Raise `HeaderError` where the voxels cannot be all there, or need more than `room` bytes (default: free memory).
 
-    ITK's image and the array that is made of it stand side by side for a moment.
+    Twice what the voxels need is asked for: whatever is computed with them stands beside them.
     """
     room = free_memory() if room is None else room
     needed = header.size * 2 if not header.scaled else header.count * 4 + header.size

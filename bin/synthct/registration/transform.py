@@ -5,7 +5,7 @@ import SimpleITK as sitk
 
 from synthct.core.errors import InputError
 from synthct.core.files import atomic
-from synthct.images.grid import Grid, Volume, blank, to_sitk
+from synthct.images.grid import Grid, Volume, array_of, blank, to_sitk
 from synthct.registration.dense.pyramid import content
 
 
@@ -34,7 +34,7 @@ def warp(moving: Volume, transform: sitk.Transform, grid: Grid, *, outside: floa
     if order:
         image = sitk.Cast(image, sitk.sitkFloat32)
     interpolator = sitk.sitkBSpline if order else sitk.sitkNearestNeighbor
-    result = sitk.GetArrayFromImage(sitk.Resample(image, blank(grid), transform, interpolator, float(outside)))
+    result = array_of(sitk.Resample(image, blank(grid), transform, interpolator, float(outside)))
     if order:
         low, high = float(moving.array.min()), float(moving.array.max())
         result = np.clip(result, min(low, outside), max(high, outside))

@@ -8,7 +8,7 @@ set other neighbours against one another, silently.
 import numpy as np
 import SimpleITK as sitk
 
-from synthct.images.grid import Grid, Volume, blank, to_sitk, triple
+from synthct.images.grid import Grid, Volume, array_of, blank, to_sitk, triple
 from synthct.images.orientation import orientation_of
 
 LARGEST_ANGLE = 2.0  # degrees between the axes that neighbours one voxel apart do not feel
@@ -65,4 +65,4 @@ def _interpolated(volume: Volume, grid: Grid, interpolator: int, *, edge: bool) 
     kind = sitk.sitkFloat32 if interpolator == sitk.sitkLinear else sitk.sitkUInt8
     image = sitk.Cast(to_sitk(volume), kind)
     done = sitk.Resample(image, blank(grid), sitk.Transform(), interpolator, 0.0, kind, edge)
-    return Volume(sitk.GetArrayFromImage(done), grid)
+    return Volume(array_of(done), grid)
