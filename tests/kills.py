@@ -78,9 +78,12 @@ def _end(pids: list[int]):
 
 
 def _loaders(running: dict) -> list[int]:
-    return [
-        pid for pid, (_, told) in running.items() if "train" in told and "train" in running.get(_parent(pid), " ")[1]
-    ]
+    """Processes of a training's tool that another one of it has started."""
+
+    def trains(pid: int) -> bool:
+        return bool(re.search("train|finetune", running.get(pid, ("", ""))[1]))
+
+    return [pid for pid in running if trains(pid) and trains(_parent(pid))]
 
 
 class Run:

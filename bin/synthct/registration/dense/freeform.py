@@ -66,14 +66,12 @@ def register(
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     extract = extractors(settings, device)
-    sides = [
-        Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
-        Side(moving, settings, moving_is, device, fixed.grid),
-    ]
     inside = torch.as_tensor(mask.array, device=device).float()
     matrix, offset = np.eye(3), np.zeros(3)
     if rigid is not None:
-        matrix, offset = settled(fixed, sides, inside, rigid, device, say)
+        own = _sides(fixed, moving, settings | {"clip_ct": rigid["clip_ct"]}, moving_is, device)
+        matrix, offset = settled(fixed, own, inside, rigid, device, say)
+    sides = _sides(fixed, moving, settings, moving_is, device)
     point_map = PointMap(fixed.grid, sides[1].grid, matrix, offset, sides[1].box, device, sides[1].known)
     grids = [ControlGrid.covering(fixed.grid, settings["grid_mm"] * finer) for finer in settings["grid_schedule"]]
     control, losses = grids[0], []
@@ -86,7 +84,7 @@ def register(
             compared = sampled.build(settings, level, sides, extract)
         else:
             points = SubLattices(control, fixed, inside, voxel, settings["stride"][level], point_map, generator)
-            compared = terms.build(settings, level, sides, extract, points.level.weight)
+            compared = terms.build(settings, level, sides, extract, points.level, coefficients)
         steps = settings["iterations"][level]
         coefficients, first, last = Descent(fixed, control, points, point_map, compared, settings).run(
             coefficients,
@@ -102,6 +100,14 @@ def register(
     affine.SetMatrix(matrix.ravel().tolist())
     affine.SetTranslation(offset.tolist())
     return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), affine), losses)
+
+
+def _sides(fixed: Volume, moving: Volume, settings: dict, moving_is: str, device: str) -> list["Side"]:
+    """The fixed and the moving image, prepared."""
+    return [
+        Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),
+        Side(moving, settings, moving_is, device, fixed.grid),
+    ]
 
 
 def _teller(level: str, steps: int, say: Callable[[str], None]) -> Callable[[int, float, torch.Tensor], None]:

@@ -8,25 +8,36 @@ from torch import nn
 from synthct.registration.dense.jacobian import JacobianTerm, Reach
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
+from synthct.registration.dense.points import WholeLevel
+from synthct.registration.dense.pyramid import extents
+from synthct.registration.dense.shading import gain
 from synthct.registration.dense.similarity import Distance
 from synthct.registration.dense.warp import sample
 
 
-def build(settings: dict, level: int, sides, extract: dict[str, nn.Module], inside: torch.Tensor) -> list:
+def build(
+    settings: dict,
+    level: int,
+    sides,
+    extract: dict[str, nn.Module],
+    points: WholeLevel,
+    coefficients: torch.Tensor,
+) -> list:
     """The level's terms with a positive weight; `sides` are the fixed and the moving image, `extract` is what
-    `extractors.extractors` made, `inside` (z, y, x) the weights of the level's points."""
+    `extractors.extractors` made, `points` all of the level's, and `coefficients` (3, z, y, x) the deformation's where
+    it begins."""
     voxel = settings["voxel_mm"][level]
     result: list = []
     for name, network in extract.items():
         model = settings["models"][name]
         if model["mode"] == "jacobian":
-            result.append(JacobianTerm(model, voxel, sides, network, inside))
+            result.append(JacobianTerm(model, voxel, sides, network, points.weight))
         else:
             result.append(FeatureTerm(model, voxel, sides, network))
     if settings["mind"]["weight"] > 0:
         result.append(MindTerm(settings["mind"], voxel, sides))
     if settings["mi"]["weight"] > 0:
-        result.append(MutualInformationTerm(settings["mi"], voxel, sides))
+        result.append(MutualInformationTerm(settings["mi"], voxel, sides, points.at(coefficients)))
     return result
 
 
@@ -117,16 +128,33 @@ class MindTerm:
 
 
 class MutualInformationTerm:
-    """Negative mutual information of the smoothed intensities."""
+    """Negative mutual information of the smoothed intensities.
 
-    def __init__(self, settings: dict, voxel_mm: float, sides):
+    With `start`, moving coordinates (N, 3) of all the level's points as it begins and their weights (z, y, x), the
+    MR's are those without its shading, in windows of `settings["shading_mm"]`.
+    """
+
+    def __init__(self, settings: dict, voxel_mm: float, sides, start=None):
         self.weight = settings["weight"]
         fixed, moving = (side.at(voxel_mm, settings[f"sigma_{side.role}_mm"]) for side in sides)
-        self._fixed, self._moving = fixed.reshape(-1), moving[None]
-        self._information = MutualInformation(settings["bins"], _range(fixed), _range(moving))
+        self._moving, self._gain, seen = moving[None], None, moving
+        if start is not None and settings["shading_mm"] > 0:
+            coordinates, weight = start
+            steps = [extent / max(1, n - 1) for extent, n in zip(extents(sides[0].grid), weight.shape, strict=True)]
+            warped = sample(self._moving, coordinates)[0].view_as(fixed)
+            if sides[0].role == "image":
+                fixed = fixed / gain(fixed, warped, weight, steps, settings["shading_mm"])
+            else:  # of the moving image, where it lies now
+                found = gain(warped, fixed, weight, steps, settings["shading_mm"])
+                self._gain, seen = found.reshape(-1), warped / found
+        self._fixed = fixed.reshape(-1)
+        self._information = MutualInformation(settings["bins"], _range(fixed), _range(seen))
 
     def __call__(self, part, coordinates: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        return self._information(self._fixed[part.index], sample(self._moving, coordinates)[0], valid)
+        moving = sample(self._moving, coordinates)[0]
+        if self._gain is not None:
+            moving = moving / self._gain[part.index]
+        return self._information(self._fixed[part.index], moving, valid)
 
 
 def _range(image: torch.Tensor) -> tuple[float, float]:
