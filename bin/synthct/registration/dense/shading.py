@@ -11,6 +11,7 @@ from synthct.registration.dense.bspline import evaluate
 BINS = 48  # of the CT's range
 ROUNDS = 4
 APART = 3.0  # times brighter or darker than its tissue, a voxel is of another, or without signal, and says nothing
+SPARSE_MM = 6.0  # between the points that are looked at
 LEAST, MOST = 0.25, 4.0  # of the mean gain: beyond, it is no coil's
 
 
@@ -19,11 +20,21 @@ def gain(image: torch.Tensor, ct: torch.Tensor, weight: torch.Tensor, spacing_mm
 
     `ct` holds the CT's values at the same points, `weight` says how much each counts (0 outside the body). In turns: a
     tissue's signal, the mean of what is left of the image in a bin of CT values; and the smooth field b with the least
-    squares of what is left - b · signal in a Gaussian window of `sigma_mm`, by which the gain is multiplied.
+    squares of what is left - b · signal in a Gaussian window of `sigma_mm`, by which the gain is multiplied. Of the
+    points every few are looked at (`SPARSE_MM`): so smooth a field needs no more.
     """
+    steps = [min(n, max(1, int(SPARSE_MM / step))) for n, step in zip(image.shape, spacing_mm, strict=True)]
+    z, y, x = (slice(None, None, step) for step in steps)
+    seen = image[z, y, x]
+    apart = [step * spacing for step, spacing in zip(steps, spacing_mm, strict=True)]
+    windows = [_window(n, sigma_mm / step, image) for n, step in zip(seen.shape, apart, strict=True)]
+    found = _gain(seen, ct[z, y, x], weight[z, y, x], windows)
+    return evaluate(found[None], [_between(n, step, image) for n, step in zip(image.shape, steps, strict=True)])[0]
+
+
+def _gain(image: torch.Tensor, ct: torch.Tensor, weight: torch.Tensor, windows: list[torch.Tensor]) -> torch.Tensor:
     low, high = ct.min(), ct.max()
-    place = ((ct - low) / (high - low).clamp(min=1e-6) * (BINS - 1)).round().long().view(-1)
-    windows = [_window(n, sigma_mm / step, image) for n, step in zip(image.shape, spacing_mm, strict=True)]
+    place = ((ct - low) / (high - low).clamp(min=1e-6) * (BINS - 1)).round().long().reshape(-1)
     result, counted = torch.ones_like(image), weight
     for number in range(ROUNDS):
         rest = image / result
@@ -47,3 +58,10 @@ def _summed(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
 def _window(count: int, sigma: float, like: torch.Tensor) -> torch.Tensor:
     distance = np.subtract.outer(np.arange(count), np.arange(count)) / max(sigma, 1e-3)
     return torch.as_tensor(np.exp(-0.5 * distance**2), dtype=like.dtype, device=like.device)
+
+
+def _between(count: int, step: int, like: torch.Tensor) -> torch.Tensor:
+    """Linear interpolation to `count` points from every `step`th of them; the last value goes on."""
+    places = np.minimum(np.arange(count) / step, (count - 1) // step)
+    distance = np.abs(np.subtract.outer(places, np.arange((count - 1) // step + 1)))
+    return torch.as_tensor((1 - distance).clip(0), dtype=like.dtype, device=like.device)
