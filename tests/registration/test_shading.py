@@ -53,6 +53,16 @@ def test_a_region_without_signal_has_no_say():
     assert found.min() > 0.4 and found.max() < 2.5
 
 
+def test_where_nothing_is_seen_the_gain_is_one():
+    hu, true = phantom.body(phantom.GRID), shading(0.4)
+    image, none = torch.as_tensor(signal(hu, true)), torch.zeros(hu.shape)
+    assert torch.equal(gain(image, torch.as_tensor(hu).float(), none, SPACING, 25.0), torch.ones(hu.shape))
+    part = none.clone()
+    part[:, :12] = 1.0  # far from it nothing is known, and nothing is made up
+    found = gain(image, torch.as_tensor(hu).float(), part, SPACING, 12.0)
+    assert found.min() > 0.7 and found.max() < 1.4
+
+
 @pytest.mark.parametrize("moving_is", ["ct", "image"])
 def test_a_shaded_mr_is_registered_better(moving_is):
     fixed, moving, mask, truth = phantom.pair()

@@ -43,7 +43,8 @@ def _gain(image: torch.Tensor, ct: torch.Tensor, weight: torch.Tensor, windows: 
         if number:  # the first signal is of tissues that the shading has mixed
             counted = weight * ((rest > signal / APART) & (rest < signal * APART))
         above, below = evaluate(torch.stack([counted * rest * signal, counted * signal * signal]), windows)
-        result = result * (above / below.clamp(min=1e-6 * float(below.max()))).clamp(min=1e-6)
+        known = 1e-4 * below.max() + 1e-12  # where next to nothing of it is seen the gain stays as it was
+        result = result * ((above + known) / (below + known)).clamp(min=1e-6)
         middle = ((result.log() * weight).sum() / weight.sum().clamp(min=1e-6)).exp()
         result = (result / middle).clamp(LEAST, MOST)
     return result
