@@ -81,7 +81,7 @@ def _loaders(running: dict) -> list[int]:
     """Processes of a training's tool that another one of it has started."""
 
     def trains(pid: int) -> bool:
-        return bool(re.search("train|finetune", running.get(pid, ("", ""))[1]))
+        return any(step.lower() in running.get(pid, ("", ""))[1] for step in TRAININGS)
 
     return [pid for pid in running if trains(pid) and trains(_parent(pid))]
 

@@ -28,12 +28,11 @@ settings.mi.weight = 0.5
 settings.region.HN.mi.weight = 0.0
 """
 THEN = (  # the MR settings of those days
-    *(
-        "registration.dense.magnitude=0.004",
-        "registration.dense.stretching=1.0",
-        "registration.dense.clip_ct=[-300,500]",
-    ),
-    *("registration.dense.mi.bins=32", "registration.dense.mi.shading_mm=0"),
+    "registration.dense.magnitude=0.004",
+    "registration.dense.stretching=1.0",
+    "registration.dense.clip_ct=[-300,500]",
+    "registration.dense.mi.bins=32",
+    "registration.dense.mi.shading_mm=0",
 )
 BEFORE = {
     "mi": [[-0.1251, 2.2097, -1.3226], [-0.2924, 0.3422, -1.8744], [1.4840, 2.2034, 1.2505]],

@@ -17,7 +17,7 @@ from synthct.core.files import atomic
 from synthct.core.quiet import quiet
 from synthct.images import streams
 from synthct.images.checks import check_grid, checked, inside_of
-from synthct.images.grid import Grid, Volume, array_of, from_sitk, grid_of, to_sitk
+from synthct.images.grid import Grid, Volume, from_sitk, to_sitk
 from synthct.images.headers import Header, HeaderError, read_header
 from synthct.images.orientation import orientation_of
 
@@ -97,9 +97,9 @@ def _read(path: Path) -> Volume:
         if header.coding in ("gzip", "zlib"):
             streams.unpacked(header)  # says more of what is wrong
         raise
-    array = array_of(image)
-    streams.check_array(header, array)
-    return Volume(array, grid_of(image))
+    volume = from_sitk(image)
+    streams.check_array(header, volume.array)
+    return volume
 
 
 def _check_shape(reader: sitk.ImageFileReader):

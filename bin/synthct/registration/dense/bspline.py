@@ -57,7 +57,7 @@ class ControlGrid:
             fine, coarse = finer.basis(axis, points), self.basis(axis, points)
             ridge = 1e-8 * np.eye(finer.size[axis])  # control points outside the volume hardly touch it
             matrices.append(np.linalg.solve(fine.T @ fine + ridge, fine.T @ coarse))
-        return evaluate(coefficients, _tensors(matrices, coefficients))
+        return evaluate(coefficients, tensors(matrices, coefficients))
 
     def to_sitk(self, coefficients: torch.Tensor, grid: Grid) -> sitk.Transform:
         """The transform x -> x + u(x) for SimpleITK; `grid` is the fixed image's."""
@@ -73,7 +73,7 @@ class Lattice:
 
     def __init__(self, control: ControlGrid, positions: list[np.ndarray], like: torch.Tensor):
         self.spacing = control.spacing
-        self.matrices = _tensors([control.basis(a, positions[a]) for a in range(3)], like)
+        self.matrices = tensors([control.basis(a, positions[a]) for a in range(3)], like)
         self._derivatives = [control.basis(a, positions[a], 1) for a in range(3)]
         self._like = like
 
@@ -83,7 +83,7 @@ class Lattice:
 
     def jacobian(self, coefficients: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
         """Determinant of d(x + u)/dx at the lattice, (z, y, x); `direction` is the fixed image's 3×3 cosines."""
-        derivatives = _tensors(self._derivatives, self._like)
+        derivatives = tensors(self._derivatives, self._like)
         columns = []  # du/dx, du/dy, du/dz along the image's axes
         for axis in (2, 1, 0):
             matrices = list(self.matrices)
@@ -106,7 +106,7 @@ class Smoothness:
         for axis in range(3):
             points = (np.arange(6 * control.size[axis]) + 0.5) / (6 * control.size[axis]) * max(extents[axis], 1e-3)
             bases = [control.basis(axis, points, order) for order in range(3)]
-            self._gram.append(_tensors([b.T @ b / len(points) for b in bases], like))
+            self._gram.append(tensors([b.T @ b / len(points) for b in bases], like))
 
     def __call__(self, coefficients: torch.Tensor, weights: tuple[float, float, float]) -> torch.Tensor:
         """The sum of the three means, weighted by derivative order, a scalar."""
@@ -131,7 +131,8 @@ def evaluate(coefficients: torch.Tensor, matrices) -> torch.Tensor:
     return torch.einsum("cZYx,Xx->cZYX", result, x)
 
 
-def _tensors(matrices, like: torch.Tensor) -> list[torch.Tensor]:
+def tensors(matrices, like: torch.Tensor) -> list[torch.Tensor]:
+    """Arrays as tensors of the type and on the device of `like`, for `evaluate`."""
     return [torch.as_tensor(m, dtype=like.dtype, device=like.device) for m in matrices]
 
 

@@ -66,12 +66,14 @@ def register(
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     extract = extractors(settings, device)
+    sides = _sides(fixed, moving, settings, moving_is, device)
     inside = torch.as_tensor(mask.array, device=device).float()
     matrix, offset = np.eye(3), np.zeros(3)
     if rigid is not None:
-        own = _sides(fixed, moving, settings | {"clip_ct": rigid["clip_ct"]}, moving_is, device)
-        matrix, offset = settled(fixed, own, inside, rigid, device, say)
-    sides = _sides(fixed, moving, settings, moving_is, device)
+        own = settings | {"clip_ct": rigid["clip_ct"]}  # other numbers would move the limits of its verdict
+        clipped = sides if own == settings else _sides(fixed, moving, own, moving_is, device)
+        matrix, offset = settled(fixed, clipped, inside, rigid, device, say)
+        del clipped
     point_map = PointMap(fixed.grid, sides[1].grid, matrix, offset, sides[1].box, device, sides[1].known)
     grids = [ControlGrid.covering(fixed.grid, settings["grid_mm"] * finer) for finer in settings["grid_schedule"]]
     control, losses = grids[0], []

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from synthct.images.grid import Grid, triple
-from synthct.registration.dense.bspline import evaluate
+from synthct.registration.dense.bspline import evaluate, tensors
 
 
 def positions(grid: Grid, voxel_mm: float | tuple[float, float, float]) -> list[np.ndarray]:
@@ -25,6 +25,11 @@ def positions(grid: Grid, voxel_mm: float | tuple[float, float, float]) -> list[
 def extents(grid: Grid) -> tuple[float, float, float]:
     """Distance (mm) from first to last voxel centre along (z, y, x)."""
     return triple((n - 1) * s for n, s in zip(grid.size[::-1], grid.spacing[::-1], strict=True))
+
+
+def pitch(grid: Grid, shape: tuple[int, ...]) -> list[float]:
+    """Distance (mm) along (z, y, x) between the points of a level of `shape`."""
+    return [extent / max(1, n - 1) for extent, n in zip(extents(grid), shape, strict=True)]
 
 
 def content(array: np.ndarray) -> tuple[tuple[int, int], ...]:
@@ -55,7 +60,5 @@ def level_image(array: torch.Tensor, grid: Grid, points: list[np.ndarray], sigma
         weights = np.where(np.abs(distance) > 4, 0.0, np.exp(-0.5 * distance**2))
         weights[:, :first], weights[:, past:] = 0.0, 0.0
         weights[weights.sum(1) == 0, first:past] = 1.0  # no voxel within reach: cannot happen but for odd boxes
-        matrices.append(
-            torch.as_tensor(weights / weights.sum(1, keepdims=True), dtype=array.dtype, device=array.device)
-        )
-    return evaluate(array[None], matrices)[0]
+        matrices.append(weights / weights.sum(1, keepdims=True))
+    return evaluate(array[None], tensors(matrices, array))[0]

@@ -6,7 +6,7 @@ the smooth field that makes each of them equally bright everywhere.
 import numpy as np
 import torch
 
-from synthct.registration.dense.bspline import evaluate
+from synthct.registration.dense.bspline import evaluate, tensors
 
 BINS = 48  # of the CT's range
 ROUNDS = 4
@@ -27,9 +27,10 @@ def gain(image: torch.Tensor, ct: torch.Tensor, weight: torch.Tensor, spacing_mm
     z, y, x = (slice(None, None, step) for step in steps)
     seen = image[z, y, x]
     apart = [step * spacing for step, spacing in zip(steps, spacing_mm, strict=True)]
-    windows = [_window(n, sigma_mm / step, image) for n, step in zip(seen.shape, apart, strict=True)]
-    found = _gain(seen, ct[z, y, x], weight[z, y, x], windows)
-    return evaluate(found[None], [_between(n, step, image) for n, step in zip(image.shape, steps, strict=True)])[0]
+    windows = [_window(n, sigma_mm / step) for n, step in zip(seen.shape, apart, strict=True)]
+    found = _gain(seen, ct[z, y, x], weight[z, y, x], tensors(windows, image))
+    between = [_between(n, step) for n, step in zip(image.shape, steps, strict=True)]
+    return evaluate(found[None], tensors(between, image))[0]
 
 
 def _gain(image: torch.Tensor, ct: torch.Tensor, weight: torch.Tensor, windows: list[torch.Tensor]) -> torch.Tensor:
@@ -56,13 +57,13 @@ def _summed(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     return sums.to(values)
 
 
-def _window(count: int, sigma: float, like: torch.Tensor) -> torch.Tensor:
+def _window(count: int, sigma: float) -> np.ndarray:
+    """A Gaussian about each of `count` points (count, count), `sigma` in points."""
     distance = np.subtract.outer(np.arange(count), np.arange(count)) / max(sigma, 1e-3)
-    return torch.as_tensor(np.exp(-0.5 * distance**2), dtype=like.dtype, device=like.device)
+    return np.exp(-0.5 * distance**2)
 
 
-def _between(count: int, step: int, like: torch.Tensor) -> torch.Tensor:
+def _between(count: int, step: int) -> np.ndarray:
     """Linear interpolation to `count` points from every `step`th of them; the last value goes on."""
-    places = np.minimum(np.arange(count) / step, (count - 1) // step)
-    distance = np.abs(np.subtract.outer(places, np.arange((count - 1) // step + 1)))
-    return torch.as_tensor((1 - distance).clip(0), dtype=like.dtype, device=like.device)
+    knots = np.arange(0, count, step)
+    return np.stack([np.interp(np.arange(count), knots, one) for one in np.eye(len(knots))], 1)

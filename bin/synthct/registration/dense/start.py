@@ -20,7 +20,7 @@ from synthct.registration.dense.bspline import ControlGrid
 from synthct.registration.dense.descent import Descent
 from synthct.registration.dense.mind import CHANNELS, mind
 from synthct.registration.dense.points import SubLattices
-from synthct.registration.dense.pyramid import extents
+from synthct.registration.dense.pyramid import extents, pitch
 from synthct.registration.dense.terms import MutualInformationTerm
 from synthct.registration.dense.warp import PointMap, sample
 
@@ -119,5 +119,4 @@ class Trial:
             coordinates, weight = part.level.at(coefficients)
             way = float((part.displacement(coefficients).norm(dim=0) * part.weight).sum() / part.weight.sum())
             found = sample(self._maps[1], coordinates).view(CHANNELS, *weight.shape)
-        spacing_mm = [e / max(1, n - 1) for e, n in zip(extents(grid), weight.shape, strict=True)]
-        return End((found - self._maps[0]).abs().mean(0), weight, spacing_mm, way)
+        return End((found - self._maps[0]).abs().mean(0), weight, pitch(grid, weight.shape), way)

@@ -9,7 +9,7 @@ from synthct.registration.dense.jacobian import JacobianTerm, Reach
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.points import WholeLevel
-from synthct.registration.dense.pyramid import extents
+from synthct.registration.dense.pyramid import pitch
 from synthct.registration.dense.shading import gain
 from synthct.registration.dense.similarity import Distance
 from synthct.registration.dense.warp import sample
@@ -37,7 +37,8 @@ def build(
     if settings["mind"]["weight"] > 0:
         result.append(MindTerm(settings["mind"], voxel, sides))
     if settings["mi"]["weight"] > 0:
-        result.append(MutualInformationTerm(settings["mi"], voxel, sides, points.at(coefficients)))
+        start = points.at(coefficients) if settings["mi"]["shading_mm"] > 0 else None
+        result.append(MutualInformationTerm(settings["mi"], voxel, sides, start))
     return result
 
 
@@ -138,9 +139,9 @@ class MutualInformationTerm:
         self.weight = settings["weight"]
         fixed, moving = (side.at(voxel_mm, settings[f"sigma_{side.role}_mm"]) for side in sides)
         self._moving, self._gain, seen = moving[None], None, moving
-        if start is not None and settings["shading_mm"] > 0:
+        if start is not None:
             coordinates, weight = start
-            steps = [extent / max(1, n - 1) for extent, n in zip(extents(sides[0].grid), weight.shape, strict=True)]
+            steps = pitch(sides[0].grid, weight.shape)
             warped = sample(self._moving, coordinates)[0].view_as(fixed)
             if sides[0].role == "image":
                 fixed = fixed / gain(fixed, warped, weight, steps, settings["shading_mm"])
