@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
 from synthct.core.files import atomic, write_text
+from synthct.training.events import Events
 
 COLUMNS = (
     "step",
@@ -43,7 +43,7 @@ class Journal:
         self.rows = list(rows)
         shutil.rmtree(out / "tensorboard", ignore_errors=True)
         shutil.rmtree(out / "samples", ignore_errors=True)
-        self.events = SummaryWriter(str(out / "tensorboard"))
+        self.events = Events(out / "tensorboard")
         for row in rows:
             self._event(row)
 
@@ -60,7 +60,7 @@ class Journal:
         if picture is not None:
             with atomic(self.out / "samples" / f"step_{row['step']:07d}.png") as temporary:
                 Image.fromarray(picture).save(temporary)
-            self.events.add_image("validation/input_sct_ct_error", picture, row["step"], dataformats="HW")
+            self.events.add_image("validation/input_sct_ct_error", picture, row["step"])
         self.events.flush()
 
     def close(self):
