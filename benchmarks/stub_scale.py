@@ -2,6 +2,7 @@
 """How the engine scales: `-stub-run` of a study with many patients, and the same with `-resume`, all of it cached.
 
     benchmarks/stub_scale.py --patients 250 --patients 1000
+    benchmarks/stub_scale.py --patients 1000 -- --register_batch 8
 
 Every row of the sheet points at one small patient of the demo. Two arms, five folds, 75 held out (a tenth in small
 cohorts). Nothing is computed: what is measured is the engine and the shape of the workflow. Processor time is told
@@ -86,13 +87,14 @@ def measure(command: list[str], place: Path) -> Measured:
 @click.command(help=__doc__.split("\n")[0])
 @click.option("--patients", "counts", multiple=True, type=int, default=(1000,), show_default=True)
 @click.option("--resume/--no-resume", default=True, show_default=True, help="measure the run that finds all cached too")
-def main(counts, resume):
+@click.argument("parameters", nargs=-1)
+def main(counts, resume, parameters):
     print(f"{HEAD}\n{'|---' * 7}|")
     for count in counts:
         with tempfile.TemporaryDirectory() as scratch:
             place = Path(scratch)
             for name, more in (("first", ()), ("resumed", ("-resume",)))[: 1 + resume]:
-                run = measure(study(place, count, *more), place)
+                run = measure(study(place, count, *more, *parameters), place)
                 submitted, cached = (run.said.count(f"{word} process > ") for word in ("Submitted", "Cached"))
                 if submitted and more:
                     sys.exit(f"{submitted} tasks ran again, expected all cached:\n{run.said}")

@@ -1,22 +1,32 @@
 /** The patients that one task takes together, and what a prediction made of each. */
 class Batches {
 
-    private static final int PREPROCESSED = 32 // patients a task at most, on average
+    static final int PREPROCESSED = 32 // patients a task at most, on average
 
     /**
-     * Of each patient the batch in which it is preprocessed, and how many that batch has: [name: [number, size]].
+     * Of each patient the batch in which it is, and how many that batch has: [name: [number, size]]; at most `average` patients
+     * in one, on average.
      *
      * By the name alone, so that another order of the sheet changes no batch, and a new patient only its own (until there are
      * so many that the number of batches doubles).
      */
-    static Map<String, List<Integer>> ofNames(Collection<String> names) {
+    static Map<String, List<Integer>> ofNames(Collection<String> names, int average) {
+        if (average == 1) {
+            return names.withIndex().collectEntries { name, number -> [name, [number, 1]] }
+        }
         int count = 1
-        while (count * PREPROCESSED < names.size()) {
+        while (count * average < names.size()) {
             count *= 2
         }
         Map<Integer, List<String>> members = names.groupBy { name -> (name.hashCode() ^ (name.hashCode() >>> 16)) & (count - 1) }
         return members.collectMany { number, batch -> batch.collect { name -> [name, number, batch.size()] } }
             .collectEntries { name, number, size -> [name, [number, size]] }
+    }
+
+    /** The files of a batch, each as [patient's meta, files...]; `named` says of a file the patient whose it is. */
+    static List<List> apart(List<Map> metas, List files, Closure named) {
+        List<Map> found = files.collect { each -> [each].flatten().collectEntries { [named(it), it] } }
+        return metas.findAll { found[0][it.patient] }.collect { meta -> [meta] + found.collect { it[meta.patient] } }
     }
 
     /**

@@ -29,28 +29,47 @@ workflow STUDY {
     settings = CHECK.out.settings.map { file -> Presets.read(file) }
 
     // ---- register: every patient in every arm, by the arm's convention of which image is deformed
-    pairs = patients
-        .combine(channel.fromList(arms))
-        .combine(settings)
-        .map { meta, image, ct, mask, _sct, arm, chosen ->
-            def recipe = chosen.registration.arms[arm]
-            def own = recipe.ct == 'ct_aligned' ? aligned[meta.patient] : ct
-            [meta + [arm: arm, engine: recipe.engine, direction: recipe.direction], image, own, mask, Presets.arm(chosen, arm)]
-        }
-    REGISTER(pairs, weights)
+    names = patients.map { meta, _image, _ct, _mask, _sct -> meta.patient }.toList()
+    REGISTER(
+        patients
+            .combine(names.map { all -> Batches.ofNames(all, params.register_batch as int) })
+            .combine(channel.fromList(arms))
+            .map { meta, image, ct, mask, _sct, of, arm ->
+                def (number, size) = of[meta.patient]
+                [groupKey([arm: arm, batch: number], size), [meta, image, ct, mask]]
+            }
+            .groupTuple()
+            .combine(settings)
+            .map { key, members, chosen ->
+                def (metas, images, cts, masks) = members.sort { row -> row[0].patient }.transpose()
+                def arm = key.groupTarget.arm
+                def recipe = chosen.registration.arms[arm]
+                def own = recipe.ct == 'ct_aligned' ? metas.collect { meta -> aligned[meta.patient] } : cts
+                def about = [arm: arm, engine: recipe.engine, direction: recipe.direction, modality: metas[0].modality]
+                [about, metas.collect { meta -> meta + about }, images, own, masks.findAll(), Presets.arm(chosen, arm)]
+            },
+        weights
+    )
+    // of each patient: [meta, image, ct, mask], and [meta, record]
+    pairs = REGISTER.out.pairs.flatMap { _meta, metas, images, cts, masks ->
+        Batches.apart(metas, [images, cts, masks]) { file -> file.parent.name }
+    }
+    qc = REGISTER.out.qc.flatMap { meta, metas, records ->
+        Batches.apart(metas, [records]) { file -> file.baseName - "${meta.arm}__" }
+    }
 
     // ---- preprocess: the registered pairs become training cases, a batch a task: to start one costs more than a pair does.
     // A batch waits for the records of all its patients, for a pair that could not be registered has nothing else
-    batches = patients.map { meta, _image, _ct, _mask, _sct -> meta.patient }.toList().map { names -> Batches.ofNames(names) }
-    outcomes = REGISTER.out.qc.branch { _meta, qc ->
-        lost: Exclusions.failed(qc)
+    batches = names.map { all -> Batches.ofNames(all, Batches.PREPROCESSED) }
+    outcomes = qc.branch { _meta, record ->
+        lost: Exclusions.failed(record)
         usable: true
     }
     // [[arm, batch], [[meta, image, ct, mask], ...]]
     filled = outcomes.usable
-        .map { meta, _qc -> [meta.arm, meta.patient] }
-        .join(REGISTER.out.pair.map { meta, image, ct, mask -> [meta.arm, meta.patient, [meta, image, ct, mask]] }, by: [0, 1])
-        .mix(outcomes.lost.map { meta, _qc -> [meta.arm, meta.patient, []] })
+        .map { meta, _record -> [meta.arm, meta.patient] }
+        .join(pairs.map { meta, image, ct, mask -> [meta.arm, meta.patient, [meta, image, ct, mask]] }, by: [0, 1])
+        .mix(outcomes.lost.map { meta, _record -> [meta.arm, meta.patient, []] })
         .combine(batches)
         .map { arm, patient, pair, of -> [groupKey([arm: arm, batch: of[patient][0]], of[patient][1]), pair] }
         .groupTuple()
@@ -78,13 +97,13 @@ workflow STUDY {
 
     // ---- curate: which pairs of an arm may be trained on (lists sorted, so that a resumed run sees the same input)
     CURATE(
-        REGISTER.out.qc
+        qc
             .combine(patients.count())
-            .map { meta, qc, count -> [groupKey(meta.arm, count as int), qc] }
+            .map { meta, record, count -> [groupKey(meta.arm, count as int), record] }
             .groupTuple()
-            .map { key, qc -> [key.groupTarget, qc.sort { it.name }] }
+            .map { key, found -> [key.groupTarget, found.sort { it.name }] }
             .join(prepared)
-            .map { arm, qc, _made, records -> [arm, qc, records, Exclusions.list(params, arm)] },
+            .map { arm, found, _made, records -> [arm, found, records, Exclusions.list(params, arm)] },
         settings.map { chosen -> Presets.json(chosen, 'curation') }
     )
 
@@ -141,7 +160,7 @@ workflow STUDY {
     BASELINES(cases.join(FOLDS.out.plan))
 
     // ---- test: every bundle on every arm's held-out pairs
-    TEST(BUNDLE.out.bundle, BASELINES.out.baselines, FOLDS.out.lists, patients, REGISTER.out.pair, settings)
+    TEST(BUNDLE.out.bundle, BASELINES.out.baselines, FOLDS.out.lists, patients, pairs, settings)
 
     // ---- for the verdict
     predicted = TEST.out.scored
@@ -150,7 +169,7 @@ workflow STUDY {
     settings_file = CHECK.out.settings
     records = FOLDS.out.plan.map { _arm, plan -> plan }.mix(
         CURATE.out.lists.map { _arm, _kept, excluded -> excluded },
-        REGISTER.out.qc.mix(REGISTER.out.preview, TRAIN.out.record, FINETUNE.out.record).map { _meta, record -> record },
+        qc.mix(REGISTER.out.previews.flatMap { meta, files -> [files].flatten().collect { [meta, it] } }, TRAIN.out.record, FINETUNE.out.record).map { _meta, record -> record },
         BUNDLE.out.bundle.map { _arm, bundle -> bundle.resolve('bundle.json') },
         TEST.out.summaries
     )

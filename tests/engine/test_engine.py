@@ -80,6 +80,17 @@ def test_a_training_that_fails_ends_no_other(nextflow, root, tmp_path):
     assert any("global" in name for name in logs), "its other folds were trained"
 
 
+def test_a_disk_that_took_no_more_of_a_task_s_own_files_is_named(nextflow, root, tmp_path):
+    """The engine's wrapper cannot say it: what it would say it in is on that disk. (All of it: `make test-full`.)"""
+    (tmp_path / "full.config").write_text(
+        "process { withName: BASELINES { beforeScript = 'touch .command.out .exitcode; trap - EXIT; exit 1' } }"
+    )
+    command = ("run", root / "main.nf", "-profile", "test,stub", "-stub-run", "-c", tmp_path / "full.config")
+    done = nextflow(tmp_path, *command, "--registration", "mi")
+    assert done.returncode == 1
+    assert "synthct: STUDY:BASELINES (mi): no room left on the disk of the work directory" in done.stdout
+
+
 def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tmp_path):
     """Another OUTDIR, another order of the sheet's rows, a number of the evaluation: nothing is trained again."""
     study = ("--registration", "elastix", "--folds", "2")

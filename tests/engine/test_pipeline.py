@@ -31,6 +31,8 @@ CBCT = [
     "cbct",
     "--registration",
     "mind",
+    "--register_batch",
+    "4",
     "--region_groups",
     "AB,HN",
     "--curate",
@@ -103,13 +105,15 @@ def demo(nextflow, root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cbct(nextflow, root, tmp_path_factory):
-    """A short study of simulated CBCT, uninterrupted, with a copy of the code and a pair that cannot be registered."""
+    """A short study of simulated CBCT, uninterrupted, with a copy of the code, a pair that cannot be registered, and a
+    patient without a mask; one task registers them all."""
     place = tmp_path_factory.mktemp("cbct")
     demo = root / "assets" / "demo"
     rows = table(demo / "samplesheet_cbct.csv")
     rows = [row | {name: str(demo / row[name]) for name in ("image", "ct", "mask")} for row in rows]
     sitk.WriteImage(sitk.ReadImage(rows[0]["ct"]) * 0 - 1000, str(place / "blank.mha"))
     rows.append(rows[0] | {"patient": "BLANK", "region": "TH", "ct": str(place / "blank.mha"), "split": "train"})
+    rows = [row | {"mask": ""} if row["patient"] == "SIM_AB_TSG" else row for row in rows]
     arguments = [*CBCT, "--input", write_sheet(place, *rows), "--outdir", place / "results"]
     done = nextflow(place, "run", copy_checkout(place) / "main.nf", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -201,6 +205,19 @@ def test_a_pair_that_cannot_be_registered_is_left_out_and_said(cbct):
     assert "BLANK" in (results / "report" / "report.html").read_text()
     assert not (results / "registration" / "mind" / "BLANK" / "ct.mha").exists()
     assert inputs(provenance(results))["BLANK/ct"] == sha256(cbct[0] / "blank.mha"), "read, and found to be no use"
+
+
+def test_pairs_of_one_task_keep_their_own_files(cbct, root):
+    demo = root / "assets" / "demo" / "cbct"
+    for patient in ("SIM_AB_TSG", "SIM_HN_034", "SIM_HN_090"):
+        place = cbct[0] / "results" / "registration" / "mind" / patient
+        record = json.loads((place / "qc.json").read_text())
+        expected = {"fixed": "ct", "moving": "cbct"} | ({} if patient == "SIM_AB_TSG" else {"mask": "mask"})
+        read = {name: one["sha256"] for name, one in record["inputs"].items() if one}
+        assert read == {name: sha256(demo / patient / f"{stem}.mha") for name, stem in expected.items()}
+        assert record["patient"] == patient
+        size = sitk.ReadImage(str(demo / patient / "cbct.mha")).GetSize()
+        assert all(sitk.ReadImage(str(place / f"{name}.mha")).GetSize() == size for name in ("image", "ct", "mask"))
 
 
 def test_a_new_patient_through_the_bundle(cbct, nextflow, root, tmp_path):

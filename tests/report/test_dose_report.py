@@ -47,6 +47,7 @@ def study(tmp_path_factory):
                     "record": "dose",
                     **names,
                     "prescription_gy": 2.0,
+                    "sct_coverage": 0.7 if (patient, trained) == ("P2", "impact") else 1.0,
                     "target": {"name": "standard ellipsoid"},
                     "photon": scores,
                     "proton": {**scores, "range_shift_mm": -error / 40, "range_shift_abs_mm": error / 40},
@@ -82,6 +83,7 @@ def test_the_page_says_what_dose_says(study):
     assert "image and dose metrics agree" in page
     assert "standard ellipsoid" in page
     assert "P7 (target: which is air)" in page
+    assert "ends within the body of P2 (70.0 % of the body). What it did not see counts as air" in page
     for name in ("dose_map_P6", "dvh_P6"):
         assert (place / "report" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -92,6 +94,8 @@ def test_every_dose_has_its_row_and_its_tests(study):
     assert len(rows) == len(PATIENTS) * 4
     first = next(row for row in rows if (row["patient"], row["trained_on"], row["tested_on"]) == ("P1", *ARMS))
     assert float(first["photon_mae_dose"]) == pytest.approx(1.0)  # percent of the prescription
+    covered = {(row["patient"], row["trained_on"]): float(row["sct_coverage_percent"]) for row in rows}
+    assert covered["P2", "impact"] == pytest.approx(70) and covered["P2", "elastix"] == covered["P1", "impact"] == 100
     tests = table(place / "evaluation" / "dose_tests.csv")
     chosen = [t for t in tests if t["question"] == "model" and t["metric"] == "proton_mae_dose"]
     assert len(chosen) == 2

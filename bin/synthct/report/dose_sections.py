@@ -11,7 +11,7 @@ from synthct.report.inputs import Inputs
 from synthct.report.numbers import number, titled
 from synthct.study.arms import arm_name, arm_order
 from synthct.study.comparison import IMAGES, MODEL, comparisons
-from synthct.study.doses import CHANGES, DOSE_METRICS, FEWEST, KINDS, agreement, dose_rows, failures
+from synthct.study.doses import CHANGES, COVERED, DOSE_METRICS, FEWEST, KINDS, agreement, dose_rows, failures
 from synthct.study.rows import combinations, metrics_in, of_chosen_checkpoint, own_images
 from synthct.study.verdict import uneven
 
@@ -31,7 +31,7 @@ def dose(inputs: Inputs) -> Section | None:
     if rows:
         metrics = metrics_in(rows, DOSE_METRICS)
         section.blocks.append(_by_region(own_images(rows), metrics))
-        section.blocks += [Text(note) for note in uneven(rows)]
+        section.blocks += [Text(note) for note in (*_covered(rows), *uneven(rows))]
         section.blocks += _intervals(own_images(rows))
         if len(combinations(rows)) > 1:
             section.blocks += _matrix(rows, metrics)
@@ -74,6 +74,18 @@ def _by_region(rows: list[dict], metrics) -> Table:
             )
     columns = ["trained on", "region", "n", *map(titled, metrics)]
     return Table("Dose by training registration and region, mean ± SD", columns, body, 2, "dose.csv")
+
+
+def _covered(rows: list[dict]) -> list[str]:
+    """Whose synthetic CT did not see all of the body, in a sentence."""
+    parts: dict[str, float] = {}
+    for row in rows:
+        if row[COVERED] < 100:
+            parts[row["patient"]] = min(row[COVERED], parts.get(row["patient"], 100.0))
+    if not parts:
+        return []
+    told = "; ".join(f"{patient} ({number(part, 1)} % of the body)" for patient, part in sorted(parts.items()))
+    return [f"A synthetic CT ends within the body of {told}. What it did not see counts as air in its dose."]
 
 
 def _intervals(rows: list[dict]) -> list:

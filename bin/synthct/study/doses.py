@@ -28,6 +28,7 @@ CHANGES = (
     Metric("proton_range_shift_mm", "range shift, signed", "mm", True, 2),
 )
 NAMES = ("patient", "region", "trained_on", "tested_on", "checkpoint")
+COVERED = "sct_coverage_percent"  # part of the body inside the sCT's field of view; the rest counts as air
 FEWEST = 4  # patients for a rank correlation
 
 
@@ -38,7 +39,7 @@ def dose_records(records: Iterable[dict]) -> list[dict]:
 
 
 def dose_rows(records: list[dict]) -> list[dict]:
-    """One row a record that was planned: the names, `DOSE_METRICS` and `CHANGES` as floats, NaN for none.
+    """One row a record that was planned: the names, `COVERED`, `DOSE_METRICS` and `CHANGES` as floats, NaN for none.
 
     Where each fold's own sCT was planned on, "<metric>_low" and "<metric>_high" over the folds as well, and the mean
     standard deviation of a voxel's dose over them, "<kind>_fold_sd_<target or body>". Parts of the prescription are in
@@ -48,7 +49,7 @@ def dose_rows(records: list[dict]) -> list[dict]:
     for record in records:
         if "failed" in record:
             continue
-        row = {key: record[key] for key in NAMES}
+        row = {key: record[key] for key in NAMES} | {COVERED: 100 * number(record.get("sct_coverage"))}
         for metric in (*DOSE_METRICS, *CHANGES):
             kind, _, key = metric.key.partition("_")
             scores, scale = record.get(kind, {}), 100 if metric.unit == PART else 1
