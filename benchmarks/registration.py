@@ -95,7 +95,7 @@ def _measure(
     place.mkdir(parents=True, exist_ok=True)
     fixed, moving, mask = (directory / f"{name}.mha" for name in (modality, "ct", "mask"))
     image = sitk.ReadImage(str(moving))
-    move = _move(image, *moves)
+    move = move_of(image, *moves)
     if stored or any(map(any, moves)):
         image.SetOrigin(move.TransformPoint(image.GetOrigin()))
         image.SetDirection((_matrix(move) @ np.reshape(image.GetDirection(), (3, 3))).ravel())
@@ -147,7 +147,7 @@ def _registered(place: Path, method: str, modality: str, fixed, moving, mask, pr
     (place / "run.json").write_text(json.dumps({**spent, "asked": asked}))
 
 
-def _move(image: sitk.Image, turn, shift) -> sitk.Euler3DTransform:
+def move_of(image: sitk.Image, turn, shift) -> sitk.Euler3DTransform:
     """The rigid move of --turn and --shift."""
     move = sitk.Euler3DTransform()
     move.SetCenter(image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()]))

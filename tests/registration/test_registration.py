@@ -13,6 +13,7 @@ import torch
 from conftest import bad_input
 from registration_phantom import GRID
 
+from synthct.core import presets
 from synthct.core.errors import InputError
 from synthct.images.grid import Grid, Volume, to_sitk
 from synthct.images.volume import write_volume
@@ -122,6 +123,17 @@ def test_a_rigid_start_finds_a_large_shift(case):
     )
     shifted = sitk.CompositeTransform([sitk.TranslationTransform(3, (16.0, -9.0, 6.0)), truth])
     assert phantom.error(result.transform, shifted, mask) < 2.5
+    told = result.quality["rigid_start"]
+    assert told["taken"] and told["move_mm"] == pytest.approx(np.linalg.norm((16.0, -9.0, 6.0)), abs=2)
+    assert told["way_mm"][1] < told["way_mm"][0] and told["mind_change"] < 0
+
+
+@pytest.mark.parametrize("preset, started", [("paper", {"mi", "mind"}), ("test", {"mi", "mind", "impact"})])
+def test_which_arms_look_for_a_start(preset, started):
+    """Ours by default; the paper's own recipe and Elastix start where the images lie, as published."""
+    section = presets.section("registration", settings=None, preset=preset, modality="mr")
+    arms = ("mi", "mind", "impact", "elastix", "none")
+    assert {arm for arm in arms if pairwise.starts_rigidly(recipes.recipe(section, arm))} == started
 
 
 def test_a_rigid_start_leaves_a_pair_that_is_in_place_bit_for_bit(case):
@@ -133,6 +145,7 @@ def test_a_rigid_start_leaves_a_pair_that_is_in_place_bit_for_bit(case):
         for rigid in (True, False)
     )
     assert np.array_equal(started.displacement.array, straight.displacement.array)
+    assert not started.quality["rigid_start"]["taken"] and "rigid_start" not in straight.quality
 
 
 def test_the_search_finds_the_same_place_wherever_the_moving_image_lies(case):
@@ -156,7 +169,7 @@ def _end(distance: np.ndarray, way: float, weight: np.ndarray | None = None) -> 
     return start.End(torch.tensor(distance).float(), torch.tensor(weight).float(), [5.0, 5.0, 5.0], way)
 
 
-def test_a_move_that_loses_a_region_is_not_taken_however_much_it_wins_elsewhere():
+def test_a_move_that_loses_a_region_is_taken_where_both_mean_and_way_are_sure_of_it():
     """A thigh whose skin lies elsewhere on another day: the skin is matched at the cost of the bone."""
     rules = phantom.section("mr")["rigid"]
     still = np.full((18, 18, 18), 0.25)
@@ -170,7 +183,9 @@ def test_a_move_that_loses_a_region_is_not_taken_however_much_it_wins_elsewhere(
     moved[6:12, 6:12, 6:12] = 0.35
     gain, worst = start.compared(_end(still, 8.0), _end(moved, 3.0), 30.0)
     assert gain == pytest.approx(1 - moved.mean() / 0.25, abs=1e-5) and worst == pytest.approx(0.1, abs=1e-5)
-    assert gain > 0.1 and not start.better(_end(still, 8.0), _end(moved, 3.0), rules)
+    assert 0.1 < gain < 0.2 and not start.better(_end(still, 8.0), _end(moved, 3.0), rules | {"sure": 0.2})
+    assert start.better(_end(still, 8.0), _end(moved, 3.0), rules)  # unless it wins as much as a wrong level costs
+    assert not start.better(_end(still, 8.0), _end(moved, 7.0), rules)
 
 
 def test_ends_are_compared_where_both_are_covered():

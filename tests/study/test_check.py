@@ -66,6 +66,10 @@ def test_what_a_later_step_would_refuse_is_refused_at_once(sheet, changes):
         (["registration.elastix.mi=0"], "elastix.mi 0.0: expected more than 0"),
         (["registration.dense.grid_schedule=[4,2,2]"], "expected 1 at its end"),
         (["registration.dense.mi.bins=3", "registration.arms.mi.settings.mi.weight=1"], "3 bins, expected 6 or more"),
+        (
+            ['registration.rigid.engines=["dense", "elastix"]'],
+            "rigid.engines: elastix, expected some of dense, sampled",
+        ),
         (["registration.arms.mind.settings.mind.weight=0"], "arms.mind: nothing to compare"),
         (["registration.arms.impact.settings.models.mind.extractor=MIND"], "expected MIND R<radius>D<dilation>"),
         (["registration.arms.impact.settings.models.mind.layers=01"], "has one output"),

@@ -23,6 +23,8 @@ def check(recipe: Recipe):
     at, settings = f"registration.{recipe.engine}", recipe.settings
     if recipe.engine == "elastix":
         _check_elastix(at, settings)
+    if unknown := sorted(set(recipe.rigid.get("engines", ())) - set(LEVELS)):
+        raise InputError(f"registration.rigid.engines: {', '.join(unknown)}, expected some of {', '.join(LEVELS)}")
     if recipe.engine not in LEVELS:
         return
     check_levels(settings, recipe.engine)

@@ -86,18 +86,18 @@ def register(
     """
     recipe, weights = ready(section, method, region)
     seed = section["seed"] if seed is None else seed
-    rigid = _starts_rigidly(recipe) if rigid is None else rigid
+    rigid = starts_rigidly(recipe) if rigid is None else rigid
     moving_is = moving_is or moving_role(fixed, moving, modality, recipe.direction)
     pair = _prepared(fixed, moving, mask, recipe, modality=modality, moving_is=moving_is, rigid=rigid)
     start = time.perf_counter()
     transform_of = functools.partial(_transform, recipe=recipe, seed=seed, rigid=rigid, device=device, say=say)
-    transform, losses = transform_of(pair.fixed, pair.moving, pair.mask, moving_is)
+    outcome = transform_of(pair.fixed, pair.moving, pair.mask, moving_is)
     seconds = time.perf_counter() - start
     back = None
     if section["inverse_consistency"]:
         other = resample(pair.mask, pair.moving.grid, order=0)
-        back, _ = transform_of(pair.moving, pair.fixed, other, "image" if moving_is == "ct" else "ct")
-    result = _applied(pair, transform)
+        back = transform_of(pair.moving, pair.fixed, other, "image" if moving_is == "ct" else "ct").transform
+    result = _applied(pair, outcome.transform)
     bodies = _bodies(pair, result)
     before, after = quality.likenesses(pair.fixed, (result.before, result.image), result.mask.array)
     record = {
@@ -113,9 +113,11 @@ def register(
         "seconds": round(seconds, 2),
         "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         **quality.measures(result.displacement, result.mask.array, before, after, bodies),
-        "levels": losses,
+        "levels": outcome.losses,
         **_measured_where_known(pair, result, back),
     }
+    if outcome.start:
+        record["rigid_start"] = outcome.start
     if pair.shift.any():
         record["centres_apart_mm"] = pair.shift.round(1).tolist()
     result = replace(result, quality=record, apart=(before.distance, after.distance))
@@ -130,6 +132,13 @@ def ready(section: dict, method: str, region: str | None = None) -> tuple[recipe
     recipe = recipes.recipe(section, method, region)
     consistency.check(recipe)
     return recipe, extractors.files(recipe.settings)
+
+
+def starts_rigidly(recipe: recipes.Recipe) -> bool:
+    """Whether the preset has a recipe look for a rigid start."""
+    if recipe.engine == "elastix":
+        return recipe.settings["rigid_stage"]
+    return recipe.rigid["enabled"] and recipe.engine in recipe.rigid["engines"]
 
 
 def _prepared(
@@ -211,13 +220,6 @@ def _from_where_it_lay(result: Registered, shift: np.ndarray) -> Registered:
     return replace(result, transform=transform, displacement=Volume(field.array + shift.astype(np.float32), field.grid))
 
 
-def _starts_rigidly(recipe: recipes.Recipe) -> bool:
-    """The preset's choice."""
-    if recipe.engine == "elastix":
-        return recipe.settings["rigid_stage"]
-    return recipe.deforms and recipe.rigid["enabled"]
-
-
 def _centred(mask: Volume, moving: Volume, kind: str) -> tuple[np.ndarray, Volume]:
     """For images in two frames of reference: the shift (mm, LPS) from the mask's centre to that of the moving body,
     and the moving image moved by it onto the mask."""
@@ -247,12 +249,12 @@ def _transform(
     rigid: bool,
     device: str,
     say: Callable[[str], None],
-) -> tuple[sitk.Transform, list[dict]]:
-    """The transform of one recipe, and its losses level by level where it has levels of its own."""
+) -> freeform.Outcome:
+    """What one recipe finds; levels and a start are those of the engines dense and sampled."""
     if recipe.engine == "elastix":
-        return elastix.register(fixed, moving, mask, recipe.settings, seed=seed, rigid=rigid), []
+        return freeform.Outcome(elastix.register(fixed, moving, mask, recipe.settings, seed=seed, rigid=rigid), [])
     if recipe.deforms:
-        outcome = freeform.register(
+        return freeform.register(
             fixed,
             moving,
             mask,
@@ -264,5 +266,4 @@ def _transform(
             device=device,
             say=say,
         )
-        return outcome.transform, outcome.losses
-    return sitk.CompositeTransform(3), []
+    return freeform.Outcome(sitk.CompositeTransform(3), [])

@@ -28,7 +28,7 @@ from synthct.registration.dense.extractors import extractors
 from synthct.registration.dense.points import RandomPoints, SubLattices
 from synthct.registration.dense.prior import unfolded
 from synthct.registration.dense.pyramid import content, extents, level_image, positions
-from synthct.registration.dense.start import settled
+from synthct.registration.dense.start import Start, settled
 from synthct.registration.dense.warp import PointMap
 from synthct.registration.transform import as_composite
 
@@ -37,10 +37,12 @@ EVERY = 20  # seconds between two lines on a level
 
 @dataclass
 class Outcome:
-    """What a registration found: the transform (fixed to moving, mm, LPS) and the loss level by level."""
+    """What a registration found: the transform (fixed to moving, mm, LPS), the loss level by level, and what the search
+    for a rigid start said, where there was one."""
 
     transform: sitk.Transform
     losses: list[dict]
+    start: dict | None = None
 
 
 def register(
@@ -66,15 +68,15 @@ def register(
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     extract = extractors(settings, device)
-    sides = _sides(fixed, moving, settings, moving_is, device)
+    sides = sides_of(fixed, moving, settings, moving_is, device)
     inside = torch.as_tensor(mask.array, device=device).float()
-    matrix, offset = np.eye(3), np.zeros(3)
+    start = Start.staying({})
     if rigid is not None:
         own = settings | {"clip_ct": rigid["clip_ct"]}  # other numbers would move the limits of its verdict
-        clipped = sides if own == settings else _sides(fixed, moving, own, moving_is, device)
-        matrix, offset = settled(fixed, clipped, inside, rigid, device, say)
+        clipped = sides if own == settings else sides_of(fixed, moving, own, moving_is, device)
+        start = settled(fixed, clipped, inside, rigid, device, say)
         del clipped
-    point_map = PointMap(fixed.grid, sides[1].grid, matrix, offset, sides[1].box, device, sides[1].known)
+    point_map = PointMap(fixed.grid, sides[1].grid, start.matrix, start.offset, sides[1].box, device, sides[1].known)
     grids = [ControlGrid.covering(fixed.grid, settings["grid_mm"] * finer) for finer in settings["grid_schedule"]]
     control, losses = grids[0], []
     coefficients = control.zeros(device)
@@ -99,12 +101,12 @@ def register(
     direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
     coefficients = unfolded(control, coefficients, fixed.grid, direction)
     affine = sitk.AffineTransform(3)
-    affine.SetMatrix(matrix.ravel().tolist())
-    affine.SetTranslation(offset.tolist())
-    return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), affine), losses)
+    affine.SetMatrix(start.matrix.ravel().tolist())
+    affine.SetTranslation(start.offset.tolist())
+    return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), affine), losses, start.told or None)
 
 
-def _sides(fixed: Volume, moving: Volume, settings: dict, moving_is: str, device: str) -> list["Side"]:
+def sides_of(fixed: Volume, moving: Volume, settings: dict, moving_is: str, device: str) -> list["Side"]:
     """The fixed and the moving image, prepared."""
     return [
         Side(fixed, settings, "image" if moving_is == "ct" else "ct", device),

@@ -28,29 +28,46 @@ COMPARABLE = 0.2  # part of what is covered after the move that must be covered 
 INFORMATION = {"weight": 1.0, "bins": rigid.BINS, "sigma_ct_mm": 0.0, "sigma_image_mm": 0.0}
 STEP = 1 / 40  # Adam's, of a control spacing
 SMOOTHED_MM = 1.0  # before descriptors
-STAY = np.eye(3), np.zeros(3)
 
 
-def settled(
-    fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str, say: Callable[[str], None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation matrix (3×3) and offset (mm) of T(x) = matrix x + offset, LPS, fixed to moving; the identity unless a
-    move is better by `rules`, the section ``registration.rigid``. `sides` are the prepared images, `inside` the mask as
-    floats on the fixed grid; `say` hears what was found."""
+@dataclass
+class Start:
+    """T(x) = matrix x + offset (3×3; mm, LPS), fixed to moving, where a registration starts; `told` says how it came
+    about: "move_mm" (mean over the mask) and whether it was "taken"; of a trial also, in pairs without and with the
+    move, "way_mm", and by which part the MIND distance changed ("mind_change") and how much it rose in the region that
+    lost most ("worst_region")."""
+
+    matrix: np.ndarray
+    offset: np.ndarray
+    told: dict
+
+    @classmethod
+    def staying(cls, told: dict) -> "Start":
+        """Where the images lie."""
+        return cls(np.eye(3), np.zeros(3), told)
+
+
+def settled(fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str, say: Callable[[str], None]) -> Start:
+    """The move that the search proposes, if it is better by `rules`, the section ``registration.rigid``; else where the
+    images lie. `sides` are the prepared images, `inside` the mask as floats on the fixed grid; `say` hears what was
+    found."""
     matrix, offset, length = rigid.find(sides, inside, rules, device)
     found = f"rigid start: a move of {length:.1f} mm (mean)"
+    told: dict = {"move_mm": round(length, 2), "taken": False}
     if length < rules["least_mm"]:
         say(f"{found}, left to the deformation")
-        return STAY
+        return Start.staying(told)
     trial = Trial(fixed, sides, inside, rules, device)
-    still, moved = trial.end(*STAY), trial.end(matrix, offset)
+    still, moved = trial.end(np.eye(3), np.zeros(3)), trial.end(matrix, offset)
     taken = better(still, moved, rules)
     gain, worst = compared(still, moved, rules["region_mm"])
     say(
         f"{found}, {'taken' if taken else 'not taken'}: the deformation's way {still.way:.1f} mm without it, "
         f"{moved.way:.1f} with it, MIND distance {-gain:+.1%}, worst region {worst:+.3f}"
     )
-    return (matrix, offset) if taken else STAY
+    told |= {"taken": taken, "way_mm": [round(still.way, 2), round(moved.way, 2)]}
+    told |= {"mind_change": round(-gain, 4), "worst_region": round(worst, 4)}
+    return Start(matrix, offset, told) if taken else Start.staying(told)
 
 
 @dataclass
@@ -66,13 +83,14 @@ class End:
 
 def better(still: End, moved: End, rules: dict) -> bool:
     """Whether `moved` is worth it: a mean distance smaller by `margin` (a part of it), and either no region worse at
-    all, or none by more than `loss` and a way shorter by `ease` (a part of it)."""
+    all, or a way shorter by `ease` (a part of it) and no region worse by more than `loss`; a mean smaller by `sure`
+    outweighs a region."""
     both = still.weight * moved.weight
     if both.sum() < COMPARABLE * moved.weight.sum():  # too little was covered before: nothing that could be harmed
         return True
     gain, worst = compared(still, moved, rules["region_mm"])
     eased = moved.way <= (1 - rules["ease"]) * still.way
-    return gain >= rules["margin"] and (worst <= 0 or (eased and worst <= rules["loss"]))
+    return gain >= rules["margin"] and (worst <= 0 or (eased and (worst <= rules["loss"] or gain >= rules["sure"])))
 
 
 def compared(still: End, moved: End, region_mm: float) -> tuple[float, float]:
