@@ -176,6 +176,15 @@ def test_a_record_without_a_number_is_left_out_and_the_others_are_judged_by_the_
     assert reasons["NAN"] == f"no number: {measure}" and "0.500 in the worst region" in reasons["FAR"]
 
 
+@pytest.mark.parametrize("measure", LIMITS)
+def test_a_measure_that_is_null_says_nothing_and_a_pair_without_any_is_not_kept_as_the_best(curate, measure):
+    records = {"A": good(0), "NULL": good(1) | {measure: None}, "FAR": good(2) | {"mind_distance_worst_after": 0.5}}
+    process, reasons = curate(records | {"NOTHING": {"method": "impact"}}, *AUTO)
+    assert process.returncode == 0, process.stderr
+    assert {name for name, reason in reasons.items() if reason} == {"FAR", "NOTHING"}
+    assert reasons["NOTHING"] == "nothing measured in its record"
+
+
 def test_a_list_may_be_one_arms_own(curate, tmp_path):
     """A table of patient, arm and reason; an empty arm means all of them."""
     (tmp_path / "list.csv").write_text(

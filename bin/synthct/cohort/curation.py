@@ -164,6 +164,8 @@ def curate(
         raise InputError(fault)
     scores = {patient: _measures(record, settings["limits"]) for patient, record in records.items()}
     for patient, record in records.items():
+        if not scores[patient] and patient not in failed:
+            scores[patient] = [(math.inf, "nothing measured in its record")]  # which is no praise
         if unknown := sorted(name for name, value in _numbers(record) if not math.isfinite(value)):
             # a comparison with it is neither true nor false: it says nothing of this pair, and must not of the others
             scores[patient] = [(math.inf, f"no number: {', '.join(unknown)}")]
@@ -215,7 +217,7 @@ def _numbers(record: dict) -> list[tuple[str, float]]:
         if record.get(name) is not None:
             found.append((name, _number(name, record[name])))
     for name, keys in (("displacement_mm", ("p95",)), ("jacobian", ("p1", "p99"))):
-        if name in record:
+        if record.get(name) is not None:
             found += [(f"{name}.{key}", _number(name, record[name][key])) for key in keys]
     return found
 
@@ -227,19 +229,20 @@ def _number(name: str, value) -> float:
 
 
 def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
-    """(value over its limit, what it says) for the measures that mean the same in every cohort."""
+    """(value over its limit, what it says) for the measures that mean the same in every cohort; one that is null, or
+    that an older version did not record, says nothing."""
     result = []
-    if "folding_fraction" in record:
+    if record.get("folding_fraction") is not None:
         folded = float(record["folding_fraction"])
         result.append((_over(folded, limits["folding"]), f"{folded:.2%} of the body folded"))
     for key, limit, best, said in LIKENESS:
         if limit in limits and record.get(key) is not None:  # settings of an older run have no limit of it
             value = float(record[key])
             result.append((_over(value, limits[limit], best), said.format(value, limits[limit])))
-    if "displacement_mm" in record:
+    if record.get("displacement_mm") is not None:
         far = float(record["displacement_mm"]["p95"])
         result.append((_over(far, limits["displacement_mm"]), f"displacements up to {far:.1f} mm (95th percentile)"))
-    if "jacobian" in record:
+    if record.get("jacobian") is not None:
         low, high = (float(record["jacobian"][key]) for key in ("p1", "p99"))
         change = max(high, 1 / max(low, 1e-3))
         result.append((_over(change, limits["volume_change"]), f"volumes change up to {change:.1f} times"))
