@@ -213,6 +213,19 @@ def test_the_worst_region_is_recorded_beside_the_mean(case):
     assert quality.bone_overlap(fixed, fixed, inside) in (1, None)
 
 
+@pytest.mark.parametrize("spoilt", ["metal", "unit"])
+def test_mutual_information_is_that_of_the_body_whatever_the_unit_and_a_piece_of_metal(case, spoilt):
+    fixed, moving, mask, _ = case
+    plain = likeness(fixed, moving, mask.array)["mutual_information"]
+    array = moving.array.astype(np.float32)
+    if spoilt == "metal":
+        array[15, 20:22, 20:22] = 30000
+    else:
+        array = array * np.float32(1e-9)
+    odd = likeness(fixed, moving.with_array(array), mask.array)["mutual_information"]
+    assert odd > 0.6 * plain if spoilt == "metal" else odd == pytest.approx(plain, rel=1e-3)
+
+
 def test_a_pair_that_would_match_better_elsewhere_is_told_from_a_noisy_one(case):
     """Noise raises the MIND distance of a pair in place as a misalignment does; over what it is elsewhere it tells."""
     fixed, _, mask, _ = case

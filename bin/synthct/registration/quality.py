@@ -10,7 +10,7 @@ import torch
 from synthct.core.errors import PairError
 from synthct.images.grid import Grid, Volume, triple
 from synthct.registration.dense.mind import mind
-from synthct.registration.dense.mutual import MutualInformation
+from synthct.registration.dense.mutual import MutualInformation, value_range
 from synthct.registration.dense.pyramid import level_image, positions
 
 VOXEL_MM = 3.0  # the judged images are brought to this (or their own, if coarser), so that judging stays cheap
@@ -110,8 +110,7 @@ def likenesses(fixed: Volume, others: Iterable[Volume], mask: np.ndarray) -> lis
     first, own = described(fixed)
     for volume in others:
         second, maps = described(volume)
-        ranges = [(float(v.min()), max(float(v.max()), float(v.min()) + 1e-3)) for v in (first, second)]
-        joint = MutualInformation(48, *ranges)
+        joint = MutualInformation(48, value_range(first), value_range(second))
         distance = (own - maps).abs().mean(0)
         numbers = {
             "mutual_information": -float(joint(first, second, torch.ones_like(first))),

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from synthct.registration.dense.adam import Adam
-from synthct.registration.dense.mutual import MutualInformation
+from synthct.registration.dense.mutual import MutualInformation, value_range
 from synthct.registration.dense.pyramid import level_image, positions
 from synthct.registration.dense.warp import PointMap, sample
 
@@ -57,7 +57,7 @@ class _Level:
         self._points = torch.tensor(world, dtype=torch.float32, device=device) - self.centre
         self.radius = float(self._points.norm(dim=1).quantile(0.9)) if len(world) < 10**6 else 100.0
         self._map = PointMap(fixed.grid, moving.grid, np.eye(3), np.zeros(3), moving.box, device, moving.known)
-        self._information = MutualInformation(BINS, _ends(self._values), _ends(self.moving_image))
+        self._information = MutualInformation(BINS, value_range(self._values), value_range(self.moving_image))
         self._turning = turning
 
     def __call__(self, parameters: torch.Tensor) -> torch.Tensor:
@@ -116,8 +116,3 @@ def _rotation(angles: torch.Tensor) -> torch.Tensor:
     x, y, z = angles
     cross = torch.stack([torch.stack([zero, -z, y]), torch.stack([z, zero, -x]), torch.stack([-y, x, zero])])
     return torch.linalg.matrix_exp(cross)
-
-
-def _ends(values: torch.Tensor) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    return low, max(high, low + 1e-3)
