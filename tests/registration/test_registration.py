@@ -14,7 +14,7 @@ from conftest import bad_input
 from registration_phantom import GRID
 
 from synthct.core import presets
-from synthct.core.errors import InputError
+from synthct.core.errors import InputError, PairError
 from synthct.images.grid import Grid, Volume, to_sitk
 from synthct.images.volume import write_volume
 from synthct.registration import pairwise, quality, recipes
@@ -466,6 +466,14 @@ def test_bad_input_is_one_line(case, tmp_path, word):
     assert result.returncode == 2 and word in result.stderr, result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "o.mha").exists()
+
+
+def test_no_rigid_stage_is_advised_where_the_arm_moves_nothing(case):
+    fixed, moving, mask, _ = case
+    far = Volume(moving.array, Grid(GRID.size, GRID.spacing, (5000.0, 0.0, 0.0)))
+    for started in (None, True):
+        with pytest.raises(PairError, match="do not overlap.*this arm moves nothing$"):
+            pairwise.register(fixed, far, mask, phantom.section("cbct"), method="none", modality="cbct", rigid=started)
 
 
 def test_absent_weights_are_one_line_that_says_where_they_go(case, tmp_path):

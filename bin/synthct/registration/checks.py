@@ -51,13 +51,14 @@ def overlap(fixed: Volume, moving: Volume, mask: Volume) -> float:
     return float((support(moving, sitk.Transform(), fixed.grid) & inside).sum() / inside.sum())
 
 
-def check_overlap(fixed: Volume, moving: Volume, mask: Volume):
-    """Raise `PairError` for images that lie apart."""
+def check_overlap(fixed: Volume, moving: Volume, mask: Volume, deforms: bool = True):
+    """Raise `PairError` for images that lie apart; where nothing `deforms`, a rigid stage would not help."""
     shared = overlap(fixed, moving, mask)
     if shared < SMALLEST_OVERLAP:
         raise PairError(
             f"the images do not overlap: {shared:.1%} of the fixed mask lies inside the moving image "
-            f"(fixed {_box(fixed)}; moving {_box(moving)}); a rigid stage (--rigid) would start from their centres"
+            f"(fixed {_box(fixed)}; moving {_box(moving)}); "
+            + ("a rigid stage (--rigid) would start from their centres" if deforms else "this arm moves nothing")
         )
 
 

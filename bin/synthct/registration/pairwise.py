@@ -164,7 +164,7 @@ def _prepared(
     shift = np.zeros(3)
     if recipe.deforms and rigid and overlap(fixed, moving, mask) < SMALLEST_OVERLAP:
         shift, moving = _centred(mask, moving, kinds[1])
-    check_overlap(fixed, moving, mask)
+    check_overlap(fixed, moving, mask, recipe.deforms)
     return Pair(fixed, moving, mask, given, moving_is, kinds, shift)
 
 
