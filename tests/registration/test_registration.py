@@ -164,6 +164,19 @@ def test_the_search_finds_the_same_place_wherever_the_moving_image_lies(case):
     assert np.abs(np.diff(found, axis=0)).max() < 1.5
 
 
+@pytest.mark.parametrize("size", [(1, 24, 28), (24, 3, 3)])
+def test_a_mask_too_thin_for_the_search_goes_without_a_rigid_start(case, size):
+    fixed, moving, mask, _ = case
+    few = np.zeros_like(mask.array)
+    few[tuple(slice(4, 4 + n) for n in size)] = 1
+    said: list[str] = []
+    settings = recipes.recipe(phantom.section("cbct"), "mind").settings
+    sides = [Side(fixed, settings, "image", "cpu"), Side(moving, settings, "ct", "cpu", fixed.grid)]
+    rules, inside = phantom.section("cbct")["rigid"], torch.as_tensor(few).float()
+    matrix, offset = start.settled(fixed, sides, inside, rules, "cpu", said.append)
+    assert (matrix == np.eye(3)).all() and (offset == 0).all() and "none sought" in said[0]
+
+
 def _end(distance: np.ndarray, way: float, weight: np.ndarray | None = None) -> start.End:
     weight = np.ones_like(distance) if weight is None else weight
     return start.End(torch.tensor(distance).float(), torch.tensor(weight).float(), [5.0, 5.0, 5.0], way)

@@ -13,18 +13,21 @@ from synthct.registration.dense.warp import PointMap, sample
 
 BINS = 32
 ENOUGH = 0.5  # part of the mask that must stay inside the moving image
+FEWEST = 50  # points of the mask on a level: fewer match anything
 STEP_MM = 1.5  # Adam's; with a third of it 8 degrees are not reached
 
 
-def find(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[np.ndarray, np.ndarray, float]:
+def find(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[np.ndarray, np.ndarray, float] | None:
     """Rotation matrix (3×3) and offset (mm) of T(x) = matrix x + offset, LPS, fixed to moving, and how far it takes the
-    mask (mm, mean).
+    mask (mm, mean); None for a mask so small or thin that the levels have fewer than `FEWEST` points of it.
 
     `sides` are the prepared fixed and moving images, `mask` floats on the fixed grid. The search tries shifts of up to
     `settings["search_mm"]` along each axis, `settings["search_step_mm"]` apart. Beside no shift the best ones of them,
     `starts` in all, are refined; turning costs `turning`, because a limb of round section says little of it.
     """
     fixed, moving = sides
+    if any(_chosen(fixed, mask, voxel).sum() < FEWEST for voxel in settings["voxel_mm"]):
+        return None
     levels = [_Level(fixed, moving, mask, voxel, settings["turning"], device) for voxel in settings["voxel_mm"]]
     reach, step = settings["search_mm"], settings["search_step_mm"]
     line = np.arange(-int(reach // step), int(reach // step) + 1) * step
@@ -46,8 +49,7 @@ class _Level:
     """What a rigid move costs: six parameters in mm (rotations: arc length at the mask's edge)."""
 
     def __init__(self, fixed, moving, mask: torch.Tensor, voxel_mm: float, turning: float, device: str):
-        points = positions(fixed.grid, voxel_mm)
-        chosen = level_image(mask, fixed.grid, points, 0.0).reshape(-1) > 0.5
+        points, chosen = positions(fixed.grid, voxel_mm), _chosen(fixed, mask, voxel_mm)
         # on a moving lattice as coarse as the fixed one, moves of whole voxels would blur nothing and so look better
         self.moving_image = moving.at(voxel_mm / 2, voxel_mm / 4)[None]
         self._values = fixed.at(voxel_mm, 0.0).reshape(-1)[chosen]
@@ -80,6 +82,11 @@ class _Level:
         parameters = torch.tensor(move, device=self.centre.device).float()
         turned = self._points @ _rotation(parameters[:3] / self.radius).T + parameters[3:]
         return float((turned - self._points).norm(dim=1).mean())
+
+
+def _chosen(fixed, mask: torch.Tensor, voxel_mm: float) -> torch.Tensor:
+    """Which of a level's points, in their indices' order, lie in the mask."""
+    return level_image(mask, fixed.grid, positions(fixed.grid, voxel_mm), 0.0).reshape(-1) > 0.5
 
 
 def _nearest(level: _Level, loss: float, shift: np.ndarray, step: float) -> tuple[float, np.ndarray]:

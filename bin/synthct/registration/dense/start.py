@@ -51,7 +51,11 @@ def settled(fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str
     """The move that the search proposes, if it is better by `rules`, the section ``registration.rigid``; else where the
     images lie. `sides` are the prepared images, `inside` the mask as floats on the fixed grid; `say` hears what was
     found."""
-    matrix, offset, length = rigid.find(sides, inside, rules, device)
+    proposed = rigid.find(sides, inside, rules, device)
+    if proposed is None:
+        say(f"rigid start: none sought, of the mask hardly a point is left at {rules['voxel_mm'][0]:g} mm")
+        return Start.staying({})
+    matrix, offset, length = proposed
     found = f"rigid start: a move of {length:.1f} mm (mean)"
     told: dict = {"move_mm": round(length, 2), "taken": False}
     if length < rules["least_mm"]:
