@@ -17,7 +17,7 @@ from synthct.core import presets
 from synthct.core.errors import InputError, PairError
 from synthct.images.grid import Grid, Volume, to_sitk
 from synthct.images.volume import write_volume
-from synthct.registration import pairwise, quality, recipes
+from synthct.registration import checks, pairwise, quality, recipes
 from synthct.registration.dense import rigid, sampled, start
 from synthct.registration.dense.bspline import ControlGrid, Lattice, Smoothness
 from synthct.registration.dense.freeform import Side
@@ -164,6 +164,30 @@ def test_the_search_finds_the_same_place_wherever_the_moving_image_lies(case):
     assert np.abs(np.diff(found, axis=0)).max() < 1.5
 
 
+def test_a_rigid_start_finds_a_pair_of_which_hardly_a_part_overlaps(case):
+    """Too much to be two frames of reference, too little for a search from where it lies."""
+    fixed, moving, mask, truth = case
+    shift = (80.0, 0.0, 0.0)
+    away = Volume(moving.array, Grid(GRID.size, GRID.spacing, tuple(np.add(GRID.origin, shift))))
+    assert 0.05 < checks.overlap(fixed, away, mask) < 0.5
+    result = pairwise.register(
+        fixed, away, mask, phantom.section("cbct"), method="mind", modality="cbct", moving_is="ct", rigid=True
+    )
+    shifted = sitk.CompositeTransform([sitk.TranslationTransform(3, shift), truth])
+    assert phantom.error(result.transform, shifted, mask) < 2.5
+
+
+def test_a_moving_image_of_a_few_slices_stays_where_it_lies(case):
+    """It covers a fifth of the mask wherever it lies: that its centre is another's says nothing."""
+    fixed, moving, mask, truth = case
+    few = Volume(moving.array[:11].copy(), Grid((*GRID.size[:2], 11), GRID.spacing, GRID.origin))
+    assert 0.05 < checks.overlap(fixed, few, mask) < 0.5
+    result = pairwise.register(
+        fixed, few, mask, phantom.section("cbct"), method="mind", modality="cbct", moving_is="ct", rigid=True
+    )
+    assert phantom.error(result.transform, truth, result.mask) < 2.5
+
+
 @pytest.mark.parametrize("size", [(1, 24, 28), (24, 3, 3)])
 def test_a_mask_too_thin_for_the_search_goes_without_a_rigid_start(case, size):
     fixed, moving, mask, _ = case
@@ -209,8 +233,13 @@ def test_ends_are_compared_where_both_are_covered():
     covered[12:] = 0
     assert start.compared(_end(still, 8.0), _end(moved, 3.0, covered), 30.0)[0] == pytest.approx(0.2, abs=1e-5)
     hardly = np.zeros_like(moved)
-    hardly[:2] = 1  # next to nothing lay inside before: nothing that a move could harm
-    assert start.better(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.3), 8.0), rules)
+    hardly[:2] = 1  # next to nothing lay inside before: each is judged by what it covers itself
+    assert start.better(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.18), 8.0), rules)
+    assert not start.better(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.24), 3.0), rules)  # by chance
+    nothing = np.zeros_like(moved)
+    nothing[16:] = 1
+    gain, worst = start.compared(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.2), 8.0, nothing), 30.0)
+    assert gain == pytest.approx(0.2, abs=1e-5) and worst == 0
 
 
 def test_the_worst_region_is_recorded_beside_the_mean(case):

@@ -12,7 +12,7 @@ from synthct.registration.dense.pyramid import level_image, positions
 from synthct.registration.dense.warp import PointMap, sample
 
 BINS = 32
-ENOUGH = 0.5  # part of the mask that must stay inside the moving image
+ENOUGH = 0.5  # part of the mask that must stay inside the moving image; of what is covered at rest, where that is less
 FEWEST = 50  # points of the mask on a level: fewer match anything
 STEP_MM = 1.5  # Adam's; with a third of it 8 degrees are not reached
 
@@ -22,8 +22,9 @@ def find(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[np.nda
     mask (mm, mean); None for a mask so small or thin that the levels have fewer than `FEWEST` points of it.
 
     `sides` are the prepared fixed and moving images, `mask` floats on the fixed grid. The search tries shifts of up to
-    `settings["search_mm"]` along each axis, `settings["search_step_mm"]` apart. Beside no shift the best ones of them,
-    `starts` in all, are refined; turning costs `turning`, because a limb of round section says little of it.
+    `settings["search_mm"]` along each axis, `settings["search_step_mm"]` apart; where less than `ENOUGH` of the mask is
+    covered, as many about the shift of one centre onto the other too. Beside no shift the best ones of them, `starts`
+    in all, are refined; turning costs `turning`, because a limb of round section says little of it.
     """
     fixed, moving = sides
     if any(_chosen(fixed, mask, voxel).sum() < FEWEST for voxel in settings["voxel_mm"]):
@@ -33,6 +34,10 @@ def find(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[np.nda
     line = np.arange(-int(reach // step), int(reach // step) + 1) * step
     shifts = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
     shifts = shifts[np.argsort((shifts**2).sum(1), kind="stable")]  # nearest first: ties go to the smaller move
+    if (rest := levels[0].covered(shifts[0])) < ENOUGH:  # it shows a part of the mask, or lies far off: look there too
+        shifts = np.concatenate([shifts, shifts + levels[0].to_centre])
+        for level in levels:
+            level.enough = ENOUGH * rest
     losses = [levels[0].of_shift(shift) for shift in shifts]
     chosen = [0, *[k for k in np.argsort(losses, kind="stable") if k][: settings["starts"] - 1]]
     found = [_nearest(levels[0], losses[k], shifts[k], step / 2) for k in chosen]
@@ -60,13 +65,15 @@ class _Level:
         self.radius = float(self._points.norm(dim=1).quantile(0.9)) if len(world) < 10**6 else 100.0
         self._map = PointMap(fixed.grid, moving.grid, np.eye(3), np.zeros(3), moving.box, device, moving.known)
         self._information = MutualInformation(BINS, value_range(self._values), value_range(self.moving_image))
-        self._turning = turning
+        middle = [(first + past - 1) / 2 for first, past in moving.box[::-1]]
+        self.to_centre = np.array(moving.grid.origin) + moving.grid.matrix @ middle - self.centre.cpu().numpy()
+        self._turning, self.enough = turning, ENOUGH
 
     def __call__(self, parameters: torch.Tensor) -> torch.Tensor:
         turned = self._points @ _rotation(parameters[:3] / self.radius).T + self.centre + parameters[3:]
         coordinates = self._map.unit(turned)
         valid = self._map.inside(coordinates)
-        if valid.mean() < ENOUGH:
+        if valid.mean() < self.enough:
             return 10.0 + 0.0 * parameters.sum()
         # per point of the mask: a move that lets hard-to-match parts leave the moving image must not gain by it
         matched = self._information(self._values, sample(self.moving_image, coordinates)[0], valid) * valid.mean()
@@ -76,6 +83,11 @@ class _Level:
     def of_shift(self, shift: np.ndarray) -> float:
         """What a shift (mm) costs."""
         return float(self(torch.tensor([0.0, 0, 0, *shift], device=self.centre.device).float()))
+
+    def covered(self, shift: np.ndarray) -> float:
+        """Part of the mask that lies inside the moving image after a shift (mm)."""
+        moved = self._points + self.centre + torch.tensor(shift, device=self.centre.device).float()
+        return float(self._map.inside(self._map.unit(moved)).mean())
 
     def length(self, move: np.ndarray) -> float:
         """How far (mm, mean) `move` takes the mask's points."""

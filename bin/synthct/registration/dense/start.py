@@ -24,7 +24,7 @@ from synthct.registration.dense.pyramid import extents, pitch
 from synthct.registration.dense.terms import MutualInformationTerm
 from synthct.registration.dense.warp import PointMap, sample
 
-COMPARABLE = 0.2  # part of what is covered after the move that must be covered without it, for the two to be compared
+COMPARABLE = 0.2  # part of what is covered after the move that must be covered without it
 INFORMATION = {"weight": 1.0, "bins": rigid.BINS, "sigma_ct_mm": 0.0, "sigma_image_mm": 0.0}
 STEP = 1 / 40  # Adam's, of a control spacing
 SMOOTHED_MM = 1.0  # before descriptors
@@ -84,23 +84,36 @@ class End:
     spacing: list[float]
     way: float
 
+    @property
+    def mean(self) -> torch.Tensor:
+        """The mean distance over what is covered."""
+        return (self.distance * self.weight).sum() / self.weight.sum().clamp(min=1e-6)
+
 
 def better(still: End, moved: End, rules: dict) -> bool:
     """Whether `moved` is worth it: a mean distance smaller by `margin` (a part of it), and either no region worse at
     all, or a way shorter by `ease` (a part of it) and no region worse by more than `loss`; a mean smaller by `sure`
-    outweighs a region."""
-    both = still.weight * moved.weight
-    if both.sum() < COMPARABLE * moved.weight.sum():  # too little was covered before: nothing that could be harmed
-        return True
+    outweighs a region. Where hardly anything of what it covers was covered before, a way says nothing: then the mean is
+    to be smaller by `ease`."""
     gain, worst = compared(still, moved, rules["region_mm"])
+    if not comparable(still, moved):
+        return gain >= rules["ease"]
     eased = moved.way <= (1 - rules["ease"]) * still.way
     return gain >= rules["margin"] and (worst <= 0 or (eased and (worst <= rules["loss"] or gain >= rules["sure"])))
 
 
+def comparable(still: End, moved: End) -> bool:
+    """Whether enough of what is covered after the move was covered before."""
+    return bool((still.weight * moved.weight).sum() >= COMPARABLE * moved.weight.sum())
+
+
 def compared(still: End, moved: End, region_mm: float) -> tuple[float, float]:
     """By which part of it the mean distance fell, and by how much (0..1) it rose in the cube that lost most, over cubes
-    of `region_mm` that are half filled or more; both over what either end covers."""
+    of `region_mm` that are half filled or more; both over what either end covers. Where that is too little, each mean
+    is over what its end covers, and nothing is known of cubes."""
     both = still.weight * moved.weight
+    if not comparable(still, moved):
+        return float(1 - moved.mean / still.mean.clamp(min=1e-9)), 0.0
     first, second = ((end.distance * both).sum() / both.sum().clamp(min=1e-6) for end in (still, moved))
     sides = [min(n, max(1, round(region_mm / step))) for n, step in zip(both.shape, still.spacing, strict=True)]
     steps = [max(1, side // 2) for side in sides]
