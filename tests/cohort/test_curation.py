@@ -61,6 +61,19 @@ def curate(tmp_path, run_tool):
 AUTO = ("--set", "curation.mode=auto")
 
 
+def test_a_patient_who_lay_elsewhere_is_no_worse_a_pair(curate):
+    """What a rigid move brought together counts by what is left of the way, where the record has it."""
+    far = {"displacement_mm": {"p95": 80.0}}
+    records = {
+        "MOVED": good(1) | far | {"deformation_mm": {"p95": 8.0}},
+        "BENT": good(2) | far | {"deformation_mm": {"p95": 31.0}},
+        "OLDER": good(3) | far,
+    }
+    _, reasons = curate(records, *AUTO)
+    assert reasons["MOVED"] == ""
+    assert "displacements up to 31.0 mm" in reasons["BENT"] and "up to 80.0 mm" in reasons["OLDER"]
+
+
 @pytest.mark.parametrize("measure", LIMITS)
 def test_a_pair_beyond_a_limit_is_left_out_with_its_reason(curate, measure):
     inside, beyond, said = LIMITS[measure]

@@ -242,6 +242,23 @@ def test_ends_are_compared_where_both_are_covered():
     assert gain == pytest.approx(0.2, abs=1e-5) and worst == 0
 
 
+def test_deformation_is_what_a_rigid_move_leaves_of_the_displacement(case):
+    """Turned by 20 degrees and moved by 50 mm: nothing; half of the body bent by 8 mm on top of it: some of that."""
+    fixed, _, mask, _ = case
+    inside = mask.array > 0
+    index = np.stack(np.meshgrid(*map(np.arange, fixed.array.shape), indexing="ij"), -1)[..., ::-1]
+    points = index @ fixed.grid.matrix.T + np.array(fixed.grid.origin)
+    move = sitk.Euler3DTransform(points.reshape(-1, 3).mean(0).tolist(), 0.2, -0.1, 0.35, (30.0, -20.0, 35.0))
+    turn = np.reshape(move.GetMatrix(), (3, 3))
+    field = (points - move.GetCenter()) @ turn.T + move.GetCenter() + move.GetTranslation() - points
+    assert np.linalg.norm(field, axis=-1)[inside].min() > 20
+    assert quality.deformation(Volume(field.astype(np.float32), fixed.grid), inside).max() < 1e-3
+    half = np.median(points[inside][:, 2])
+    bent = field + np.where(points[..., 2:] > half, (8.0, 0, 0), 0.0)
+    left = quality.deformation(Volume(bent.astype(np.float32), fixed.grid), inside)
+    assert 1 < left.mean() < 4.5  # a move and a turn take half of it and more
+
+
 def test_the_worst_region_is_recorded_beside_the_mean(case):
     """A body whose one corner is another's: the mean hardly feels it, the worst cube does."""
     fixed, _, mask, _ = case

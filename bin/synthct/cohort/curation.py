@@ -216,10 +216,16 @@ def _numbers(record: dict) -> list[tuple[str, float]]:
     for name in ("folding_fraction", "mutual_information_after", *(key for key, _, _, _ in LIKENESS)):
         if record.get(name) is not None:
             found.append((name, _number(name, record[name])))
-    for name, keys in (("displacement_mm", ("p95",)), ("jacobian", ("p1", "p99"))):
+    for name, keys in ((_way(record), ("p95",)), ("jacobian", ("p1", "p99"))):
         if record.get(name) is not None:
             found += [(f"{name}.{key}", _number(name, record[name][key])) for key in keys]
     return found
+
+
+def _way(record: dict) -> str:
+    """The measure that the limit on displacements is for: what a rigid move leaves of them, where it is recorded, for a
+    patient who lay elsewhere is no worse a pair."""
+    return "deformation_mm" if record.get("deformation_mm") is not None else "displacement_mm"
 
 
 def _number(name: str, value) -> float:
@@ -239,8 +245,8 @@ def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
         if limit in limits and record.get(key) is not None:  # settings of an older run have no limit of it
             value = float(record[key])
             result.append((_over(value, limits[limit], best), said.format(value, limits[limit])))
-    if record.get("displacement_mm") is not None:
-        far = float(record["displacement_mm"]["p95"])
+    if record.get(way := _way(record)) is not None:
+        far = float(record[way]["p95"])
         result.append((_over(far, limits["displacement_mm"]), f"displacements up to {far:.1f} mm (95th percentile)"))
     if record.get("jacobian") is not None:
         low, high = (float(record["jacobian"][key]) for key in ("p1", "p99"))
