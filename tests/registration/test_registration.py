@@ -206,7 +206,7 @@ def _end(distance: np.ndarray, way: float, weight: np.ndarray | None = None) -> 
     return start.End(torch.tensor(distance).float(), torch.tensor(weight).float(), [5.0, 5.0, 5.0], way)
 
 
-def test_a_move_that_loses_a_region_is_taken_where_both_mean_and_way_are_sure_of_it():
+def test_a_move_that_loses_a_region_is_not_taken_however_much_it_wins_elsewhere():
     """A thigh whose skin lies elsewhere on another day: the skin is matched at the cost of the bone."""
     rules = phantom.section("mr")["rigid"]
     still = np.full((18, 18, 18), 0.25)
@@ -216,13 +216,25 @@ def test_a_move_that_loses_a_region_is_taken_where_both_mean_and_way_are_sure_of
     assert start.better(_end(still, 8.0), _end(moved, 7.0), rules)  # no region has lost: the way need not tell
     moved[6:12, 6:12, 6:12] = 0.27
     assert start.better(_end(still, 8.0), _end(moved, 3.0), rules)
-    assert not start.better(_end(still, 8.0), _end(moved, 7.0), rules)  # hardly anything is saved
     moved[6:12, 6:12, 6:12] = 0.35
     gain, worst = start.compared(_end(still, 8.0), _end(moved, 3.0), 30.0)
     assert gain == pytest.approx(1 - moved.mean() / 0.25, abs=1e-5) and worst == pytest.approx(0.1, abs=1e-5)
-    assert 0.1 < gain < 0.2 and not start.better(_end(still, 8.0), _end(moved, 3.0), rules | {"sure": 0.2})
-    assert start.better(_end(still, 8.0), _end(moved, 3.0), rules)  # unless it wins as much as a wrong level costs
-    assert not start.better(_end(still, 8.0), _end(moved, 7.0), rules)
+    assert gain > 0.1 and not start.better(_end(still, 8.0), _end(moved, 3.0), rules)
+
+
+def test_the_more_a_move_wins_the_less_is_asked_of_way_and_worst_region():
+    """A leg matched at another level: the right one is closer in the mean by 10 to 25 % (STS_039, 20 mm along z)."""
+    rules = phantom.section("mr")["rigid"]
+    still = np.full((18, 18, 18), 0.25)
+    moved = still - 0.05
+    moved[6:12, 6:12, 6:12] = 0.25 + 0.07
+    assert start.compared(_end(still, 8.0), _end(moved, 3.0), 30.0)[0] == pytest.approx(0.18, abs=0.01)
+    assert start.better(_end(still, 8.0), _end(moved, 7.0), rules)
+    assert not start.better(_end(still, 8.0), _end(moved, 8.1), rules)
+    less = still - 0.015  # 5 %
+    less[6:12, 6:12, 6:12] = 0.25 + 0.03
+    assert start.better(_end(still, 8.0), _end(less, 5.0), rules)
+    assert not start.better(_end(still, 8.0), _end(less, 7.0), rules)
 
 
 def test_ends_are_compared_where_both_are_covered():

@@ -92,14 +92,15 @@ class End:
 
 def better(still: End, moved: End, rules: dict) -> bool:
     """Whether `moved` is worth it: a mean distance smaller by `margin` (a part of it), and either no region worse at
-    all, or a way shorter by `ease` (a part of it) and no region worse by more than `loss`; a mean smaller by `sure`
-    outweighs a region. Where hardly anything of what it covers was covered before, a way says nothing: then the mean is
-    to be smaller by `ease`."""
+    all, or a way that is shorter by `ease` (a part of it; not longer, where the mean is smaller by `sure`) and no
+    region worse by more than `loss` or by `loss_of_gain` of that part. Where hardly anything of what it covers was
+    covered before, a way says nothing: then the mean is to be smaller by `ease`."""
     gain, worst = compared(still, moved, rules["region_mm"])
     if not comparable(still, moved):
         return gain >= rules["ease"]
-    eased = moved.way <= (1 - rules["ease"]) * still.way
-    return gain >= rules["margin"] and (worst <= 0 or (eased and (worst <= rules["loss"] or gain >= rules["sure"])))
+    eased = moved.way <= (1 - rules["ease"] * (gain < rules["sure"])) * still.way
+    spared = worst <= max(rules["loss"], rules["loss_of_gain"] * gain)
+    return gain >= rules["margin"] and (worst <= 0 or (eased and spared))
 
 
 def comparable(still: End, moved: End) -> bool:
