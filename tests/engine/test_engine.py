@@ -168,8 +168,9 @@ def test_ones_own_preset_where_only_staged_files_are(nextflow, root, tmp_path):
     own = tmp_path / "my own" / "test.toml"
     own.write_text('inherit = "test"\n[inference]\nflips = "none"\n')
     weights = "/data/own weights/sam.pth"  # what the message of an absent file recommends to set
-    path = ("--set", f"training.perceptual.weights={weights}")
-    stub(nextflow, root, tmp_path, "--registration", "elastix", "--preset", own, *path, "--outdir", "out")
+    more = ("--set", f"training.perceptual.weights={weights}", "--exclude", tmp_path / "my own" / "left out (MR).txt")
+    more[-1].write_text("STS_028\n")
+    stub(nextflow, root, tmp_path, "--registration", "elastix", "--preset", own, *more, "--outdir", "out")
     said = json.loads((tmp_path / "out" / "pipeline_info" / "settings.json").read_text())
     assert said["inference"]["flips"] == "none" and said["training"]["perceptual"]["weights"] == weights
     staged = {path.name for path in (tmp_path / "work").glob("*/*/presets/*.toml")}

@@ -226,14 +226,17 @@ def test_absent_weights_stop_a_study_before_anything_is_registered(nextflow, roo
 
 
 def test_a_broken_series_is_named_before_any_registration(nextflow, root, sheet, tmp_path):
+    """Its directory is called as exports call theirs; so is one's own preset, which SCAN reads too."""
     array = np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE) % 900
-    series = [write_mr(tmp_path / name, array, uid=f"1.2.{n}") for n, name in enumerate(("whole", "cut", "other"))]
+    (tmp_path / "my (own).toml").write_text('inherit = "test"\n')
+    names = ("whole", "T1 AX (cut)", "other")
+    series = [write_mr(tmp_path / name, array, uid=f"1.2.{n}") for n, name in enumerate(names)]
     broken = sorted(series[1].iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:300])
     wrong = shutil.copytree(series[2], tmp_path / "wrong")
     cts = ("mr/STS_018/ct.mha", "mr/STS_028/ct.mha", wrong)
     rows = [f"P{n},AB,A,{series[n]},{cts[n]},,train" for n in range(3)]
-    arguments = ("--input", sheet(*rows), "--modality", "mr", "--preset", "test", "--registration", "none")
+    arguments = ("--input", sheet(*rows), "--modality", "mr", "--preset", "my (own).toml", "--registration", "none")
     done = nextflow(tmp_path, "run", root / "main.nf", *arguments, "--holdout", "1", "--folds", "2", "--outdir", "r")
     said = done.stdout
     assert done.returncode != 0 and "2 of 3 patients could not be used" in said, said

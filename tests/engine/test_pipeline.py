@@ -230,8 +230,8 @@ def test_a_new_patient_through_the_bundle(cbct, nextflow, root, tmp_path):
     ct, mask = (sitk.ReadImage(given[name]) for name in ("ct", "mask"))
     half = ct.GetSize()[2] // 2
     sitk.WriteImage(ct[:, :, :half], str(tmp_path / "half.mha"))
-    shutil.copy(given["image"], tmp_path / "a,b.mha")
-    given |= {"ct": str(tmp_path / "half.mha"), "image": str(tmp_path / "a,b.mha")}
+    shutil.copy(given["image"], tmp_path / "a,b(1)&c.mha")
+    given |= {"ct": str(tmp_path / "half.mha"), "image": str(tmp_path / "a,b(1)&c.mha")}
     one = write_sheet(tmp_path, {"patient": "SIM_HN_034", "region": "HN", **given})
     results, study = tmp_path / "my results", cbct[0] / "results"
     bundle = shutil.copytree(study / "models" / "mind", tmp_path / "my bundle")

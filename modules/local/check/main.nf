@@ -50,14 +50,15 @@ process CHECK {
     """
 }
 
-// What check.py is asked beside the sheet and its modality; absent ones are '' or [].
+// What check.py is asked beside the sheet and its modality; absent ones are '' or []. Quoted, as the engine sets no \ before a
+// file's spaces and brackets but in the script itself.
 def options(preset, bundle, plan, arms, segment, weights, lists, exclusions) {
     return [
-        preset ? "--preset ${preset}" : '',
+        preset ? "--preset '${preset.toString()}'" : '',
         bundle ? "--bundle ${bundle}" : '',
         plan ? '--plan' : '--no-plan',
         arms ? "--registration ${arms}" : '',
         segment ? '--segment' : '',
         weights ? "--weights '${weights}' --weights-files names.txt" : '',
-    ] + [lists].flatten().collect { list -> "--list ${list}" } + [exclusions].flatten().collect { list -> "--exclude ${list}" }
+    ] + [lists].flatten().collect { list -> "--list '${list.toString()}'" } + [exclusions].flatten().collect { list -> "--exclude '${list.toString()}'" }
 }

@@ -17,7 +17,10 @@ process SCAN {
     path 'opened.txt', emit: opened
 
     script:
-    def rows = [scans, [files].flatten()].transpose().collect { scan, file -> (scan + [file]).collect { cell -> "\"${cell}\"" }.join(',') }
+    // toString: written into a string as it is, a file is its place as a shell must read it, with \ before spaces and brackets
+    def rows = [scans, [files].flatten()].transpose().collect { scan, file ->
+        (scan + [file.toString()]).collect { cell -> "\"${cell}\"" }.join(',')
+    }
     """
     # code ${task.ext.code}
     cat > scans.csv <<'CSV'
@@ -27,7 +30,7 @@ process SCAN {
     dicom.py check scans.csv \\
         --modality ${modality} \\
         --presets presets \\
-        --preset '${own ?: preset}' \\
+        --preset '${own ? own.toString() : preset}' \\
         --set '${overrides}'
     echo ${scans.size()} > opened.txt
     """
