@@ -157,10 +157,11 @@ workflow STUDY {
             .combine(settings)
             .map { arm, models, plan, recipes, chosen -> [arm, models, plan, recipes, Presets.bundle(chosen, arm)] }
     )
+    bundles = BUNDLE.out.bundle.map { arm, files -> [arm, [files].flatten().first().parent] }
     BASELINES(cases.join(FOLDS.out.plan))
 
     // ---- test: every bundle on every arm's held-out pairs
-    TEST(BUNDLE.out.bundle, BASELINES.out.baselines, FOLDS.out.lists, patients, pairs, settings)
+    TEST(bundles, BASELINES.out.baselines, FOLDS.out.lists, patients, pairs, settings)
 
     // ---- for the verdict
     predicted = TEST.out.scored
@@ -170,7 +171,7 @@ workflow STUDY {
     records = FOLDS.out.plan.map { _arm, plan -> plan }.mix(
         CURATE.out.lists.map { _arm, _kept, excluded -> excluded },
         qc.mix(REGISTER.out.previews.flatMap { meta, files -> [files].flatten().collect { [meta, it] } }, TRAIN.out.record, FINETUNE.out.record).map { _meta, record -> record },
-        BUNDLE.out.bundle.map { _arm, bundle -> bundle.resolve('bundle.json') },
+        bundles.map { _arm, bundle -> bundle.resolve('bundle.json') },
         TEST.out.summaries
     )
     versions = CHECK.out.versions

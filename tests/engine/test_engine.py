@@ -108,6 +108,11 @@ def test_what_does_not_matter_to_a_task_does_not_run_it_again(nextflow, root, tm
     assert {"FOLDS", "FINETUNE", "BUNDLE"} <= regrouped["Submitted"] and "TRAIN" in regrouped["Cached"]
     trained = stub(nextflow, root, tmp_path, *changed, "--seed", "7")
     assert {"FOLDS", "TRAIN"} <= trained["Submitted"]
+    # back to what is cached: the bundle that was published goes back too, and what it taught stays beside it
+    bundle = tmp_path / "the other" / "models" / "elastix"
+    seeded = (bundle / "bundle.json").read_text()
+    assert "BUNDLE" in stub(nextflow, root, tmp_path, *changed)["Cached"]
+    assert (bundle / "bundle.json").read_text() != seeded and (bundle / "trust.json").exists()
 
 
 def test_dose_intervals_cost_a_prediction_and_no_training(nextflow, root, tmp_path):

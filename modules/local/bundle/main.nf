@@ -9,7 +9,7 @@ process BUNDLE {
     tuple val(arm), path(models, stageAs: 'checkpoints/*'), path(folds), path(recipes), val(settings)
 
     output:
-    tuple val(arm), path("${arm}"), emit: bundle
+    tuple val(arm), path("${arm}/*"), emit: bundle // file by file, as they are published
     path 'versions.yml', emit: versions
 
     script:
@@ -31,6 +31,9 @@ process BUNDLE {
     stub:
     """
     mkdir ${arm}
-    touch ${arm}/bundle.json versions.yml
+    cat > ${arm}/bundle.json <<'JSON'
+    ${settings}
+    JSON
+    touch versions.yml
     """
 }
