@@ -71,6 +71,10 @@ workflow {
 
     workflow.onComplete = {
         def verdict = file("${params.outdir}/evaluation/verdict.txt")
+        def left = workflow.success && !workflow.stubRun ? Leftovers.text(params.outdir) : null
+        if (left) {
+            log.warn(left)
+        }
         if (workflow.success && workflow.stats.ignoredCount) {
             def missing = "what needs them is missing from ${params.outdir}; mend the cause and run the same command with -resume"
             println("synthct: ${workflow.stats.ignoredCount} trainings failed (the notes above name them), and ${missing}")
