@@ -95,6 +95,8 @@ def test_unknown_and_wrong_parameters(nextflow, root, sheet, tmp_path):
         "1",
         "--set",
         "training.batch",
+        "--register_batch",
+        "4294967296",  # no number of the engine's: it takes it for 0
         "--resume",
     )
     for text in (
@@ -104,6 +106,7 @@ def test_unknown_and_wrong_parameters(nextflow, root, sheet, tmp_path):
         "--registration: found 'impact,impact'",
         "--folds: found '1'",
         "--set: found 'training.batch'",
+        "--register_batch: found '4294967296', expected integer, at least 1 and at most 10000",
         "unknown column 'centre', did you mean 'center'?",
     ):
         assert text in said, f"{text!r} not in {said}"
