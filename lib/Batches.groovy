@@ -8,7 +8,7 @@ class Batches {
      * in one, on average.
      *
      * By the name alone, so that another order of the sheet changes no batch, and a new patient only its own (until there are
-     * so many that the number of batches doubles).
+     * so many that the number of batches doubles); by its digest, as Java's own hash puts serial names together.
      */
     static Map<String, List<Integer>> ofNames(Collection<String> names, int average) {
         if (average == 1) {
@@ -18,7 +18,7 @@ class Batches {
         while (count * average < names.size()) {
             count *= 2
         }
-        Map<Integer, List<String>> members = names.groupBy { name -> (name.hashCode() ^ (name.hashCode() >>> 16)) & (count - 1) }
+        Map<Integer, List<String>> members = names.groupBy { name -> Integer.parseInt(name.md5().take(7), 16) & (count - 1) }
         return members.collectMany { number, batch -> batch.collect { name -> [name, number, batch.size()] } }
             .collectEntries { name, number, size -> [name, [number, size]] }
     }
