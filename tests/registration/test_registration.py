@@ -197,8 +197,8 @@ def test_a_mask_too_thin_for_the_search_goes_without_a_rigid_start(case, size):
     settings = recipes.recipe(phantom.section("cbct"), "mind").settings
     sides = [Side(fixed, settings, "image", "cpu"), Side(moving, settings, "ct", "cpu", fixed.grid)]
     rules, inside = phantom.section("cbct")["rigid"], torch.as_tensor(few).float()
-    matrix, offset = start.settled(fixed, sides, inside, rules, "cpu", said.append)
-    assert (matrix == np.eye(3)).all() and (offset == 0).all() and "none sought" in said[0]
+    found = start.settled(fixed, sides, inside, rules, "cpu", said.append)
+    assert (found.matrix == np.eye(3)).all() and not found.offset.any() and "none sought" in said[0]
 
 
 def _end(distance: np.ndarray, way: float, weight: np.ndarray | None = None) -> start.End:
@@ -248,6 +248,13 @@ def test_ends_are_compared_where_both_are_covered():
     hardly[:2] = 1  # next to nothing lay inside before: each is judged by what it covers itself
     assert start.better(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.18), 8.0), rules)
     assert not start.better(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.24), 3.0), rules)  # by chance
+    assert start.better(_end(still, 0.0, 0 * hardly), _end(np.full((18, 18, 18), 0.3), 8.0), rules)  # 60 mm off
+    most = np.ones_like(moved)
+    most[:7] = 0  # of a way on a part of the body nothing is asked where the mean says it
+    nearer = np.full((18, 18, 18), 0.17)
+    nearer[9:15, 6:12, 6:12] = 0.3
+    assert start.better(_end(still, 2.0, most), _end(nearer, 3.0), rules)
+    assert not start.better(_end(still, 2.0), _end(nearer, 3.0), rules)
     nothing = np.zeros_like(moved)
     nothing[16:] = 1
     gain, worst = start.compared(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.2), 8.0, nothing), 30.0)

@@ -24,7 +24,8 @@ from synthct.registration.dense.pyramid import extents, pitch
 from synthct.registration.dense.terms import MutualInformationTerm
 from synthct.registration.dense.warp import PointMap, sample
 
-COMPARABLE = 0.2  # part of what is covered after the move that must be covered without it
+COMPARABLE = 0.2  # part of what is covered after the move that must be covered without it, for the two to be compared;
+LIKE = 0.75  # for their ways to be: of six pairs 40 to 60 mm off it is 0.6 to 0.7, of pairs as they are above 0.95
 INFORMATION = {"weight": 1.0, "bins": rigid.BINS, "sigma_ct_mm": 0.0, "sigma_image_mm": 0.0}
 STEP = 1 / 40  # Adam's, of a control spacing
 SMOOTHED_MM = 1.0  # before descriptors
@@ -86,26 +87,29 @@ class End:
 
     @property
     def mean(self) -> torch.Tensor:
-        """The mean distance over what is covered."""
-        return (self.distance * self.weight).sum() / self.weight.sum().clamp(min=1e-6)
+        """The mean distance over what is covered; 1, the largest there is, where nothing is."""
+        covered = self.weight.sum()
+        return (self.distance * self.weight).sum() / covered if covered else torch.ones(())
 
 
 def better(still: End, moved: End, rules: dict) -> bool:
     """Whether `moved` is worth it: a mean distance smaller by `margin` (a part of it), and either no region worse at
     all, or a way that is shorter by `ease` (a part of it; not longer, where the mean is smaller by `sure`) and no
-    region worse by more than `loss` or by `loss_of_gain` of that part. Where hardly anything of what it covers was
-    covered before, a way says nothing: then the mean is to be smaller by `ease`."""
+    region worse by more than `loss` or by `loss_of_gain` of that part. Where much of what it covers was not covered
+    before, a mean smaller by `ease` is enough, for a way is shorter where there is less to match; where hardly anything
+    was, nothing else is known."""
     gain, worst = compared(still, moved, rules["region_mm"])
-    if not comparable(still, moved):
-        return gain >= rules["ease"]
-    eased = moved.way <= (1 - rules["ease"] * (gain < rules["sure"])) * still.way
     spared = worst <= max(rules["loss"], rules["loss_of_gain"] * gain)
+    before = covered_before(still, moved)
+    if before < COMPARABLE or (before < LIKE and gain >= rules["ease"]):
+        return gain >= rules["ease"] and spared
+    eased = moved.way <= (1 - rules["ease"] * (gain < rules["sure"])) * still.way
     return gain >= rules["margin"] and (worst <= 0 or (eased and spared))
 
 
-def comparable(still: End, moved: End) -> bool:
-    """Whether enough of what is covered after the move was covered before."""
-    return bool((still.weight * moved.weight).sum() >= COMPARABLE * moved.weight.sum())
+def covered_before(still: End, moved: End) -> float:
+    """The part of what is covered after the move that was covered without it."""
+    return float((still.weight * moved.weight).sum() / moved.weight.sum().clamp(min=1e-6))
 
 
 def compared(still: End, moved: End, region_mm: float) -> tuple[float, float]:
@@ -113,7 +117,7 @@ def compared(still: End, moved: End, region_mm: float) -> tuple[float, float]:
     of `region_mm` that are half filled or more; both over what either end covers. Where that is too little, each mean
     is over what its end covers, and nothing is known of cubes."""
     both = still.weight * moved.weight
-    if not comparable(still, moved):
+    if covered_before(still, moved) < COMPARABLE:
         return float(1 - moved.mean / still.mean.clamp(min=1e-9)), 0.0
     first, second = ((end.distance * both).sum() / both.sum().clamp(min=1e-6) for end in (still, moved))
     sides = [min(n, max(1, round(region_mm / step))) for n, step in zip(both.shape, still.spacing, strict=True)]
