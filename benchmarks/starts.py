@@ -27,8 +27,7 @@ from synthct.core import presets  # noqa: E402
 from synthct.images.grid import from_sitk  # noqa: E402
 from synthct.images.volume import read_volume  # noqa: E402
 from synthct.registration import recipes  # noqa: E402
-from synthct.registration.dense import rigid, start  # noqa: E402
-from synthct.registration.dense.freeform import sides_of  # noqa: E402
+from synthct.registration.dense.freeform import start_of  # noqa: E402
 
 COLUMNS = ("case", "shift", "turn", "before", "proposed", "move_mm", "taken", "way", "mind_change", "worst", "seconds")
 
@@ -70,20 +69,17 @@ def _row(directory: Path, modality: str, recipe: recipes.Recipe, shift, turn) ->
     fixed = read_volume(directory / f"{modality}.mha", "fixed image", modality)
     mask = read_volume(directory / "mask.mha", "mask", "labels")
     began = time.process_time()
-    settings = recipe.settings | {"clip_ct": recipe.rigid["clip_ct"]}
-    sides = sides_of(fixed, from_sitk(ct), settings, "ct", "cpu")
-    inside = torch.as_tensor(mask.array).float()
-    told = start.settled(fixed, sides, inside, recipe.rigid, "cpu", lambda line: None).told
+    found = start_of(fixed, from_sitk(ct), mask, recipe.settings, recipe.rigid, moving_is="ct")
+    told = found.told
     seconds = time.process_time() - began
-    row = {"case": directory.name, "shift": shift, "turn": turn, "move_mm": told["move_mm"], "taken": told["taken"]}
+    row = {"case": directory.name, "shift": shift, "turn": turn, "move_mm": told["move_mm"], "taken": told["better"]}
     if "way_mm" in told:
         row |= {"way": told["way_mm"], "mind_change": told["mind_change"], "worst": told["worst_region"]}
     landmarks = directory / "truth" / "landmarks.csv"
     if landmarks.exists():
         table = np.loadtxt(landmarks, delimiter=",", skiprows=1)
         true = np.array([move.TransformPoint(point) for point in table[:, 3:].tolist()])
-        turned, offset, _ = rigid.find(sides, inside, recipe.rigid, "cpu")
-        for name, mapped in (("before", table[:, :3]), ("proposed", table[:, :3] @ turned.T + offset)):
+        for name, mapped in (("before", table[:, :3]), ("proposed", table[:, :3] @ found.matrix.T + found.offset)):
             row[name] = round(float(np.linalg.norm(mapped - true, axis=1).mean()), 2)
     return row | {"seconds": round(seconds, 1)}
 

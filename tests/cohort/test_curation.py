@@ -15,6 +15,11 @@ LIMITS = {  # measure: a value just inside and one just beyond what conf/presets
     "folding_fraction": (0.0009, 0.0011, "folded"),
     "body_dice_after": (0.91, 0.89, "bodies overlap"),
     "displacement_mm": ({"p95": 29.0}, {"p95": 31.0}, "displacements"),
+    "rigid_start": (
+        {"better": True, "move_mm": 20.0, "apart_mm": 9.0},
+        {"better": True, "move_mm": 20.0, "apart_mm": 11.0},
+        "a rigid move of 20.0 mm would start it better",
+    ),
     "mind_distance_moved_after": (0.99, 1.01, "of what it is 9 mm away"),
     "mind_distance_after": (0.299, 0.301, "MIND distance"),
     "mind_distance_worst_after": (0.449, 0.451, "worst region"),

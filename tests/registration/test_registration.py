@@ -128,6 +128,26 @@ def test_a_rigid_start_finds_a_large_shift(case):
     assert told["way_mm"][1] < told["way_mm"][0] and told["mind_change"] < 0
 
 
+def test_an_arm_that_begins_where_the_images_lie_is_told_of_a_better_start(case):
+    """A pair that lies 25 mm off and is not found so: the record says how far from the better move it ends."""
+    fixed, moving, mask, _ = case
+    shift = np.array([20.0, -12.0, 9.0])
+    away = Volume(moving.array, Grid(moving.grid.size, moving.grid.spacing, tuple(moving.grid.origin + shift)))
+    still = ('registration.rigid.engines=["sampled"]', "registration.dense.iterations=[1, 1, 1]")
+    told = {"method": "mind", "modality": "cbct", "moving_is": "ct"}
+    found = pairwise.register(fixed, away, mask, phantom.section("cbct", *still), **told).quality["rigid_start"]
+    assert found["better"] and not found["taken"]
+    assert found["apart_mm"] == pytest.approx(np.linalg.norm(shift), abs=4)
+    began = pairwise.register(fixed, away, mask, phantom.section("cbct", *still), **told, rigid=True)
+    assert began.quality["rigid_start"]["taken"] and began.quality["rigid_start"]["apart_mm"] < 3
+    assert (
+        "rigid_start"
+        not in pairwise.register(
+            fixed, away, mask, phantom.section("cbct", *still, "registration.rigid.enabled=false"), **told
+        ).quality
+    )
+
+
 @pytest.mark.parametrize("preset, started", [("paper", {"mi", "mind"}), ("test", {"mi", "mind", "impact"})])
 def test_which_arms_look_for_a_start(preset, started):
     """Ours by default; the paper's own recipe and Elastix start where the images lie, as published."""
@@ -198,7 +218,9 @@ def test_a_mask_too_thin_for_the_search_goes_without_a_rigid_start(case, size):
     sides = [Side(fixed, settings, "image", "cpu"), Side(moving, settings, "ct", "cpu", fixed.grid)]
     rules, inside = phantom.section("cbct")["rigid"], torch.as_tensor(few).float()
     found = start.settled(fixed, sides, inside, rules, "cpu", said.append)
-    assert (found.matrix == np.eye(3)).all() and not found.offset.any() and "none sought" in said[0]
+    assert (
+        (found.matrix == np.eye(3)).all() and not found.offset.any() and not found.better and "none sought" in said[0]
+    )
 
 
 def _end(distance: np.ndarray, way: float, weight: np.ndarray | None = None) -> start.End:

@@ -219,6 +219,8 @@ def _numbers(record: dict) -> list[tuple[str, float]]:
     for name, keys in ((_way(record), ("p95",)), ("jacobian", ("p1", "p99"))):
         if record.get(name) is not None:
             found += [(f"{name}.{key}", _number(name, record[name][key])) for key in keys]
+    if (record.get("rigid_start") or {}).get("apart_mm") is not None:
+        found += [(f"rigid_start.{key}", _number(key, record["rigid_start"][key])) for key in ("apart_mm", "move_mm")]
     return found
 
 
@@ -252,6 +254,11 @@ def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
         low, high = (float(record["jacobian"][key]) for key in ("p1", "p99"))
         change = max(high, 1 / max(low, 1e-3))
         result.append((_over(change, limits["volume_change"]), f"volumes change up to {change:.1f} times"))
+    start = record.get("rigid_start") or {}
+    if "rigid_start" in limits and start.get("apart_mm") is not None:
+        move, apart = float(start["move_mm"]), float(start["apart_mm"])
+        said = f"a rigid move of {move:.1f} mm would start it better, and it ends {apart:.1f} mm from that"
+        result.append((_over(apart / move, limits["rigid_start"]), said))
     return result
 
 

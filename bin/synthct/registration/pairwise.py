@@ -25,6 +25,7 @@ from synthct.registration.checks import (
     overlap,
 )
 from synthct.registration.dense import extractors, freeform
+from synthct.registration.dense.start import Start
 from synthct.registration.transform import as_composite, displacements, support, tabulated, warp
 
 OUTSIDE = {"ct": -1024.0, "cbct": -1024.0, "mr": 0.0}  # HU or arbitrary units, beyond the moving image
@@ -86,7 +87,7 @@ def register(
     """
     recipe, weights = ready(section, method, region)
     seed = section["seed"] if seed is None else seed
-    rigid = starts_rigidly(recipe) if rigid is None else rigid
+    asked, rigid = rigid, starts_rigidly(recipe) if rigid is None else rigid
     moving_is = moving_is or moving_role(fixed, moving, modality, recipe.direction)
     pair = _prepared(fixed, moving, mask, recipe, modality=modality, moving_is=moving_is, rigid=rigid)
     start = time.perf_counter()
@@ -116,8 +117,10 @@ def register(
         "levels": outcome.losses,
         **_measured_where_known(pair, result, back),
     }
-    if outcome.start:
-        record["rigid_start"] = outcome.start
+    if found := outcome.start or _looked_for(pair, recipe, asked, device):
+        record["rigid_start"] = found.told | {"taken": found.better and outcome.start is not None}
+        if found.better:
+            record["rigid_start"]["apart_mm"] = round(found.apart(result.displacement, result.mask.array > 0), 2)
     if pair.shift.any():
         record["centres_apart_mm"] = pair.shift.round(1).tolist()
     result = replace(result, quality=record, apart=(before.distance, after.distance))
@@ -139,6 +142,16 @@ def starts_rigidly(recipe: recipes.Recipe) -> bool:
     if recipe.engine == "elastix":
         return recipe.settings["rigid_stage"]
     return recipe.rigid["enabled"] and recipe.engine in recipe.rigid["engines"]
+
+
+def _looked_for(pair: Pair, recipe: recipes.Recipe, asked: bool | None, device: str) -> Start | None:
+    """For an arm that begins where the images lie the rigid start that others would have taken, if they are to be
+    looked for: a deformation that has settled on the wrong level of a limb shows it in nothing else."""
+    if asked is False or not recipe.deforms or not recipe.rigid["enabled"]:
+        return None
+    return freeform.start_of(
+        pair.fixed, pair.moving, pair.mask, recipe.dense, recipe.rigid, moving_is=pair.moving_is, device=device
+    )
 
 
 def _prepared(

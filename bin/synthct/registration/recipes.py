@@ -20,7 +20,8 @@ class Recipe:
     label: str
     compares: str
     settings: dict
-    rigid: dict  # the rigid start of the engines dense and sampled, its trial with the prior of dense
+    dense: dict  # that engine's settings, by which the images of a rigid start are prepared for those without their own
+    rigid: dict  # the rigid start, its trial with the prior of dense
 
     @property
     def deforms(self) -> bool:
@@ -47,8 +48,9 @@ def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
             if "weight" not in model:
                 raise InputError(f"registration.arms.{name}.settings.models.{key}: no weight")
     said = {key: arm[key] for key in ("engine", "direction", "ct", "label", "compares")}
-    prior = {key: value for key, value in section.get("dense", {}).items() if key in PRIOR}
-    return Recipe(name, **said, settings=settings, rigid=section.get("rigid", {"enabled": False}) | prior)
+    dense = section.get("dense", {})
+    rigid = section.get("rigid", {"enabled": False}) | {key: dense[key] for key in PRIOR if key in dense}
+    return Recipe(name, **said, settings=settings, dense=dense, rigid=rigid)
 
 
 def models_of(settings: dict) -> dict[str, dict]:

@@ -28,7 +28,7 @@ from synthct.registration.dense.extractors import extractors
 from synthct.registration.dense.points import RandomPoints, SubLattices
 from synthct.registration.dense.prior import unfolded
 from synthct.registration.dense.pyramid import content, extents, level_image, positions
-from synthct.registration.dense.start import Start, settled
+from synthct.registration.dense.start import STILL, Start, settled
 from synthct.registration.dense.warp import PointMap
 from synthct.registration.transform import as_composite
 
@@ -37,12 +37,12 @@ EVERY = 20  # seconds between two lines on a level
 
 @dataclass
 class Outcome:
-    """What a registration found: the transform (fixed to moving, mm, LPS), the loss level by level, and what the search
-    for a rigid start said, where there was one."""
+    """What a registration found: the transform (fixed to moving, mm, LPS), the loss level by level, and what was found
+    of a rigid start, where one was looked for."""
 
     transform: sitk.Transform
     losses: list[dict]
-    start: dict | None = None
+    start: Start | None = None
 
 
 def register(
@@ -70,12 +70,10 @@ def register(
     extract = extractors(settings, device)
     sides = sides_of(fixed, moving, settings, moving_is, device)
     inside = torch.as_tensor(mask.array, device=device).float()
-    start = Start.staying({})
-    if rigid is not None:
-        own = settings | {"clip_ct": rigid["clip_ct"]}  # other numbers would move the limits of its verdict
-        clipped = sides if own == settings else sides_of(fixed, moving, own, moving_is, device)
-        start = settled(fixed, clipped, inside, rigid, device, say)
-        del clipped
+    found = (
+        start_of(fixed, moving, mask, settings, rigid, moving_is=moving_is, device=device, say=say) if rigid else None
+    )
+    start = found if found and found.better else STILL
     point_map = PointMap(fixed.grid, sides[1].grid, start.matrix, start.offset, sides[1].box, device, sides[1].known)
     grids = [ControlGrid.covering(fixed.grid, settings["grid_mm"] * finer) for finer in settings["grid_schedule"]]
     control, losses = grids[0], []
@@ -103,7 +101,24 @@ def register(
     affine = sitk.AffineTransform(3)
     affine.SetMatrix(start.matrix.ravel().tolist())
     affine.SetTranslation(start.offset.tolist())
-    return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), affine), losses, start.told or None)
+    return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), affine), losses, found)
+
+
+def start_of(
+    fixed: Volume,
+    moving: Volume,
+    mask: Volume,
+    settings: dict,
+    rigid: dict,
+    *,
+    moving_is: str,
+    device: str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
+) -> Start:
+    """The rigid start that is found by the section ``registration.rigid``; `settings` are an engine's, of which its
+    images are prepared but for the CT's range: other numbers would move the limits of its verdict."""
+    sides = sides_of(fixed, moving, settings | {"clip_ct": rigid["clip_ct"]}, moving_is, device)
+    return settled(fixed, sides, torch.as_tensor(mask.array, device=device).float(), rigid, device, say)
 
 
 def sides_of(fixed: Volume, moving: Volume, settings: dict, moving_is: str, device: str) -> list["Side"]:

@@ -33,46 +33,55 @@ SMOOTHED_MM = 1.0  # before descriptors
 
 @dataclass
 class Start:
-    """T(x) = matrix x + offset (3×3; mm, LPS), fixed to moving, where a registration starts; `told` says how it came
-    about: "move_mm" (mean over the mask) and whether it was "taken"; of a trial also, in pairs without and with the
-    move, "way_mm", and by which part the MIND distance changed ("mind_change") and how much it rose in the region that
+    """A rigid move T(x) = matrix x + offset (3×3; mm, LPS), fixed to moving, that a search proposed; `told` is for the
+    record: "move_mm" (mean over the mask) and whether the move is "better". Of a trial also, in pairs without and with
+    it, "way_mm", and by which part the MIND distance changed ("mind_change") and how much it rose in the region that
     lost most ("worst_region")."""
 
     matrix: np.ndarray
     offset: np.ndarray
     told: dict
 
-    @classmethod
-    def staying(cls, told: dict) -> "Start":
-        """Where the images lie."""
-        return cls(np.eye(3), np.zeros(3), told)
+    @property
+    def better(self) -> bool:
+        """Whether a registration is to begin there."""
+        return self.told.get("better", False)
+
+    def apart(self, displacement: Volume, inside: np.ndarray) -> float:
+        """How far (mm, mean over `inside`, z, y, x) a displacement field (mm, LPS) ends from where the move does."""
+        index = np.argwhere(inside)
+        points = index[:, ::-1] @ displacement.grid.matrix.T + np.array(displacement.grid.origin)
+        moved = points @ self.matrix.T + self.offset
+        return float(np.linalg.norm(points + displacement.array[tuple(index.T)] - moved, axis=1).mean())
+
+
+STILL = Start(np.eye(3), np.zeros(3), {})
 
 
 def settled(fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str, say: Callable[[str], None]) -> Start:
-    """The move that the search proposes, if it is better by `rules`, the section ``registration.rigid``; else where the
-    images lie. `sides` are the prepared images, `inside` the mask as floats on the fixed grid; `say` hears what was
-    found."""
+    """The move that the search proposes, and whether it is better by `rules`, the section ``registration.rigid``.
+    `sides` are the prepared images, `inside` the mask as floats on the fixed grid; `say` hears what was found."""
     proposed = rigid.find(sides, inside, rules, device)
     if proposed is None:
         say(f"rigid start: none sought, of the mask hardly a point is left at {rules['voxel_mm'][0]:g} mm")
-        return Start.staying({})
+        return STILL
     matrix, offset, length = proposed
     found = f"rigid start: a move of {length:.1f} mm (mean)"
-    told: dict = {"move_mm": round(length, 2), "taken": False}
+    told: dict = {"move_mm": round(length, 2), "better": False}
     if length < rules["least_mm"]:
         say(f"{found}, left to the deformation")
-        return Start.staying(told)
+        return Start(matrix, offset, told)
     trial = Trial(fixed, sides, inside, rules, device)
-    still, moved = trial.end(np.eye(3), np.zeros(3)), trial.end(matrix, offset)
-    taken = better(still, moved, rules)
+    still, moved = trial.end(STILL), trial.end(Start(matrix, offset, {}))
+    told["better"] = better(still, moved, rules)
     gain, worst = compared(still, moved, rules["region_mm"])
     say(
-        f"{found}, {'taken' if taken else 'not taken'}: the deformation's way {still.way:.1f} mm without it, "
-        f"{moved.way:.1f} with it, MIND distance {-gain:+.1%}, worst region {worst:+.3f}"
+        f"{found}, {'better' if told['better'] else 'not better'}: the deformation's way {still.way:.1f} mm without "
+        f"it, {moved.way:.1f} with it, MIND distance {-gain:+.1%}, worst region {worst:+.3f}"
     )
-    told |= {"taken": taken, "way_mm": [round(still.way, 2), round(moved.way, 2)]}
+    told |= {"way_mm": [round(still.way, 2), round(moved.way, 2)]}
     told |= {"mind_change": round(-gain, 4), "worst_region": round(worst, 4)}
-    return Start(matrix, offset, told) if taken else Start.staying(told)
+    return Start(matrix, offset, told)
 
 
 @dataclass
@@ -140,10 +149,10 @@ class Trial:
         steps = tuple(max(self._voxel, spacing) for spacing in fixed.grid.spacing[::-1])
         self._maps = [mind(side.at(steps, SMOOTHED_MM), 1, 1) for side in sides]
 
-    def end(self, matrix: np.ndarray, offset: np.ndarray) -> End:
+    def end(self, start: Start) -> End:
         """Where the deformation ends that starts at a rigid move."""
         grid, moving, rules = self._fixed.grid, self._sides[1], self._rules
-        point_map = PointMap(grid, moving.grid, matrix, offset, moving.box, self._device, moving.known)
+        point_map = PointMap(grid, moving.grid, start.matrix, start.offset, moving.box, self._device, moving.known)
         spacings, steps = rules["trial_grid_mm"], rules["trial_iterations"]
         control = ControlGrid.covering(grid, spacings[0])
         coefficients = control.zeros(self._device)
