@@ -117,7 +117,8 @@ def register(
         "levels": outcome.losses,
         **_measured_where_known(pair, result, back),
     }
-    if found := outcome.start or _looked_for(pair, recipe, asked, device):
+    found = outcome.start or _looked_for(pair, recipe, asked, device)
+    if found and found.told:
         record["rigid_start"] = found.told | {"taken": found.better and outcome.start is not None}
         if found.better:
             record["rigid_start"]["apart_mm"] = round(found.apart(result.displacement, result.mask.array > 0), 2)
@@ -149,9 +150,12 @@ def _looked_for(pair: Pair, recipe: recipes.Recipe, asked: bool | None, device: 
     looked for: a deformation that has settled on the wrong level of a limb shows it in nothing else."""
     if asked is False or not recipe.deforms or not recipe.rigid["enabled"]:
         return None
-    return freeform.start_of(
-        pair.fixed, pair.moving, pair.mask, recipe.dense, recipe.rigid, moving_is=pair.moving_is, device=device
-    )
+    try:
+        return freeform.start_of(
+            pair.fixed, pair.moving, pair.mask, recipe.dense, recipe.rigid, moving_is=pair.moving_is, device=device
+        )
+    except PairError:  # too small or thin for the search, and not for the arm
+        return None
 
 
 def _prepared(
