@@ -25,7 +25,8 @@ class Leftovers {
             return null
         }
         String more = old.size() > NAMED ? " and ${old.size() - NAMED} more" : ''
-        return "${outdir} holds sCTs of an earlier run, which this one did not make: ${old.take(NAMED).join(', ')}${more}; delete what is out of date".toString()
+        String names = old.take(NAMED).join(', ') + more
+        return "${outdir} holds sCTs of an earlier run, which this one did not make: ${names}; delete what is out of date".toString()
     }
 
     /** Names, relative to `place`, of its sCTs and uncertainty maps. */

@@ -170,7 +170,8 @@ workflow STUDY {
     settings_file = CHECK.out.settings
     records = FOLDS.out.plan.map { _arm, plan -> plan }.mix(
         CURATE.out.lists.map { _arm, _kept, excluded -> excluded },
-        qc.mix(REGISTER.out.previews.flatMap { meta, files -> [files].flatten().collect { [meta, it] } }, TRAIN.out.record, FINETUNE.out.record).map { _meta, record -> record },
+        qc.mix(TRAIN.out.record, FINETUNE.out.record).map { _meta, record -> record },
+        REGISTER.out.previews.flatMap { _meta, files -> [files].flatten() },
         bundles.map { _arm, bundle -> bundle.resolve('bundle.json') },
         TEST.out.summaries
     )

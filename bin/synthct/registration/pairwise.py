@@ -87,7 +87,8 @@ def register(
     """
     recipe, weights = ready(section, method, region)
     seed = section["seed"] if seed is None else seed
-    asked, rigid = rigid, starts_rigidly(recipe) if rigid is None else rigid
+    looking = recipe.deforms and recipe.rigid["enabled"] and rigid is not False
+    rigid = starts_rigidly(recipe) if rigid is None else rigid
     moving_is = moving_is or moving_role(fixed, moving, modality, recipe.direction)
     pair = _prepared(fixed, moving, mask, recipe, modality=modality, moving_is=moving_is, rigid=rigid)
     start = time.perf_counter()
@@ -117,7 +118,7 @@ def register(
         "levels": outcome.losses,
         **_measured_where_known(pair, result, back),
     }
-    found = outcome.start or _looked_for(pair, recipe, asked, device)
+    found = outcome.start or (_start_of(pair, recipe, device) if looking else None)
     if found and found.told:
         record["rigid_start"] = found.told | {"taken": found.better and outcome.start is not None}
         if found.better:
@@ -145,15 +146,12 @@ def starts_rigidly(recipe: recipes.Recipe) -> bool:
     return recipe.rigid["enabled"] and recipe.engine in recipe.rigid["engines"]
 
 
-def _looked_for(pair: Pair, recipe: recipes.Recipe, asked: bool | None, device: str) -> Start | None:
-    """For an arm that begins where the images lie the rigid start that others would have taken, if they are to be
-    looked for: a deformation that has settled on the wrong level of a limb shows it in nothing else."""
-    if asked is False or not recipe.deforms or not recipe.rigid["enabled"]:
-        return None
+def _start_of(pair: Pair, recipe: recipes.Recipe, device: str) -> Start | None:
+    """For an arm that begins where the images lie the rigid start that others would have taken: a deformation that has
+    settled on the wrong level of a limb shows it in nothing else."""
+    how: dict = {"moving_is": pair.moving_is, "device": device}
     try:
-        return freeform.start_of(
-            pair.fixed, pair.moving, pair.mask, recipe.dense, recipe.rigid, moving_is=pair.moving_is, device=device
-        )
+        return freeform.start_of(pair.fixed, pair.moving, pair.mask, recipe.dense, recipe.rigid, **how)
     except PairError:  # too small or thin for the search, and not for the arm
         return None
 
