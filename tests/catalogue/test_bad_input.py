@@ -344,7 +344,7 @@ KINDS = {
     "exclusion list: a cell of 200 000 letters": (lambda h: curate(h, "{}", exclude=b"patient,reason\nP1," + b"x" * 200_000), "exclude.txt"),
     "exclusion list: NUL": (lambda h: curate(h, "{}", exclude=b"P1\0\n"), "exclude.txt, line 1", "NUL"),
     "record: a text for a number": (lambda h: curate(h, '{"folding_fraction": "much"}'), "P1.json", "no number"),
-    "record: null for a table": (lambda h: curate(h, '{"jacobian": null}'), "P1.json", "no number"),
+    "record: a number for a table": (lambda h: curate(h, '{"jacobian": 3}'), "P1.json", "no number"),
     "record: a table without its keys": (lambda h: curate(h, '{"jacobian": {}}'), "P1.json", "'p1'"),
     "record: true for a number": (lambda h: curate(h, '{"folding_fraction": true}'), "P1.json", "folding_fraction"),
     "record: a path for a patient": (lambda h: curate(h, '{"patient": "../x"}'), "P1.json", "'../x'"),
