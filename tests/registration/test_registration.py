@@ -137,7 +137,9 @@ def test_what_the_pipeline_hands_an_arm_is_enough_to_look_for_a_start(case, root
     section = phantom.section("cbct")
     section["dense"] = {key: section["dense"][key] for key in recipes.START}
     recipe = recipes.recipe(section, "elastix")
-    away = Volume(moving.array, Grid(moving.grid.size, moving.grid.spacing, tuple(moving.grid.origin + (0, 0, 21.0))))
+    away = Volume(
+        moving.array, Grid(moving.grid.size, moving.grid.spacing, tuple(np.add(moving.grid.origin, (0, 0, 21.0))))
+    )
     found = start_of(fixed, away, mask, recipe.dense, recipe.rigid, moving_is="ct")
     assert found.better and len(found.told["way_mm"]) == 2
 
