@@ -81,10 +81,10 @@ class Presets {
         return JsonOutput.toJson(new JsonSlurperClassic().parseText(file.text))
     }
 
-    // of the engine dense, what a rigid start takes from it (bin/synthct/registration/recipes.py, START), whichever arm looks for one
-    private static final List<String> START = ['image_is_ct_like', 'voxel_mm', 'magnitude', 'stretching', 'bending', 'folding']
-
-    /** What the registration of one arm needs: of the other arms and engines as little as can be, so that a new one re-runs none. */
+    /**
+     * What the registration of one arm needs: nothing of the other arms, so that a new one re-runs none, and of other engines the dense
+     * one's numbers alone, by which a rigid start is looked for whatever the arm.
+     */
     static String arm(Map settings, String name) {
         return JsonOutput.toJson([modality: settings.modality, registration: registration(settings, name)])
     }
@@ -99,7 +99,7 @@ class Presets {
         Map section = settings.registration as Map
         Map arm = (section.arms as Map)[name] as Map
         Set<String> engines = (section.arms as Map).values()*.engine as Set
-        Map start = arm.engine == 'none' ? [:] : [dense: (section.dense as Map).subMap(START)]
-        return start + section.findAll { key, value -> key != 'arms' && (key == arm.engine || !(key in engines)) } + [arms: [(name): arm]]
+        Set<String> own = arm.engine == 'none' ? [] : [arm.engine, 'dense']
+        return section.findAll { key, value -> key != 'arms' && (key in own || !(key in engines)) } + [arms: [(name): arm]]
     }
 }

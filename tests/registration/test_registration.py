@@ -1,7 +1,6 @@
 """Registration finds a known deformation, never folds, says what it means, and refuses what it cannot do."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ from synthct.images.volume import write_volume
 from synthct.registration import checks, pairwise, quality, recipes
 from synthct.registration.dense import rigid, sampled, start
 from synthct.registration.dense.bspline import ControlGrid, Lattice, Smoothness
-from synthct.registration.dense.freeform import Side, start_of
+from synthct.registration.dense.freeform import Side
 from synthct.registration.dense.mind import mind
 from synthct.registration.dense.mutual import MutualInformation
 from synthct.registration.dense.pyramid import extents, positions
@@ -127,21 +126,6 @@ def test_a_rigid_start_finds_a_large_shift(case):
     told = result.quality["rigid_start"]
     assert told["taken"] and told["move_mm"] == pytest.approx(np.linalg.norm((16.0, -9.0, 6.0)), abs=2)
     assert told["way_mm"][1] < told["way_mm"][0] and told["mind_change"] < 0
-
-
-def test_what_the_pipeline_hands_an_arm_is_enough_to_look_for_a_start(case, root):
-    """It hands on an arm's own engine, and of the dense one what is needed here; both sides must name the same."""
-    (named,) = re.findall(r"List<String> START = \[(.+?)\]", (root / "lib" / "Presets.groovy").read_text())
-    assert set(named.replace("'", "").split(", ")) == set(recipes.START)
-    fixed, moving, mask, _ = case
-    section = phantom.section("cbct")
-    section["dense"] = {key: section["dense"][key] for key in recipes.START}
-    recipe = recipes.recipe(section, "elastix")
-    away = Volume(
-        moving.array, Grid(moving.grid.size, moving.grid.spacing, tuple(np.add(moving.grid.origin, (0, 0, 21.0))))
-    )
-    found = start_of(fixed, away, mask, recipe.dense, recipe.rigid, moving_is="ct")
-    assert found.better and len(found.told["way_mm"]) == 2
 
 
 def test_an_arm_that_begins_where_the_images_lie_is_told_of_a_better_start(case):

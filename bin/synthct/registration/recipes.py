@@ -7,7 +7,6 @@ from synthct.core.errors import InputError
 from synthct.core.presets import for_region, merged
 
 PRIOR = ("magnitude", "stretching", "bending", "folding")
-START = ("image_is_ct_like", "voxel_mm", *PRIOR)  # what a rigid start takes from the engine dense (lib/Presets.groovy)
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Recipe:
     label: str
     compares: str
     settings: dict
-    dense: dict  # that engine's `START`, by which the images of a rigid start are prepared for those without their own
+    dense: dict  # that engine's settings, by which the images of a rigid start are prepared for those without their own
     rigid: dict  # the rigid start, its trial with the prior of dense
 
     @property
@@ -49,7 +48,7 @@ def recipe(section: dict, name: str, region: str | None = None) -> Recipe:
             if "weight" not in model:
                 raise InputError(f"registration.arms.{name}.settings.models.{key}: no weight")
     said = {key: arm[key] for key in ("engine", "direction", "ct", "label", "compares")}
-    dense = {key: section["dense"][key] for key in START if key in section.get("dense", {})}
+    dense = section.get("dense", {})
     rigid = section.get("rigid", {"enabled": False}) | {key: dense[key] for key in PRIOR if key in dense}
     return Recipe(name, **said, settings=settings, dense=dense, rigid=rigid)
 
