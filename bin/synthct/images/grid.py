@@ -41,6 +41,10 @@ class Grid:
         """3×3: index steps (x, y, z) to millimetres; point = origin + matrix @ index."""
         return np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
 
+    def points(self, index: np.ndarray) -> np.ndarray:
+        """The places (N, 3; mm, LPS) of voxels given by index (N, 3; z, y, x)."""
+        return index[:, ::-1] @ self.matrix.T + np.array(self.origin)
+
     def differs_from(self, other: "Grid", tolerance: float = 1e-3) -> str:
         """What differs from `other` beyond `tolerance` (a part of a voxel over the whole extent), or "" if nothing."""
         if self.size != other.size:

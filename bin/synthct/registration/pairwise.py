@@ -140,7 +140,7 @@ def ready(section: dict, method: str, region: str | None = None) -> tuple[recipe
 
 
 def starts_rigidly(recipe: recipes.Recipe) -> bool:
-    """Whether the preset has a recipe look for a rigid start."""
+    """Whether the preset has a recipe begin at a rigid start."""
     if recipe.engine == "elastix":
         return recipe.settings["rigid_stage"]
     return recipe.rigid["enabled"] and recipe.engine in recipe.rigid["engines"]

@@ -60,17 +60,12 @@ def measures(
     inside = mask > 0
     determinant = jacobian(displacement, inside)
     length = np.linalg.norm(displacement.array, axis=-1)[inside]
-    own = deformation(displacement, inside)
     result = {
         "folding_fraction": float((determinant <= 0).mean()),
         "jacobian": {f"p{q:g}": float(np.percentile(determinant, q)) for q in (0, 1, 5, 50, 95, 99, 100)},
         "jacobian_log_std": float(np.log(determinant.clip(1e-3)).std()),
-        "displacement_mm": {
-            "mean": float(length.mean()),
-            "p95": float(np.percentile(length, 95)),
-            "max": float(length.max()),
-        },
-        "deformation_mm": {"mean": float(own.mean()), "p95": float(np.percentile(own, 95)), "max": float(own.max())},
+        "displacement_mm": _spread(length),
+        "deformation_mm": _spread(deformation(displacement, inside)),
         "mask_voxels": int(inside.sum()),
     }
     for name, likeness in (("before", before), ("after", after)):
@@ -81,11 +76,15 @@ def measures(
     return result
 
 
+def _spread(values: np.ndarray) -> dict[str, float]:
+    return {"mean": float(values.mean()), "p95": float(np.percentile(values, 95)), "max": float(values.max())}
+
+
 def deformation(displacement: Volume, inside: np.ndarray) -> np.ndarray:
     """How far (mm) the field takes points `inside` (z, y, x) beyond the rigid move nearest to it (Kabsch): what is left
     of a patient who lay elsewhere. Of a large body some `FITTED` points."""
     index = np.argwhere(inside)[:: max(1, int(inside.sum()) // FITTED)]
-    points = index[:, ::-1] @ displacement.grid.matrix.T + np.array(displacement.grid.origin)
+    points = displacement.grid.points(index)
     mapped = points + displacement.array[tuple(index.T)]
     first, second = points - points.mean(0), mapped - mapped.mean(0)
     left, _, right = np.linalg.svd(second.T @ first)
@@ -97,7 +96,7 @@ def inverse_consistency(there: sitk.Transform, back: sitk.Transform, mask: np.nd
     """How far (mm) a point of the mask lands from itself after `there` and `back`, over 2000 points."""
     index = np.argwhere(mask)
     index = index[np.linspace(0, len(index) - 1, min(2000, len(index))).astype(int)]
-    points = index[:, ::-1] @ grid.matrix.T + np.array(grid.origin)
+    points = grid.points(index)
     again = np.array([back.TransformPoint(there.TransformPoint(p)) for p in points.tolist()])
     error = np.linalg.norm(again - points, axis=1)
     return {"mean": float(error.mean()), "p95": float(np.percentile(error, 95))}

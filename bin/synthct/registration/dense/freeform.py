@@ -70,9 +70,9 @@ def register(
     extract = extractors(settings, device)
     sides = sides_of(fixed, moving, settings, moving_is, device)
     inside = torch.as_tensor(mask.array, device=device).float()
-    found = (
-        start_of(fixed, moving, mask, settings, rigid, moving_is=moving_is, device=device, say=say) if rigid else None
-    )
+    found = None
+    if rigid:
+        found = start_of(fixed, moving, mask, settings, rigid, moving_is=moving_is, sides=sides, device=device, say=say)
     start = found if found and found.better else STILL
     point_map = PointMap(fixed.grid, sides[1].grid, start.matrix, start.offset, sides[1].box, device, sides[1].known)
     grids = [ControlGrid.covering(fixed.grid, settings["grid_mm"] * finer) for finer in settings["grid_schedule"]]
@@ -112,12 +112,16 @@ def start_of(
     rigid: dict,
     *,
     moving_is: str,
+    sides: list["Side"] | None = None,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> Start:
     """The rigid start that is found by the section ``registration.rigid``; `settings` are an engine's, of which its
-    images are prepared but for the CT's range: other numbers would move the limits of its verdict."""
-    sides = sides_of(fixed, moving, settings | {"clip_ct": rigid["clip_ct"]}, moving_is, device)
+    images are prepared but for the CT's range: other numbers would move the limits of its verdict. `sides` are the
+    images as prepared by `settings` themselves, for where the range is the same."""
+    own = settings | {"clip_ct": rigid["clip_ct"]}
+    if sides is None or own != settings:
+        sides = sides_of(fixed, moving, own, moving_is, device)
     return settled(fixed, sides, torch.as_tensor(mask.array, device=device).float(), rigid, device, say)
 
 

@@ -116,7 +116,7 @@ class RandomPart:
         self._points, self._index = points, index
         grid, device = points.grid, points.device
         self._latest = torch.empty(0, device=device)  # the coefficients of the last `displacement`
-        world = torch.tensor(index[:, ::-1] @ grid.matrix.T + np.array(grid.origin), dtype=torch.float32, device=device)
+        world = torch.tensor(grid.points(index), dtype=torch.float32, device=device)
         self.fixed, self.base = points.own.unit(world), points.map.unit(world)
         self.weight = torch.ones(len(index), device=device)
         self._bases = points.bases(index * np.array(grid.spacing[::-1]))

@@ -50,7 +50,7 @@ class Start:
     def apart(self, displacement: Volume, inside: np.ndarray) -> float:
         """How far (mm, mean over `inside`, z, y, x) a displacement field (mm, LPS) ends from where the move does."""
         index = np.argwhere(inside)
-        points = index[:, ::-1] @ displacement.grid.matrix.T + np.array(displacement.grid.origin)
+        points = displacement.grid.points(index)
         moved = points @ self.matrix.T + self.offset
         return float(np.linalg.norm(points + displacement.array[tuple(index.T)] - moved, axis=1).mean())
 
@@ -67,21 +67,21 @@ def settled(fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str
         return STILL
     matrix, offset, length = proposed
     found = f"rigid start: a move of {length:.1f} mm (mean)"
-    told: dict = {"move_mm": round(length, 2), "better": False}
+    start = Start(matrix, offset, {"move_mm": round(length, 2), "better": False})
     if length < rules["least_mm"]:
         say(f"{found}, left to the deformation")
-        return Start(matrix, offset, told)
+        return start
     trial = Trial(fixed, sides, inside, rules, device)
-    still, moved = trial.end(STILL), trial.end(Start(matrix, offset, {}))
-    told["better"] = better(still, moved, rules)
+    still, moved = trial.end(STILL), trial.end(start)
     gain, worst = compared(still, moved, rules["region_mm"])
+    start.told["better"] = better(still, moved, rules)
     say(
-        f"{found}, {'better' if told['better'] else 'not better'}: the deformation's way {still.way:.1f} mm without "
+        f"{found}, {'better' if start.better else 'not better'}: the deformation's way {still.way:.1f} mm without "
         f"it, {moved.way:.1f} with it, MIND distance {-gain:+.1%}, worst region {worst:+.3f}"
     )
-    told |= {"way_mm": [round(still.way, 2), round(moved.way, 2)]}
-    told |= {"mind_change": round(-gain, 4), "worst_region": round(worst, 4)}
-    return Start(matrix, offset, told)
+    start.told |= {"way_mm": [round(still.way, 2), round(moved.way, 2)]}
+    start.told |= {"mind_change": round(-gain, 4), "worst_region": round(worst, 4)}
+    return start
 
 
 @dataclass
