@@ -2,16 +2,12 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 import torch
 from conftest import bad_input
 from small_training import run
 
-from synthct.core.errors import InputError
-from synthct.core.presets import resolve
-from synthct.training import checks
 from synthct.training.journal import utilisation
 
 
@@ -76,19 +72,6 @@ def test_one_value_a_channel_is_refused_before_anything_runs(data, tmp_path):
     done = run(data, tmp_path / "out", *one, *deep)
     bad_input(done, "training.batch 1 with training.patch [32, 32]", "BatchNorm")
     assert not (tmp_path / "out").exists()
-
-
-def test_compiling_needs_a_compiler_on_a_gpu(monkeypatch):
-    """The containers have none, and torch says so in a traceback at the first step."""
-    settings = resolve("paper", "mr", ["training.compile=true"])["training"]
-    monkeypatch.setattr(checks, "device_of", lambda _: torch.device("cuda"))
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(InputError, match="compiler"):
-        checks.check_settings(settings, "auto")
-    checks.check_settings(settings | {"compile": False}, "auto")
-    monkeypatch.setenv("CC", sys.executable)
-    checks.check_settings(settings, "auto")
 
 
 def test_a_gpu_that_does_not_say_how_busy_it_is_stops_no_training(monkeypatch):

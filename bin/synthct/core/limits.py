@@ -100,6 +100,7 @@ CHOICES = {
         for key, known in {
             "schedule": ("step", "cosine"),
             "precision": ("float32", "bf16", "fp16"),
+            "compile": ("off", "auto", "on"),
             "flip_per": ("volume", "slice"),
             "loss_region": ("patch", "mask"),
             "select": ("mae", "similarity"),

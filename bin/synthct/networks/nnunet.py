@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy._core import multiarray
+from torch import nn
 
 from synthct.core.tables import read_object
 from synthct.networks.checkpoint import load_torch
@@ -42,3 +43,32 @@ def read_network(place: Path) -> tuple[Any, dict]:
     with torch.serialization.safe_globals(numbers):  # nnU-Net logs numpy numbers beside the weights
         network.load_state_dict(load_torch(place / "checkpoint_final.pth")["network_weights"])
     return network, plans.foreground_intensity_properties_per_channel["0"]
+
+
+def in_plane(network: nn.Module) -> nn.Module:
+    """`network`, a 3-D one, made the 2-D one that says the same of a volume of one slice: its layers are changed in
+    place.
+
+    Beyond a single slice lie the zeros that pad it, so of each kernel the middle plane alone has a say.
+    """
+    for name, layer in network.named_children():
+        if isinstance(layer, nn.Conv3d):
+            middle, *size = layer.kernel_size
+            flat = nn.Conv2d(
+                layer.in_channels,
+                layer.out_channels,
+                (size[0], size[1]),
+                stride=layer.stride[1:],
+                padding=layer.padding[1:],
+                bias=layer.bias is not None,
+            )
+            flat.weight = nn.Parameter(layer.weight[:, :, middle // 2].contiguous())
+            flat.bias = layer.bias
+            setattr(network, name, flat)
+        elif isinstance(layer, nn.InstanceNorm3d):
+            flat = nn.InstanceNorm2d(layer.num_features, layer.eps, affine=layer.affine)
+            flat.weight, flat.bias = layer.weight, layer.bias
+            setattr(network, name, flat)
+        else:
+            in_plane(layer)
+    return network

@@ -16,7 +16,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from synthct.cases.intensity import to_hu
 from synthct.core.errors import InputError
 from synthct.networks.checkpoint import load_torch
-from synthct.networks.nnunet import read_network
+from synthct.networks.nnunet import in_plane, read_network
 from synthct.networks.terms import perceptual_terms
 from synthct.networks.weights import of_training, require, wanted_by
 
@@ -131,6 +131,9 @@ class Sam(nn.Module):
         self.layers = sorted(layers or whole)
         self.patch_embed, self.pos_embed = network.patch_embed, network.pos_embed
         self.blocks = network.blocks[: self.layers[-1] + 1]
+        for block in self.blocks:
+            block.attn = Attention(block.attn)
+        self.positions: dict[tuple, torch.Tensor] = {}  # by size and device; the weights stay as they are
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Maps (n, channels, y/16, x/16) after the blocks `layers` of (n, 3, y, x); y and x multiples of 16."""
@@ -146,8 +149,60 @@ class Sam(nn.Module):
     def _position(self, size: torch.Size) -> torch.Tensor:
         if self.pos_embed.shape[1:3] == size:
             return self.pos_embed
-        grid = self.pos_embed.permute(0, 3, 1, 2)
-        return functional.interpolate(grid, size, mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
+        key = (*size, self.pos_embed.device)
+        if key not in self.positions:
+            grid = self.pos_embed.detach().permute(0, 3, 1, 2)
+            found = functional.interpolate(grid, size, mode="bicubic", align_corners=False)
+            self.positions[key] = found.permute(0, 2, 3, 1).contiguous()
+        return self.positions[key]
+
+
+class Attention(nn.Module):
+    """The attention of one of `Sam`'s blocks, never holding the weights of all pairs of places.
+
+    SAM adds to q·k of two places what q says of the row and of the column they lie apart. A query that also holds its
+    word on each row and column, and a key that also holds a one at its own, have that sum as their product, so that
+    torch's fused attention computes it. Same result within rounding (the package's own: `tests/networks`).
+    """
+
+    def __init__(self, attention: nn.Module):
+        super().__init__()
+        self.qkv, self.proj = attention.qkv, attention.proj
+        self.heads, self.scale = attention.num_heads, attention.scale
+        self.rows, self.columns = attention.rel_pos_h, attention.rel_pos_w
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, y, x, channels), of the same shape."""
+        count, height, width, channels = x.shape
+        parts = self.qkv(x).reshape(count, height, width, 3, self.heads, -1).permute(3, 0, 4, 1, 2, 5)
+        q, k, v = parts.unbind(0)  # (n, heads, y, x, channels of a head) each
+        row = torch.einsum("nahwc,hkc->nahwk", q, self._apart(self.rows, height, q))
+        column = torch.einsum("nahwc,wkc->nahwk", q, self._apart(self.columns, width, q))
+        spare = -(q.shape[-1] + height + width) % 8  # fused kernels want multiples of 8
+        places = torch.arange(height * width, device=x.device)
+        own = torch.cat([_ones(places // width, height, q), _ones(places % width, width, q)], -1)
+        own = own.view(height, width, -1).expand(*k.shape[:4], -1)
+        q = functional.pad(torch.cat([q * self.scale, row, column], -1), (0, spare)).flatten(2, 3)
+        k = functional.pad(torch.cat([k, own], -1), (0, spare)).flatten(2, 3)
+        v = v.flatten(2, 3)
+        if torch.are_deterministic_algorithms_enabled():  # gradients of the fused ones have no order on a GPU
+            seen = (q @ k.transpose(2, 3)).softmax(-1) @ v
+        else:
+            seen = functional.scaled_dot_product_attention(q, k, v, scale=1.0)
+        return self.proj(seen.transpose(1, 2).reshape(count, height, width, channels))
+
+    def _apart(self, table: torch.Tensor, size: int, like: torch.Tensor) -> torch.Tensor:
+        """(size, size, channels): of each place what `table` (rows by distance) holds for each other, interpolated
+        where it was made for another size."""
+        if len(table) != 2 * size - 1:
+            table = functional.interpolate(table.T[None], 2 * size - 1, mode="linear")[0].T
+        places = torch.arange(size, device=table.device)
+        return table.to(like.dtype)[places[:, None] - places + size - 1]
+
+
+def _ones(places: torch.Tensor, size: int, like: torch.Tensor) -> torch.Tensor:
+    """(places, size): a one at each place."""
+    return functional.one_hot(places, size).to(like.dtype)
 
 
 class Scripted(nn.Module):
@@ -188,23 +243,23 @@ class Scripted(nn.Module):
 class TotalSegmentator(nn.Module):
     """The encoder of TotalSegmentator's 3-D nnU-Net on single slices: stages `layers` ([]: the first four).
 
-    A slice enters as a volume of depth 1, so the kernels' middle planes look at it. Intensities are HU, clipped and
-    standardised as the network's plans say. Source: Wasserthal et al. 2023; Isensee et al. 2021.
+    A slice is a volume of depth 1, of which the kernels' middle planes alone see anything. Intensities are HU, clipped
+    and standardised as the network's plans say. Source: Wasserthal et al. 2023; Isensee et al. 2021.
     """
 
     def __init__(self, network: nn.Module, properties: dict, layers: list[int], ct_range):
         super().__init__()
-        self.stem = network
+        self.stem = in_plane(network)
         self.properties, self.ct_range = properties, ct_range
         self.layers = sorted(layers or [0, 1, 2, 3])
         if self.layers[-1] >= (stages := len(list(network.get_submodule("stages").children()))):
             raise InputError(f"training.perceptual layers {self.layers}: the encoder has {stages} layers")
 
     def forward(self, image: torch.Tensor, _reference: torch.Tensor) -> list[torch.Tensor]:
-        """Maps (n, channels, 1, y, x) of the stages `layers` for `image` (n, 1, y, x)."""
+        """Maps (n, channels, y, x) of the stages `layers` for `image` (n, 1, y, x)."""
         p = self.properties
         hu = to_hu(image.float(), self.ct_range).clamp(p["percentile_00_5"], p["percentile_99_5"])
-        maps = self.stem(((hu - p["mean"]) / p["std"])[:, :, None])
+        maps = self.stem((hu - p["mean"]) / p["std"])
         return [maps[index] for index in self.layers]
 
 

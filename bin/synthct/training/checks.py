@@ -1,12 +1,11 @@
 """Whether a training can be run at all: its settings, and the share of each process."""
 
 import math
-import os
-import shutil
 
 from synthct.core.device import device_of
 from synthct.core.errors import InputError
 from synthct.images.streams import free_memory
+from synthct.training.compile import compiles
 from synthct.training.launch import Place
 from synthct.training.schedule import check_length, check_norm
 
@@ -24,10 +23,7 @@ def check_settings(chosen: dict, device: str):
             f"training.batch {chosen['batch']} with training.patch {patch}: {needed / 2**30:.1f} GiB of memory are "
             f"needed for a batch alone and {room / 2**30:.1f} GiB are free"
         )
-    if chosen["compile"] and device_of(device).type == "cuda" and not compiler():
-        raise InputError(
-            "training.compile: no C compiler on this machine (gcc, clang, or CC), which torch.compile needs"
-        )
+    compiles(chosen["compile"], device_of(device))
 
 
 def check_share(chosen: dict, place: Place):
@@ -41,8 +37,3 @@ def check_share(chosen: dict, place: Place):
 
 def _synchronised(chosen: dict, place: Place) -> bool:
     return chosen["sync_batchnorm"] and place.device.type == "cuda"
-
-
-def compiler() -> str | None:
-    """The C compiler that torch.compile would use, where there is one."""
-    return next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang", "cc"))), None)

@@ -20,6 +20,7 @@ from synthct.cases.store import Case
 from synthct.core.errors import InputError
 from synthct.networks.checkpoint import save_weights
 from synthct.networks.losses import Objective
+from synthct.training.compile import compiled, compiles
 from synthct.training.journal import SCORE_COLUMNS, Journal, line, peak_memory, term_column, utilisation
 from synthct.training.launch import Place
 from synthct.training.sampling import Batches, OutOfSharedMemory, reading
@@ -71,6 +72,11 @@ class Trainer:
         self.model = run.model.to(self.device).train()
         self.model.to(memory_format=layout)
         self.objective = Objective(settings, run.encoders).to(self.device).requires_grad_(False).eval()
+        for layer in self.objective.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.to(memory_format=layout)
+        self.compiles = compiles(settings["compile"], self.device)
+        self.criterion = compiled(self.objective) if self.compiles else self.objective
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=settings["learning_rate"],
@@ -130,6 +136,8 @@ class Trainer:
             self.run.state.remove(self._say)
 
     def _loop(self, network):
+        if self.settings["compile"] == "auto" and self.device.type == "cuda" and not self.compiles:
+            self._say("training.compile auto: no C compiler here, nothing is compiled; steps take about twice as long")
         self.started = self.mark = time.monotonic()
         self.mark_step = self.step
         if self.run.fine_tuning and self.step == 0 and self.run.validation:
@@ -154,7 +162,7 @@ class Trainer:
         y, inside = y.to(self.device, non_blocking=wait), inside.to(self.device, non_blocking=wait)
         self.optimizer.zero_grad(set_to_none=True)
         with self.cast():
-            terms = self.objective(network(x), y, inside)
+            terms = self.criterion(network(x), y, inside)
         self.scaler.scale(terms["loss"]).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -262,7 +270,7 @@ class Trainer:
                 network = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
             devices = [self.device.index] if self.device.type == "cuda" else None
             network = nn.parallel.DistributedDataParallel(network, device_ids=devices)
-        return torch.compile(network) if self.settings["compile"] else network
+        return compiled(network) if self.compiles else network
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {key: value.detach().to("cpu", copy=True) for key, value in self.model.state_dict().items()}

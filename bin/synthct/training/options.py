@@ -56,10 +56,12 @@ def carry_out(request: Request):
     set_threads()
     run = run_of(request, say)
     try:
-        Trainer(run).train()
+        trainer = Trainer(run)
+        trainer.train()
         if run.place.first:
             group = run.about["group"].replace("+", "-")  # as the pipeline names it
             about = {KIND: "training", **{key: run.about[key] for key in ("arm", "fold", "weights")}, "group": group}
+            about["compiled"] = trainer.compiles
             write_json(run.out / "training.json", {**about, "log": read_table(run.out / "log.csv", "log")})
     except Terminated:
         sys.exit(TERMINATED)

@@ -1,0 +1,95 @@
+"""torch.compile: when a training is compiled, and that what it learns stays the same."""
+
+import functools
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_training import TINY
+from torch import nn
+
+from synthct.core.errors import InputError
+from synthct.core.presets import resolve
+from synthct.networks import network
+from synthct.networks.losses import Objective
+from synthct.networks.perceptual import Mind, Photographs, Sam, Scripted, Vgg19
+from synthct.training import checks, compile
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "there", "wanted"),
+    [
+        ("off", "cuda", True, False),
+        ("auto", "cuda", True, True),
+        ("auto", "cuda", False, False),
+        ("auto", "cpu", True, False),
+        ("on", "cuda", True, True),
+        ("on", "cpu", False, True),
+    ],
+)
+def test_when_it_is_compiled(monkeypatch, choice, device, there, wanted):
+    monkeypatch.setenv("CC", sys.executable if there else "")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert compile.compiles(choice, torch.device(device)) is wanted
+
+
+def test_on_needs_a_compiler_on_a_gpu(monkeypatch):
+    """torch says so in a traceback at the first step."""
+    settings = resolve("paper", "mr", ["training.compile=on"])["training"]
+    monkeypatch.setattr(checks, "device_of", lambda _: torch.device("cuda"))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="compiler"):
+        checks.check_settings(settings, "auto")
+    checks.check_settings(settings | {"compile": "auto"}, "auto")
+    monkeypatch.setenv("CC", sys.executable)
+    checks.check_settings(settings, "auto")
+
+
+def test_a_step_says_the_same_compiled(tmp_path, monkeypatch):
+    """Traced by torch's compiler (machine code apart, which takes minutes): the loss, and the gradient of each weight.
+
+    All kinds of encoders but TotalSegmentator's, which is convolutions only; TorchScript goes uncompiled beside them.
+    """
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(compile, "atexit", type("Never", (), {"register": lambda *_, **__: None}))
+    monkeypatch.setattr(compile.tempfile, "mkdtemp", lambda **_: str(tmp_path / "kept"))
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    torch.manual_seed(2)
+    torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3))).save(tmp_path / "own.pt")
+    sam = Sam("vit_b", [0, 2], None)  # a block with windows, and one that sees the whole
+    encoders: dict[str, nn.Module] = {
+        "vgg19": Photographs(Vgg19([3], None)),
+        "sam": Photographs(sam),
+        "torchscript": Photographs(Scripted(tmp_path / "own.pt", [])),
+        "mind": Mind([1]),
+    }
+    settings = resolve("test", "mr", TINY)["training"]
+    plain_terms = {
+        name: one | {"layers": [], "layer_weights": []} for name, one in settings["perceptual"]["encoders"].items()
+    }
+    settings["perceptual"] |= {"encoder": ",".join(encoders), "encoders": plain_terms}
+    objective = Objective(settings, encoders).requires_grad_(False).eval()
+    model = network.build(settings["network"], 5)
+    network.initialise(model, settings["network"], torch.Generator().manual_seed(1))
+    x, y = torch.randn(2, 5, 32, 32), torch.rand(2, 1, 32, 32) * 2 - 1
+
+    def learnt(net, loss):
+        model.zero_grad()
+        terms = loss(net(x), y, y > -0.5)
+        terms["loss"].backward()
+        return {name: float(value.detach()) for name, value in terms.items()}, [
+            one.grad.clone() for one in model.parameters() if one.grad is not None
+        ]
+
+    plain, slopes = learnt(model.train(), objective)
+    model.load_state_dict(model.state_dict())
+    terms, others = learnt(compile.compiled(model), compile.compiled(objective))
+    assert terms == pytest.approx(plain, rel=1e-5)
+    assert set(terms) == {"loss", "l1", "perceptual", *encoders} and len(slopes) == len(others) > 20
+    for one, other in zip(slopes, others, strict=True):
+        assert torch.allclose(one, other, atol=1e-5 * float(one.abs().max()) + 1e-9)
+    assert Path(tmp_path, "kept", "triton").parent == Path(compile.os.environ["TRITON_CACHE_DIR"]).parent
