@@ -41,12 +41,12 @@ from gpu_parts import PARTS, Size  # noqa: E402
 # part: (seconds at most on a GPU, and in the small form, which a busy machine must not fail; whether all rests on it)
 LIMITS = {
     "registration": (110, 240, True),
-    "training": (70, 240, True),
-    "determinism": (40, 240, True),
+    "training": (100, 240, True),
+    "determinism": (80, 240, True),
     "processes": (70, 240, True),
-    "learning": (150, 240, False),
+    "learning": (170, 240, False),
     "prediction": (120, 240, True),
-    "speed": (190, 240, False),
+    "speed": (240, 240, False),
 }
 
 
