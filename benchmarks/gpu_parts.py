@@ -35,6 +35,7 @@ from synthct.prediction import inference  # noqa: E402
 from synthct.prediction.bundle import network_for  # noqa: E402
 from synthct.registration import pairwise  # noqa: E402
 from synthct.registration.dense.bspline import ControlGrid  # noqa: E402
+from synthct.training.compile import compiler  # noqa: E402
 from synthct.training.journal import peak_memory, utilisation  # noqa: E402
 from synthct.training.launch import Place  # noqa: E402
 from synthct.training.loop import Run, Trainer  # noqa: E402
@@ -42,6 +43,7 @@ from synthct.training.sampling import loader  # noqa: E402
 from synthct.training.validation import validate  # noqa: E402
 
 LOSSES = 50
+ENCODERS = ", with VGG-19 and SAM (random weights)"
 TRAINED = "trained.pt"  # what the part learning leaves for the part prediction
 TINY = SMALL | {"decoder_channels": [16, 8, 8]}
 
@@ -335,11 +337,10 @@ def speed(size: Size, scratch: Path):
     cases = cases_in(scratch, size)
     shape = {} if size.full else {"patch": [32, 32], "batch": 2, "network": TINY}
     shape |= {"workers": min(8, os.cpu_count() or 1) if size.full else 0}
-    losses = ("", ", with VGG-19 and SAM (random weights)") if size.full else ("",)
+    losses = ("", ENCODERS) if size.full else ("",)
     ways: dict[str, tuple[str, dict]] = {
         "paper": ("paper", {}),
         "paper, tf32": ("paper", {"tf32": True}),
-        "fast, not compiled": ("fast", {"compile": "off"}),
         "fast": ("fast", {}),
     }
     ways = ways if size.full else {name: ways[name] for name in ("paper", "fast")}
@@ -359,8 +360,20 @@ def speed(size: Size, scratch: Path):
     yield row("speed", f"the loader alone, {settings['workers']} processes: patches a second", f"{rate:.0f}")
 
 
+def compiled(size: Size, scratch: Path):
+    """`fast` with training.compile, where the machine can: the last part, since compiling takes minutes."""
+    if not size.full or not compiler():
+        return
+    fast = presets.resolve("fast", "mr")["training"] | {"workers": min(8, os.cpu_count() or 1)}
+    for loss in ("", ENCODERS):
+        base: dict[str, float] = {}
+        for name, choice in (("fast", "off"), ("fast, compiled", "on")):
+            made = _rate(cases_in(scratch, size), fast | {"compile": choice}, name + loss, size, base, bool(loss))
+            yield made | {"part": "compiled"}
+
+
 def _rate(cases: Path, settings: dict, name: str, size: Size, base: dict[str, float], perceptual: bool) -> dict:
-    """The row of one way to train; `base` keeps the speed of `paper` with the same losses."""
+    """The row of one way to train; `base` keeps the first one's speed with the same losses."""
     device = torch.device(size.device)
     warm, count, seconds = (8, 200, 8) if size.full else (1, 2, 5)
     if device.type == "cuda":
@@ -392,7 +405,7 @@ def _rate(cases: Path, settings: dict, name: str, size: Size, base: dict[str, fl
     more += f", {peak_memory(device):.1f} GiB" if device.type == "cuda" else ""
     more += f", compiled in the first {first_steps:.0f} s" if ours.compiles else ""
     what = f"{name}: patches a second, {settings['batch']}×{settings['channels']}×{settings['patch'][0]}²"
-    return row("speed", what, f"{rate:.1f} ({rate / first:.2f} of paper){more}")
+    return row("speed", what, f"{rate:.1f} ({rate / first:.2f} of the first){more}")
 
 
 def _finish(device: torch.device):
@@ -408,6 +421,7 @@ PARTS = {
     "learning": learning,
     "prediction": prediction,
     "speed": speed,
+    "compiled": compiled,
 }
 
 if __name__ == "__main__":

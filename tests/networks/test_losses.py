@@ -265,6 +265,34 @@ def test_torchscript_encoders(tmp_path):
         perceptual.encoders(settings | {"layers": [7]})["torchscript"](target, target)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("size", [(14, 14), (5, 9)])
+def test_sams_attention_is_its_packages(size, deterministic):
+    """Rows and columns as parts of query and key, against the package's sum for all pairs of places: the result, and
+    the gradient at the input. Sizes other than the one that the tables were made for interpolate them."""
+    from segment_anything.modeling.image_encoder import Attention
+
+    draw = torch.Generator().manual_seed(4)
+    package = Attention(32, num_heads=2, use_rel_pos=True, input_size=(14, 14))
+    for one in package.parameters():
+        nn.init.normal_(one, std=0.5, generator=draw)
+    ours = perceptual.Attention(package)
+    x = torch.randn(2, *size, 32, generator=draw)
+    found = []
+    was = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        for attention in (ours, package):
+            given = x.clone().requires_grad_()
+            y = attention(given)
+            (y**2).mean().backward()
+            found.append((y.detach(), given.grad))
+    finally:
+        torch.use_deterministic_algorithms(was)
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
 def test_totalsegmentators_encoder(tmp_path, monkeypatch):
     """A trained nnU-Net as the totalsegmentator package keeps it, here two stages with random weights."""
     from dynamic_network_architectures.architectures.unet import PlainConvUNet

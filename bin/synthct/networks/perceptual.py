@@ -249,11 +249,13 @@ class TotalSegmentator(nn.Module):
 
     def __init__(self, network: nn.Module, properties: dict, layers: list[int], ct_range):
         super().__init__()
-        self.stem = in_plane(network)
         self.properties, self.ct_range = properties, ct_range
         self.layers = sorted(layers or [0, 1, 2, 3])
-        if self.layers[-1] >= (stages := len(list(network.get_submodule("stages").children()))):
-            raise InputError(f"training.perceptual layers {self.layers}: the encoder has {stages} layers")
+        stages = list(network.get_submodule("stages").children())
+        if self.layers[-1] >= len(stages):
+            raise InputError(f"training.perceptual layers {self.layers}: the encoder has {len(stages)} layers")
+        network.stages = nn.Sequential(*stages[: self.layers[-1] + 1])
+        self.stem = in_plane(network)
 
     def forward(self, image: torch.Tensor, _reference: torch.Tensor) -> list[torch.Tensor]:
         """Maps (n, channels, y, x) of the stages `layers` for `image` (n, 1, y, x)."""

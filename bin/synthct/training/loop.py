@@ -137,7 +137,7 @@ class Trainer:
 
     def _loop(self, network):
         if self.settings["compile"] == "auto" and self.device.type == "cuda" and not self.compiles:
-            self._say("training.compile auto: no C compiler here, nothing is compiled; steps take about twice as long")
+            self._say("training.compile auto: no C compiler or no headers of Python here, so nothing is compiled")
         self.started = self.mark = time.monotonic()
         self.mark_step = self.step
         if self.run.fine_tuning and self.step == 0 and self.run.validation:
