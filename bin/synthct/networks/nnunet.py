@@ -53,22 +53,15 @@ def in_plane(network: nn.Module) -> nn.Module:
     """
     for name, layer in network.named_children():
         if isinstance(layer, nn.Conv3d):
-            middle, *size = layer.kernel_size
-            flat = nn.Conv2d(
-                layer.in_channels,
-                layer.out_channels,
-                (size[0], size[1]),
-                stride=layer.stride[1:],
-                padding=layer.padding[1:],
-                bias=layer.bias is not None,
-            )
-            flat.weight = nn.Parameter(layer.weight[:, :, middle // 2].contiguous())
+            places: dict[str, Any] = {key: getattr(layer, key)[1:] for key in ("kernel_size", "stride", "padding")}
+            flat = nn.Conv2d(layer.in_channels, layer.out_channels, **places)
+            flat.weight = nn.Parameter(layer.weight[:, :, layer.kernel_size[0] // 2].contiguous())
             flat.bias = layer.bias
             setattr(network, name, flat)
         elif isinstance(layer, nn.InstanceNorm3d):
-            flat = nn.InstanceNorm2d(layer.num_features, layer.eps, affine=layer.affine)
-            flat.weight, flat.bias = layer.weight, layer.bias
-            setattr(network, name, flat)
+            norm = nn.InstanceNorm2d(layer.num_features, layer.eps, affine=layer.affine)
+            norm.weight, norm.bias = layer.weight, layer.bias
+            setattr(network, name, norm)
         else:
             in_plane(layer)
     return network

@@ -6,6 +6,7 @@ then standardised as ImageNet (Boussot et al. 2025, section 3.3; released UNetpp
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from segment_anything import sam_model_registry
@@ -165,7 +166,10 @@ class Attention(nn.Module):
     torch's fused attention computes it. Same result within rounding (the package's own: `tests/networks`).
     """
 
-    def __init__(self, attention: nn.Module):
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+    def __init__(self, attention: Any):
         super().__init__()
         self.qkv, self.proj = attention.qkv, attention.proj
         self.heads, self.scale = attention.num_heads, attention.scale
