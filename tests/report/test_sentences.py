@@ -1,9 +1,11 @@
 """What the report says of a study in words: each sentence must be true of the records it was made from."""
 
+import pytest
+
 from synthct.core.presets import resolve
 from synthct.report.context_sections import checkpoints_of, training, validation_mae
 from synthct.report.inputs import Inputs
-from synthct.report.registration_sections import _pairs_table
+from synthct.report.registration_sections import _pairs_table, _qc_words
 from synthct.report.study_sections import study_matrix
 
 
@@ -69,3 +71,25 @@ def test_pairs_stand_from_the_least_trusted_on():
     assert [row[0] for row in table.rows] == ["P3", "P2", "P1", "P4"]
     assert table.rows[1][4] == "1.10" and table.rows[3][4] == "–"
     assert len(table.rows[0]) == len(table.columns) and table.rows[0][-1] == "a human's word"
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ({"move_mm": 20.04, "better": True, "taken": True, "mind_change": -0.1, "apart_mm": 3.0}, "20.0 mm, taken"),
+        (
+            {"move_mm": 20.0, "better": True, "taken": False, "mind_change": -0.1, "apart_mm": 19.3},
+            "20.0 mm would be better, ended 19.3 mm off",
+        ),
+        ({"move_mm": 10.3, "better": False, "taken": False, "mind_change": 0.06}, "10.3 mm, no better"),
+        ({"move_mm": 1.8, "taken": False}, "1.8 mm, left to the deformation"),
+        ({"move_mm": None, "taken": False}, "–"),
+        (None, "–"),
+    ],
+)
+def test_a_pair_says_what_was_found_of_its_start(start, words):
+    record = {"patient": "P1", "method": "mi", "mutual_information_before": 0.2, "mutual_information_after": 0.4}
+    record |= {"rigid_start": start} if start else {}
+    table = _pairs_table(Inputs(qc=[record]))
+    assert dict(zip(table.columns, table.rows[0], strict=True))["rigid start"] == words
+    assert ("moved rigidly by 20.0 mm first" in _qc_words([record], "mi", "P1")) is (words == "20.0 mm, taken")

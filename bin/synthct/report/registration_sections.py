@@ -161,12 +161,31 @@ def _pairs_table(inputs: Inputs) -> Table:
         numbers = [float(value) if value is not None and finite(value) else None for value in told]
         alike = ["–" if v is None else f"{v:.{n}f}" for v, n in zip(numbers, (3, 3, 2, 2, 1), strict=True)]
         trust = (numbers[2] is None, -(numbers[2] or numbers[1] or numbers[0] or 0.0))  # a ratio is no distance
-        row = [record["patient"], arm_name(record["method"]), *alike, reason or "–"]
+        row = [record["patient"], arm_name(record["method"]), *alike, _start_words(record) or "–", reason or "–"]
         lines.append((not reason, trust, row))
     body = [row for _, _, row in sorted(lines)]
     measures = ["MIND distance", "in its worst region", "over that 9 mm away", "bone Dice", "displacement p95 (mm)"]
-    columns = ["patient", "registration", *measures, "left out because"]
+    columns = ["patient", "registration", *measures, "rigid start", "left out because"]
     return Table("Pairs, the least trusted first", columns, body, 2, "registration.csv", folded=True)
+
+
+def _start_words(record: dict) -> str:
+    """What was found of a rigid move before the deformation: by how much, and what came of it; "" without a search."""
+    start = record.get("rigid_start") or {}
+    if not finite(start.get("move_mm")):
+        return ""
+    move = f"{float(start['move_mm']):.1f} mm"
+    if start.get("taken"):
+        return f"{move}, taken"
+    if start.get("better"):  # by an arm that begins where the images lie
+        return f"{move} would be better" + (
+            f", ended {apart:.1f} mm off" if (apart := _number(start, "apart_mm")) else ""
+        )
+    return f"{move}, " + ("no better" if finite(start.get("mind_change")) else "left to the deformation")
+
+
+def _number(record: dict, key: str) -> float:
+    return float(record[key]) if finite(record.get(key)) else 0.0
 
 
 def _examples(inputs: Inputs, arm: str) -> list[str]:
@@ -184,10 +203,15 @@ def _examples(inputs: Inputs, arm: str) -> list[str]:
 
 
 def _qc_words(qc: list[dict], arm: str, patient: str) -> str:
-    for record in qc:
-        if (record["method"], record["patient"]) == (arm, patient) and finite(record.get("mutual_information_after")):
-            return (
+    """What stands below the pictures of a pair."""
+    words = ""
+    for record in (one for one in qc if (one["method"], one["patient"]) == (arm, patient)):
+        if finite(record.get("mutual_information_after")):
+            words += (
                 f": mutual information {float(record['mutual_information_before']):.3f} before, "
                 f"{float(record['mutual_information_after']):.3f} after"
             )
-    return ""
+        start = record.get("rigid_start") or {}
+        if start.get("taken") and finite(start.get("move_mm")):
+            words += f"; moved rigidly by {float(start['move_mm']):.1f} mm first"
+    return words
