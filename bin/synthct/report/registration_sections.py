@@ -184,10 +184,6 @@ def _start_words(record: dict) -> str:
     return f"{move}, " + ("no better" if finite(start.get("mind_change")) else "left to the deformation")
 
 
-def _number(record: dict, key: str) -> float:
-    return float(record[key]) if finite(record.get(key)) else 0.0
-
-
 def _examples(inputs: Inputs, arm: str) -> list[str]:
     """Patients to show: the two with the largest MIND distance after registration, the middle one and the best."""
     distance = {
