@@ -178,7 +178,7 @@ def _start_words(record: dict) -> str:
     if start.get("taken"):
         return f"{move}, taken"
     if start.get("better"):  # by an arm that begins where the images lie
-        apart = start.get("apart_mm")
+        apart = start.get("apart_mm", 0.0)
         return f"{move} would be better" + (f", ended {float(apart):.1f} mm off" if finite(apart) else "")
     return f"{move}, " + ("no better" if finite(start.get("mind_change")) else "left to the deformation")
 
