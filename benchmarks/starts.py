@@ -10,6 +10,7 @@ that the search proposes. Nothing is registered: seconds are those of search and
 """
 
 import csv
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -29,7 +30,22 @@ from synthct.images.volume import read_volume  # noqa: E402
 from synthct.registration import recipes  # noqa: E402
 from synthct.registration.dense.freeform import start_of  # noqa: E402
 
-COLUMNS = ("case", "shift", "turn", "before", "proposed", "move_mm", "taken", "way", "mind_change", "worst", "seconds")
+COLUMNS = (
+    "case",
+    "shift",
+    "turn",
+    "flip",
+    "mirror",
+    "ratio",
+    "before",
+    "proposed",
+    "move_mm",
+    "taken",
+    "way",
+    "mind_change",
+    "worst",
+    "seconds",
+)
 
 
 @click.command(help=__doc__)
@@ -38,9 +54,10 @@ COLUMNS = ("case", "shift", "turn", "before", "proposed", "move_mm", "taken", "w
 @click.option("--only", default="", help="comma list of parts of case names")
 @click.option("--shift", "shifts", nargs=3, type=float, multiple=True, help="x y z, mm, LPS; as often as wanted")
 @click.option("--turn", "turns", nargs=3, type=float, multiple=True, help="degrees about x y z; as often as wanted")
+@click.option("--flip", "flips", multiple=True, type=click.Choice("xyz"), help="the CT's voxels, not its header")
 @click.option("--set", "overrides", multiple=True, help="section.key=value")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="CSV to write")
-def main(cases, modality, only, shifts, turns, overrides, out):
+def main(cases, modality, only, shifts, turns, flips, overrides, out):
     torch.set_num_threads(1)
     section = presets.section("registration", settings=None, preset="paper", modality=modality, overrides=overrides)
     recipe = recipes.recipe(section, "mi" if modality == "mr" else "mind")
@@ -51,8 +68,8 @@ def main(cases, modality, only, shifts, turns, overrides, out):
     for directory in found:
         if only and not any(part in directory.name for part in only.split(",")):
             continue
-        for shift, turn in moves:
-            rows.append(_row(directory, modality, recipe, shift, turn))
+        for (shift, turn), flip in itertools.product(moves, flips or ("",)):
+            rows.append(_row(directory, modality, recipe, shift, turn, flip))
             print(" ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     with open(out, "w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n", restval="")
@@ -60,8 +77,10 @@ def main(cases, modality, only, shifts, turns, overrides, out):
         writer.writerows(rows)
 
 
-def _row(directory: Path, modality: str, recipe: recipes.Recipe, shift, turn) -> dict:
+def _row(directory: Path, modality: str, recipe: recipes.Recipe, shift, turn, flip: str) -> dict:
     ct = sitk.ReadImage(str(directory / "ct.mha"))
+    if flip:
+        ct = _flipped(ct, flip)
     move = move_of(ct, turn, shift)
     matrix = np.reshape(move.GetMatrix(), (3, 3))
     ct.SetOrigin(move.TransformPoint(ct.GetOrigin()))
@@ -72,7 +91,13 @@ def _row(directory: Path, modality: str, recipe: recipes.Recipe, shift, turn) ->
     found = start_of(fixed, from_sitk(ct), mask, recipe.settings, recipe.rigid, moving_is="ct")
     told = found.told
     seconds = time.process_time() - began
-    row = {"case": directory.name, "shift": shift, "turn": turn, "move_mm": told["move_mm"], "taken": told["better"]}
+    row = {"case": directory.name, "shift": shift, "turn": turn, "flip": flip}
+    row |= {
+        "mirror": told["mirror"],
+        "ratio": told["mirror_ratio"],
+        "move_mm": told["move_mm"],
+        "taken": told["better"],
+    }
     if "way_mm" in told:
         row |= {"way": told["way_mm"], "mind_change": told["mind_change"], "worst": told["worst_region"]}
     landmarks = directory / "truth" / "landmarks.csv"
@@ -82,6 +107,14 @@ def _row(directory: Path, modality: str, recipe: recipes.Recipe, shift, turn) ->
         for name, mapped in (("before", table[:, :3]), ("proposed", table[:, :3] @ found.matrix.T + found.offset)):
             row[name] = round(float(np.linalg.norm(mapped - true, axis=1).mean()), 2)
     return row | {"seconds": round(seconds, 1)}
+
+
+def _flipped(image: sitk.Image, axis: str) -> sitk.Image:
+    """What a converter leaves that writes voxels the wrong way round: the header stays."""
+    array = np.flip(sitk.GetArrayFromImage(image), 2 - "xyz".index(axis))
+    other = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    other.CopyInformation(image)
+    return other
 
 
 if __name__ == "__main__":

@@ -20,6 +20,11 @@ LIMITS = {  # measure: a value just inside and one just beyond what conf/presets
         {"better": True, "move_mm": 20.0, "apart_mm": 11.0},
         "a rigid move of 20.0 mm would start it better",
     ),
+    "rigid_start, mirrored": (
+        {"move_mm": 2.0, "better": False, "mirror": "left to right", "mirror_ratio": 1.09},
+        {"move_mm": 2.0, "better": False, "mirror": "left to right", "mirror_ratio": 1.11},
+        "mirrored left to right the images match 1.11 times as well",
+    ),
     "mind_distance_moved_after": (0.99, 1.01, "of what it is 9 mm away"),
     "mind_distance_after": (0.299, 0.301, "MIND distance"),
     "mind_distance_worst_after": (0.449, 0.451, "worst region"),
@@ -82,6 +87,7 @@ def test_a_patient_who_lay_elsewhere_is_no_worse_a_pair(curate):
 @pytest.mark.parametrize("measure", LIMITS)
 def test_a_pair_beyond_a_limit_is_left_out_with_its_reason(curate, measure):
     inside, beyond, said = LIMITS[measure]
+    measure = measure.split(",")[0]
     _, reasons = curate({"A": good(0) | {measure: inside}, "B": good(1) | {measure: beyond}}, *AUTO)
     assert reasons["A"] == "" and said in reasons["B"]
 
@@ -196,7 +202,11 @@ def test_a_record_without_a_number_is_left_out_and_the_others_are_judged_by_the_
 
 @pytest.mark.parametrize("measure", LIMITS)
 def test_a_measure_that_is_null_says_nothing_and_a_pair_without_any_is_not_kept_as_the_best(curate, measure):
-    records = {"A": good(0), "NULL": good(1) | {measure: None}, "FAR": good(2) | {"mind_distance_worst_after": 0.5}}
+    records = {
+        "A": good(0),
+        "NULL": good(1) | {measure.split(",")[0]: None},
+        "FAR": good(2) | {"mind_distance_worst_after": 0.5},
+    }
     process, reasons = curate(records | {"NOTHING": {"method": "impact"}}, *AUTO)
     assert process.returncode == 0, process.stderr
     assert {name for name, reason in reasons.items() if reason} == {"FAR", "NOTHING"}

@@ -79,10 +79,15 @@ def test_pairs_stand_from_the_least_trusted_on():
         ({"move_mm": 20.04, "better": True, "taken": True, "mind_change": -0.1, "apart_mm": 3.0}, "20.0 mm, taken"),
         (
             {"move_mm": 20.0, "better": True, "taken": False, "mind_change": -0.1, "apart_mm": 19.3},
-            "20.0 mm would be better, ended 19.3 mm off",
+            "20.0 mm, would be better, ended 19.3 mm off",
         ),
         ({"move_mm": 10.3, "better": False, "taken": False, "mind_change": 0.06}, "10.3 mm, no better"),
         ({"move_mm": 1.8, "taken": False}, "1.8 mm, left to the deformation"),
+        (
+            {"move_mm": 1.8, "taken": False, "mirror": "left to right", "mirror_ratio": 1.5},
+            "1.8 mm, left to the deformation; mirrored left to right it matches 1.50 times as well",
+        ),
+        ({"move_mm": 1.8, "taken": False, "mirror": "x", "mirror_ratio": 0.9}, "1.8 mm, left to the deformation"),
         ({"move_mm": None, "taken": False}, "–"),
         (None, "–"),
     ],

@@ -219,8 +219,11 @@ def _numbers(record: dict) -> list[tuple[str, float]]:
     for name, keys in ((_way(record), ("p95",)), ("jacobian", ("p1", "p99"))):
         if record.get(name) is not None:
             found += [(f"{name}.{key}", _number(name, record[name][key])) for key in keys]
-    if (record.get("rigid_start") or {}).get("apart_mm") is not None:
-        found += [(f"rigid_start.{key}", _number(key, record["rigid_start"][key])) for key in ("apart_mm", "move_mm")]
+    start = record.get("rigid_start") or {}
+    if start.get("apart_mm") is not None:
+        found += [(f"rigid_start.{key}", _number(key, start[key])) for key in ("apart_mm", "move_mm")]
+    if start.get("mirror_ratio") is not None:
+        found.append(("rigid_start.mirror_ratio", _number("mirror_ratio", start["mirror_ratio"])))
     return found
 
 
@@ -259,6 +262,10 @@ def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
         move, apart = float(start["move_mm"]), float(start["apart_mm"])
         said = f"a rigid move of {move:.1f} mm would start it better, and it ends {apart:.1f} mm from that"
         result.append((_over(apart / move, limits["rigid_start"]), said))
+    if "mirrored" in limits and start.get("mirror_ratio") is not None:
+        ratio = float(start["mirror_ratio"])
+        said = f"mirrored {start['mirror']} the images match {ratio:.2f} times as well: is one of the files flipped?"
+        result.append((_over(ratio, limits["mirrored"]), said))
     return result
 
 

@@ -170,17 +170,23 @@ def _pairs_table(inputs: Inputs) -> Table:
 
 
 def _start_words(record: dict) -> str:
-    """What was found of a rigid move before the deformation: by how much, and what came of it; "" without a search."""
+    """What was found of a rigid move before the deformation: by how much, and what came of it; "" without a search.
+    Also where the mirrored image matched better."""
     start = record.get("rigid_start") or {}
     if not finite(start.get("move_mm")):
         return ""
-    move = f"{float(start['move_mm']):.1f} mm"
+    move = f"{float(start['move_mm']):.1f} mm, "
     if start.get("taken"):
-        return f"{move}, taken"
-    if start.get("better"):  # by an arm that begins where the images lie
+        words = f"{move}taken"
+    elif start.get("better"):  # by an arm that begins where the images lie
         apart = start.get("apart_mm", 0.0)
-        return f"{move} would be better" + (f", ended {float(apart):.1f} mm off" if finite(apart) else "")
-    return f"{move}, " + ("no better" if finite(start.get("mind_change")) else "left to the deformation")
+        words = f"{move}would be better" + (f", ended {float(apart):.1f} mm off" if finite(apart) else "")
+    else:
+        words = move + ("no better" if finite(start.get("mind_change")) else "left to the deformation")
+    ratio = start.get("mirror_ratio", 0.0)
+    if finite(ratio) and float(ratio) > 1:
+        words += f"; mirrored {start['mirror']} it matches {float(ratio):.2f} times as well"
+    return words
 
 
 def _examples(inputs: Inputs, arm: str) -> list[str]:

@@ -10,6 +10,7 @@ cubic B-spline free-form deformation carried over from the level before; Adam on
 `sampled` at random points.
 """
 
+import copy
 import functools
 import time
 from collections.abc import Callable
@@ -174,6 +175,15 @@ class Side:
     def at(self, voxel_mm: float | tuple[float, float, float], sigma_mm: float) -> torch.Tensor:
         """The image (z, y, x) at a level's points."""
         return level_image(self.array, self.grid, positions(self.grid, voxel_mm), sigma_mm, self.box)
+
+    def mirrored(self, axis: int) -> "Side":
+        """The same image with its content turned about along one axis of (z, y, x)."""
+        other = copy.copy(self)
+        other.array = self.array.flip(axis)
+        other.known = None if self.known is None else self.known.flip(axis + 1)
+        count, (first, past) = self.array.shape[axis], self.box[axis]
+        other.box = (*self.box[:axis], (count - past, count - first), *self.box[axis + 1 :])
+        return other
 
     def statistics(self) -> torch.Tensor:
         """[min, max, mean, sigma] of the whole image, as IMPACT hands them to an extractor."""

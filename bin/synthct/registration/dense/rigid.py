@@ -1,11 +1,16 @@
 """A rigid move by mutual information: from a search over shifts on coarse images to the best of a few refinements.
 
-What is found is a proposal: `start` decides whether a registration begins there.
+What is found is a proposal: `start` decides whether a registration begins there. The same search on the mirrored image
+says whether one of the two files is flipped, which no deformation mends and hardly any measure shows.
 """
+
+import functools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from synthct.images.orientation import orientation_of
 from synthct.registration.dense.adam import Adam
 from synthct.registration.dense.mutual import MutualInformation, value_range
 from synthct.registration.dense.pyramid import level_image, positions
@@ -14,12 +19,28 @@ from synthct.registration.dense.warp import PointMap, sample
 BINS = 32
 ENOUGH = 0.5  # part of the mask that must stay inside the moving image; of what is covered at rest, where that is less
 FEWEST = 50  # points of the mask on a level: fewer match anything
+MIRRORS = {  # world axes (x, y, z of LPS) along which a converter may write voxels the wrong way round
+    "left to right": (0,),
+    "front to back": (1,),
+    "head to feet": (2,),
+    "left to right and front to back": (0, 1),
+}
 STEP_MM = 1.5  # Adam's; with a third of it 8 degrees are not reached
 
 
-def find(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """Rotation matrix (3×3) and offset (mm) of T(x) = matrix x + offset, LPS, fixed to moving, and how far it takes the
-    mask (mm, mean); None for a mask so small or thin that the levels have fewer than `FEWEST` points of it.
+@dataclass(frozen=True)
+class Move:
+    """T(x) = matrix x + offset (3×3; mm, LPS), fixed to moving, how far it takes the mask (mm, mean), and the mutual
+    information (nats, times the part of the mask that is covered) of the best shift that the search began from."""
+
+    matrix: np.ndarray
+    offset: np.ndarray
+    length: float
+    information: float
+
+
+def find(sides, mask: torch.Tensor, settings: dict, device: str) -> Move | None:
+    """The best move found; None for a mask so small or thin that the levels have fewer than `FEWEST` points of it.
 
     `sides` are the prepared fixed and moving images, `mask` floats on the fixed grid. The search tries shifts of up to
     `settings["search_mm"]` along each axis, `settings["search_step_mm"]` apart; where less than `ENOUGH` of the mask is
@@ -30,24 +51,49 @@ def find(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[np.nda
     if any(_chosen(fixed, mask, voxel).sum() < FEWEST for voxel in settings["voxel_mm"]):
         return None
     levels = [_Level(fixed, moving, mask, voxel, settings["turning"], device) for voxel in settings["voxel_mm"]]
-    reach, step = settings["search_mm"], settings["search_step_mm"]
-    line = np.arange(-int(reach // step), int(reach // step) + 1) * step
-    shifts = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
-    shifts = shifts[np.argsort((shifts**2).sum(1), kind="stable")]  # nearest first: ties go to the smaller move
-    if (rest := levels[0].covered(shifts[0])) < ENOUGH:  # it shows a part of the mask, or lies far off: look there too
-        shifts = np.concatenate([shifts, shifts + levels[0].to_centre])
+    if (rest := levels[0].covered(np.zeros(3))) < ENOUGH:
         for level in levels:
             level.enough = ENOUGH * rest
-    losses = [levels[0].of_shift(shift) for shift in shifts]
-    chosen = [0, *[k for k in np.argsort(losses, kind="stable") if k][: settings["starts"] - 1]]
-    found = [_nearest(levels[0], losses[k], shifts[k], step / 2) for k in chosen]
-    best = np.array([0.0, 0, 0, *min(found, key=lambda pair: pair[0])[1]])
+    about = (np.zeros(3), levels[0].to_centre)[: 1 + (rest < ENOUGH)]
+    loss, shift = _searched(levels[0], about, settings["search_mm"], settings["search_step_mm"], settings["starts"])
+    best = np.array([0.0, 0, 0, *shift])
     for level in levels:
         best = _refine(level, best, settings["iterations"], STEP_MM)[1]
     parameters = torch.as_tensor(best, dtype=torch.float64)
     matrix = _rotation(parameters[:3] / levels[0].radius).numpy()
     centre = levels[0].centre.double().cpu().numpy()
-    return matrix, centre + best[3:] - matrix @ centre, levels[-1].length(best)
+    return Move(matrix, centre + best[3:] - matrix @ centre, levels[-1].length(best), -loss)
+
+
+def mirrored(sides, mask: torch.Tensor, settings: dict, device: str) -> dict[str, float]:
+    """The mutual information that the best shift finds when the moving image is mirrored in its own middle, along each
+    of `MIRRORS`; to be compared with a `Move`'s, of a mask that is large enough for one.
+
+    A file that is flipped lies in its place once it is flipped back, so shifts are tried about that place alone.
+    """
+    fixed, moving = sides
+    found, own = {}, orientation_of(moving.grid).axes
+    for name, axes in MIRRORS.items():
+        other = functools.reduce(lambda side, axis: side.mirrored(2 - own[axis]), axes, moving)
+        level = _Level(fixed, other, mask, settings["voxel_mm"][0], settings["turning"], device)
+        level.enough = min(ENOUGH, ENOUGH * level.covered(np.zeros(3)))
+        loss, _ = _searched(level, [np.zeros(3)], settings["search_mm"], 1.5 * settings["search_step_mm"], 1)
+        found[name] = -loss
+    return found
+
+
+def _searched(level: "_Level", about, reach: float, step: float, starts: int) -> tuple[float, np.ndarray]:
+    """The cost and the best of the shifts (mm) up to `reach` along each axis from each of the places `about`, `step`
+    apart; from `starts` of them, no shift and the best (1: the best alone), nearer ones are tried."""
+    line = np.arange(-int(reach // step), int(reach // step) + 1) * step
+    shifts = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
+    shifts = shifts[np.argsort((shifts**2).sum(1), kind="stable")]  # nearest first: ties go to the smaller move
+    shifts = np.concatenate([shifts + place for place in about])
+    losses = [level.of_shift(shift) for shift in shifts]
+    chosen = [0, *[k for k in np.argsort(losses, kind="stable") if k][: starts - 1]]
+    if starts == 1:
+        chosen = [int(np.argmin(losses))]
+    return min((_nearest(level, losses[k], shifts[k], step / 2) for k in chosen), key=lambda pair: pair[0])
 
 
 class _Level:

@@ -65,10 +65,10 @@ def settled(fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str
     if proposed is None:
         say(f"rigid start: none sought, of the mask hardly a point is left at {rules['voxel_mm'][0]:g} mm")
         return STILL
-    matrix, offset, length = proposed
-    found = f"rigid start: a move of {length:.1f} mm (mean)"
-    start = Start(matrix, offset, {"move_mm": round(length, 2), "better": False})
-    if length < rules["least_mm"]:
+    found = f"rigid start: a move of {proposed.length:.1f} mm (mean)"
+    start = Start(proposed.matrix, proposed.offset, {"move_mm": round(proposed.length, 2), "better": False})
+    start.told |= _mirror(proposed, rigid.mirrored(sides, inside, rules, device))
+    if proposed.length < rules["least_mm"]:
         say(f"{found}, left to the deformation")
         return start
     trial = Trial(fixed, sides, inside, rules, device)
@@ -82,6 +82,13 @@ def settled(fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str
     start.told |= {"way_mm": [round(still.way, 2), round(moved.way, 2)]}
     start.told |= {"mind_change": round(-gain, 4), "worst_region": round(worst, 4)}
     return start
+
+
+def _mirror(proposed: rigid.Move, others: dict[str, float]) -> dict:
+    """For the record: along which direction the mirrored image matches best, and its mutual information over that of
+    the image as it is."""
+    name = max(others, key=others.__getitem__)
+    return {"mirror": name, "mirror_ratio": round(others[name] / max(proposed.information, 1e-6), 3)}
 
 
 @dataclass
