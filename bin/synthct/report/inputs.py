@@ -36,6 +36,7 @@ class Inputs:
     folds: dict[str, dict] = field(default_factory=dict)  # by arm ("" when there is one for all)
     settings: dict = field(default_factory=dict)
     excluded: list[dict] = field(default_factory=list)  # arm, patient, reason
+    kept: list[dict] = field(default_factory=list)  # curate.py's rows of those it kept
     lost: list[dict] = field(default_factory=list)  # of `excluded` those that could not be predicted or scored
     predictions: list[dict] = field(default_factory=list)  # what predict wrote beside its images
     doses: list[dict] = field(default_factory=list)  # records of dose.py
@@ -70,7 +71,8 @@ def read_inputs(records=(), *, cohort=None, settings=None, versions=None) -> Inp
         cohort=[dict(row) for row in read_table(cohort, "sheet")] if cohort else [],
         folds={str(plan.get("arm", "")): plan for _, plan in found["folds"]},
         settings=told,
-        excluded=_excluded(records, lost := _unpredicted(made) + _unscored(found["metrics"])),
+        excluded=_excluded(curated := _curated(records), lost := _unpredicted(made) + _unscored(found["metrics"])),
+        kept=[row for row in curated if not row["reason"] and {"score", "verdict", "measure"} <= set(row)],
         lost=lost,
         predictions=made,
         doses=dose_records(record for _, record in found["dose"]),
@@ -129,17 +131,24 @@ def _run(record: dict) -> tuple[str, str, str]:
     return str(record["arm"]), str(record["fold"]), str(record["group"])
 
 
-def _excluded(places, lost: list[dict]) -> list[dict]:
-    """The rows of every table with the columns arm, patient and reason (curate.py's), and those `lost`, each once.
+def _curated(places) -> list[dict]:
+    """The rows of every table with the columns arm, patient and reason (curate.py's), each once, in their order.
 
-    Who was kept stands in such a table too, without a reason; and a report made before has them all.
+    Who was kept stands in such a table too, without a reason; and a report made before has the others.
     """
-    found = []
+    found: dict[tuple, dict] = {}
     for place in map(Path, places):
         for path in [place] * (place.suffix == ".csv") if place.is_file() else files_in(place, ".csv"):
             _, header = next(read_cells(path, "table"), (0, []))
             if set(EXCLUDED) <= set(header):
-                found += [{key: row[key] for key in EXCLUDED} for row in read_table(path, "table") if row["reason"]]
+                for row in read_table(path, "table"):
+                    found.setdefault(tuple(row[key] for key in EXCLUDED), row)
+    return list(found.values())
+
+
+def _excluded(curated: list[dict], lost: list[dict]) -> list[dict]:
+    """Who was left out, and those `lost`, each once."""
+    found = [{key: row[key] for key in EXCLUDED} for row in curated if row["reason"]]
     return [dict(row) for row in dict.fromkeys(tuple(row.items()) for row in [*found, *lost])]
 
 

@@ -20,6 +20,7 @@ from synthct.report.inputs import Inputs
 from synthct.study import compared
 from synthct.study.arms import arm_name, arm_order, told
 from synthct.study.comparison import comparisons
+from synthct.study.doubts import doubts
 from synthct.study.missing import missing
 from synthct.study.rows import by_the_leaderboard, matrix, metrics_in, of_chosen_checkpoint, own_images, shared
 from synthct.study.verdict import verdict
@@ -132,13 +133,15 @@ def sentences(inputs: Inputs) -> list[str]:
     scores = {row["trained_on"] for row in rows}
     said = verdict(rows, comparisons(rows)) + missing(inputs.folds, set(inputs.logs), inputs.settings, scores)
     trusted = context_sections.trust_sentence(inputs)
+    doubted = doubts(inputs.kept)
     if said or trusted:
-        return trusted + said
+        return trusted + said + doubted
     count = sum(len(record.get("patients", ())) for record in inputs.predictions)
     return [
         f"{count} synthetic CT{' was' if count == 1 else 's were'} made; there was no CT to score them against."
         if count
-        else "No synthetic CT was scored."
+        else "No synthetic CT was scored.",
+        *doubted,
     ]
 
 
