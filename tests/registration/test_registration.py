@@ -155,6 +155,31 @@ def test_mutual_information_is_that_of_the_body_whatever_the_unit_and_a_piece_of
     assert odd > 0.6 * plain if spoilt == "metal" else odd == pytest.approx(plain, rel=1e-3)
 
 
+def test_where_the_moving_image_ends_is_no_difference_between_the_images(case):
+    """A scan of half the length, in its place: what is judged lies away from the cut, and is as like as the whole."""
+    fixed, moving, mask, truth = case
+    half = slice(0, GRID.shape[0] // 2)
+    short = Volume(moving.array[half], Grid((*GRID.size[:2], half.stop), GRID.spacing, GRID.origin))
+    found = {}
+    for name, image in (("whole", moving), ("short", short)):
+        made = pairwise.register(
+            fixed, image, mask, phantom.section("cbct"), method="none", modality="cbct", moving_is="ct"
+        )
+        found[name] = made.quality
+    assert found["short"]["mask_voxels"] < 0.6 * found["whole"]["mask_voxels"]
+    inside = mask.array.copy()
+    inside[half.stop - 4 :] = 0  # of the whole what the short one is judged by: 12 mm from its end
+    (same,) = quality.likenesses(fixed, [pairwise.warp(moving, sitk.Transform(), GRID, outside=-1024)], inside)
+    for key in ("mind_distance", "mind_distance_worst"):
+        assert found["short"][f"{key}_after"] == pytest.approx(same.numbers[key], rel=0.03)
+    (cut,) = quality.likenesses(
+        fixed,
+        [pairwise.warp(short, sitk.Transform(), GRID, outside=-1024)],
+        mask.array * (np.arange(30) < 15)[:, None, None],
+    )
+    assert cut.numbers["mind_distance"] > 1.1 * found["short"]["mind_distance_after"]  # as it was
+
+
 def test_a_pair_that_would_match_better_elsewhere_is_told_from_a_noisy_one(case):
     """Noise raises the MIND distance of a pair in place as a misalignment does; over what it is elsewhere it tells."""
     fixed, _, mask, _ = case

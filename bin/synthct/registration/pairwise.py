@@ -42,6 +42,7 @@ class Registered:
     transform: sitk.Transform
     quality: dict
     apart: tuple[Volume, ...] = ()  # local MIND distance to the fixed image before and after
+    unseen: np.ndarray | None = None  # of the fixed mask what lies beyond the moving image
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def register(
         back = transform_of(pair.moving, pair.fixed, other, "image" if moving_is == "ct" else "ct").transform
     result = _applied(pair, outcome.transform)
     bodies = _bodies(pair, result)
-    before, after = quality.likenesses(pair.fixed, (result.before, result.image), result.mask.array)
+    before, after = quality.likenesses(pair.fixed, (result.before, result.image), result.mask.array, result.unseen)
     record = {
         "method": method,
         "arm": method,
@@ -189,7 +190,8 @@ def _applied(pair: Pair, transform: sitk.Transform) -> Registered:
     table = tabulated(transform, grid)
     image = warp(moving, table, grid, outside=pair.outside)
     before = warp(moving, sitk.Transform(), grid, outside=pair.outside)
-    covered = (pair.mask.array > 0) & support(moving, table, grid)
+    inside, seen = pair.mask.array > 0, support(moving, table, grid)
+    covered = inside & seen
     if not pair.mask_given and pair.moving_is == "image":  # the CT's body reaches beyond what the MR or CBCT has seen
         covered &= warp(body_mask(moving, pair.kinds[1]), table, grid, outside=0, order=0).array > 0
     displacement = displacements(table, grid)
@@ -198,7 +200,8 @@ def _applied(pair: Pair, transform: sitk.Transform) -> Registered:
             "the registration moved the images apart: nothing of the fixed mask is covered; "
             "are both images of one patient, and is --rigid needed?"
         )
-    return Registered(image, before, fixed.with_array(covered.astype(np.uint8)), displacement, transform, {})
+    mask = fixed.with_array(covered.astype(np.uint8))
+    return Registered(image, before, mask, displacement, transform, {}, unseen=inside & ~seen)
 
 
 def _bodies(pair: Pair, result: Registered) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -16,6 +16,8 @@ from synthct.registration.dense.pyramid import level_image, positions
 VOXEL_MM = 3.0  # the judged images are brought to this (or their own, if coarser), so that judging stays cheap
 REGION_MM = 30.0  # side of the cubes whose worst is recorded: a wrong bone does not vanish in the mean of a whole body
 MOVED_MM = 9.0  # how far a pair is moved to see whether it would match better: three voxels, more than a small error
+REACH = 4  # voxels from a point that its descriptor looks at (R2D2: two away, and a patch of two about each)
+LEAST_CLEAR = 0.1  # part of the points that must be left, else a thin overlap would be judged by nothing
 FITTED = 100_000  # points of a body that a rigid move is fitted to
 BONE_HU = 250.0
 LEAST_BONE_MM3 = 2000.0  # with less in either image its overlap says nothing
@@ -102,17 +104,21 @@ def inverse_consistency(there: sitk.Transform, back: sitk.Transform, mask: np.nd
     return {"mean": float(error.mean()), "p95": float(np.percentile(error, 95))}
 
 
-def likenesses(fixed: Volume, others: Iterable[Volume], mask: np.ndarray) -> list[Likeness]:
+def likenesses(
+    fixed: Volume, others: Iterable[Volume], mask: np.ndarray, unseen: np.ndarray | None = None
+) -> list[Likeness]:
     """How like `fixed` each of `others`, on its grid, is where `mask` (z, y, x) is above 0.
 
     Mutual information (nats, 48 bins) and MIND distance (R2D2, 0..1): its mean, "worst", the largest mean over a cube
-    of `REGION_MM` that is half filled by the mask or more, and "moved" (see `_moved`).
+    of `REGION_MM` that is half filled by the mask or more, and "moved" (see `_moved`). `unseen` (bool) is where the
+    others end though the body goes on: descriptors that reach there see the cut, which says nothing of the pair.
     """
     points = positions(fixed.grid, VOXEL_MM)
     weight = level_image(torch.from_numpy((mask > 0).astype(np.float32)), fixed.grid, points, 0.0)
     inside = weight > 0.5
     if not inside.any():
         raise PairError(f"mask: nothing of it is left at {VOXEL_MM:g} mm voxels; is it a contour that is not filled?")
+    clear = inside if unseen is None else _clear(inside, unseen, fixed.grid, points)
     spacing = [float(p[1] - p[0]) for p in points]
     coarse = Grid(triple(weight.shape[::-1]), triple(spacing[::-1]), fixed.grid.origin, fixed.grid.direction)
 
@@ -128,12 +134,20 @@ def likenesses(fixed: Volume, others: Iterable[Volume], mask: np.ndarray) -> lis
         distance = (own - maps).abs().mean(0)
         numbers = {
             "mutual_information": -float(joint(first, second, torch.ones_like(first))),
-            "mind_distance": float(distance[inside].mean()),
-            "mind_distance_worst": _worst(distance, inside.to(distance.dtype), spacing),
-            "mind_distance_moved": _moved([own, maps], distance, inside, spacing),
+            "mind_distance": float(distance[clear].mean()),
+            "mind_distance_worst": _worst(distance, clear.to(distance.dtype), spacing),
+            "mind_distance_moved": _moved([own, maps], distance, clear, spacing),
         }
         found.append(Likeness(numbers, Volume(distance.numpy(), coarse)))
     return found
+
+
+def _clear(inside: torch.Tensor, unseen: np.ndarray, grid: Grid, points: list[np.ndarray]) -> torch.Tensor:
+    """The points `inside` whose descriptors see nothing of what is `unseen`; all, where these are hardly any."""
+    cut = level_image(torch.from_numpy(unseen.astype(np.float32)), grid, points, 0.0) > 0.5
+    near = torch.nn.functional.max_pool3d(cut[None].float(), 2 * REACH + 1, 1, REACH)[0] > 0
+    clear = inside & ~near
+    return clear if clear.sum() >= LEAST_CLEAR * inside.sum() else inside
 
 
 def _moved(
