@@ -1,7 +1,10 @@
 """torch.compile: when a training is compiled, and that what it learns stays the same."""
 
 import functools
+import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from synthct.networks import network
 from synthct.networks.losses import Objective
 from synthct.networks.perceptual import Mind, Photographs, Sam, Scripted, Vgg19
 from synthct.training import checks, compile
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -53,11 +58,11 @@ def test_a_step_says_the_same_compiled(tmp_path, monkeypatch):
     All kinds of encoders but TotalSegmentator's, which is convolutions only; TorchScript goes uncompiled beside them.
     """
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    monkeypatch.setattr(compile, "atexit", type("Never", (), {"register": lambda *_, **__: None}))
-    monkeypatch.setattr(compile.tempfile, "mkdtemp", lambda **_: str(tmp_path / "kept"))
+    monkeypatch.setattr(compile, "_place", lambda _: str(tmp_path / "kept"))
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+        monkeypatch.setenv(
+            name, "1" if name.endswith("THREADS") else f"{tempfile.gettempdir()}/torchinductor_me"
+        )  # torch's own choice
     torch.manual_seed(2)
     torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3))).save(tmp_path / "own.pt")
     sam = Sam("vit_b", [0, 2], None)  # a block with windows, and one that sees the whole
@@ -92,4 +97,24 @@ def test_a_step_says_the_same_compiled(tmp_path, monkeypatch):
     assert set(terms) == {"loss", "l1", "perceptual", *encoders} and len(slopes) == len(others) > 20
     for one, other in zip(slopes, others, strict=True):
         assert torch.allclose(one, other, atol=1e-5 * float(one.abs().max()) + 1e-9)
-    assert Path(tmp_path, "kept", "triton").parent == Path(compile.os.environ["TRITON_CACHE_DIR"]).parent
+    assert compile.os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "kept")
+    assert Path(compile.os.environ["TRITON_CACHE_DIR"]).parent == tmp_path / "kept"
+
+
+def test_what_is_compiled_lies_in_a_directory_that_is_gone_afterwards(tmp_path):
+    """Its name cannot be guessed, nobody else can write into it, and it goes with the process."""
+    script = """
+import os, stat
+from torch import nn
+from synthct.training import compile
+for _ in range(2):
+    compile.compiled(nn.Identity())
+place = os.environ["TORCHINDUCTOR_CACHE_DIR"]
+print(place, oct(stat.S_IMODE(os.stat(place).st_mode)))
+"""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("TORCHIND", "TRITON"))}
+    environment |= {"PYTHONPATH": str(ROOT / "bin"), "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    place, mode = done.stdout.split()
+    assert Path(place).parent == tmp_path and mode == "0o700"
+    assert not list(tmp_path.glob("synthct-compile-*"))

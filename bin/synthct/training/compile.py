@@ -5,6 +5,7 @@ On an H100 the network's part of a step of `fast` takes 0.66 of its time compile
 """
 
 import atexit
+import functools
 import os
 import shutil
 import sysconfig
@@ -54,12 +55,21 @@ def compiled(module: nn.Module):
 
 
 def _keep_to_ourselves():
-    """What is compiled goes into a directory of this process alone, and no more threads compile than it was given.
+    """What is compiled goes into a directory of this process alone, unless its user named one, and no more threads
+    compile than it was given.
 
-    torch's usual place has a name that every user of the machine can guess, and runs what lies there.
+    torch's usual place, which it names when it is loaded, can be guessed by every user of the machine; and what lies
+    there is run.
     """
-    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        place = os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="synthct-compile-")
-        atexit.register(shutil.rmtree, place, ignore_errors=True)
-    os.environ.setdefault("TRITON_CACHE_DIR", os.path.join(os.environ["TORCHINDUCTOR_CACHE_DIR"], "triton"))
+    named = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""))
+    if not named.name or (named.parent == Path(tempfile.gettempdir()) and named.name.startswith("torchinductor_")):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = place = _place(os.getpid())
+        os.environ["TRITON_CACHE_DIR"] = os.path.join(place, "triton")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(cpu_threads()))
+
+
+@functools.cache
+def _place(_process: int) -> str:
+    place = tempfile.mkdtemp(prefix="synthct-compile-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
