@@ -1,5 +1,6 @@
 """Losses: equal to their plain definition, gradients only where they are wanted, encoders of every kind."""
 
+import copy
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from synthct.core.presets import resolve
 from synthct.networks import perceptual, weights
 from synthct.networks.checkpoint import load_torch
 from synthct.networks.losses import Objective
+from synthct.networks.nnunet import in_plane
 from synthct.networks.terms import perceptual_terms
 
 PAPER = resolve("paper", "mr")["training"]
@@ -351,6 +353,52 @@ def test_totalsegmentators_encoder(tmp_path, monkeypatch):
     with torch.inference_mode():
         volumes = network.encoder(hu[:, :, None])  # of one slice each, as the network was made for
     assert all(torch.allclose(one, other[:, :, 0], atol=1e-4) for one, other in zip(maps, volumes, strict=True))
+
+
+@pytest.mark.parametrize("norm", [nn.InstanceNorm3d, nn.BatchNorm3d])
+@pytest.mark.parametrize("residual", [False, True])
+def test_an_encoder_in_the_plane_says_what_it_says_of_one_slice(residual, norm):
+    """Whatever nnU-Net's planner makes of it: kernels and strides without depth, residual blocks, dropout."""
+    from dynamic_network_architectures.architectures import unet
+
+    torch.manual_seed(3)
+    family, blocks = (
+        (unet.ResidualEncoderUNet, "n_blocks_per_stage") if residual else (unet.PlainConvUNet, "n_conv_per_stage")
+    )
+    network = family(
+        input_channels=1,
+        n_stages=3,
+        features_per_stage=[4, 8, 8],
+        conv_op=nn.Conv3d,
+        kernel_sizes=[[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+        strides=[[1, 1, 1], [1, 2, 2], [1, 2, 1]],
+        num_classes=2,
+        n_conv_per_stage_decoder=1,
+        conv_bias=not residual,
+        norm_op=norm,
+        norm_op_kwargs={"affine": norm is nn.BatchNorm3d},
+        dropout_op=nn.Dropout3d,
+        dropout_op_kwargs={"p": 0.3},
+        nonlin=nn.LeakyReLU,
+        **{blocks: 2},
+    ).encoder
+    network(torch.randn(3, 1, 1, 32, 32) * 3 + 1)  # what BatchNorm has seen
+    slices = torch.randn(2, 1, 16, 24)
+    with torch.inference_mode():
+        volumes = network.eval()(slices[:, :, None])
+        maps = in_plane(copy.deepcopy(network))(slices)
+    for one, other in zip(maps, volumes, strict=True):
+        assert torch.allclose(one, other[:, :, 0], atol=1e-5)
+
+
+def test_in_the_plane_depth_is_not_pooled_and_what_is_unknown_is_refused():
+    """A stride along z, of which a slice by itself has nothing; a residual block pools beside it."""
+    pooled = in_plane(
+        nn.Sequential(nn.AvgPool3d((2, 2, 2), (2, 2, 2)), nn.Conv3d(4, 4, 3, dilation=2, padding=2, groups=2))
+    )
+    assert pooled(torch.randn(2, 4, 8, 8)).shape == (2, 4, 4, 4)
+    with pytest.raises(InputError, match="LPPool3d"):
+        in_plane(nn.Sequential(nn.LPPool3d(2, 2)))
 
 
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path):

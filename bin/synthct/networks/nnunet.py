@@ -8,6 +8,7 @@ import torch
 from numpy._core import multiarray
 from torch import nn
 
+from synthct.core.errors import InputError
 from synthct.core.tables import read_object
 from synthct.networks.checkpoint import load_torch
 
@@ -49,19 +50,40 @@ def in_plane(network: nn.Module) -> nn.Module:
     """`network`, a 3-D one, made the 2-D one that says the same of a volume of one slice: its layers are changed in
     place.
 
-    Beyond a single slice lie the zeros that pad it, so of each kernel the middle plane alone has a say.
+    Beyond a single slice lie the zeros that pad it, so of each kernel the middle plane alone has a say. Raises
+    `InputError` for a layer of three dimensions of another kind than nnU-Net's encoders have.
     """
     for name, layer in network.named_children():
-        if isinstance(layer, nn.Conv3d):
-            places: dict[str, Any] = {key: getattr(layer, key)[1:] for key in ("kernel_size", "stride", "padding")}
-            flat = nn.Conv2d(layer.in_channels, layer.out_channels, **places)
-            flat.weight = nn.Parameter(layer.weight[:, :, layer.kernel_size[0] // 2].contiguous())
-            flat.bias = layer.bias
-            setattr(network, name, flat)
-        elif isinstance(layer, nn.InstanceNorm3d):
-            norm = nn.InstanceNorm2d(layer.num_features, layer.eps, affine=layer.affine)
-            norm.weight, norm.bias = layer.weight, layer.bias
-            setattr(network, name, norm)
+        if flat := _flat(layer):
+            setattr(network, name, flat.train(layer.training))
+        elif type(layer).__name__.endswith("3d"):
+            raise InputError(f"training.perceptual: the encoder has a layer {type(layer).__name__}, unknown in 2-D")
         else:
             in_plane(layer)
     return network
+
+
+def _flat(layer: nn.Module) -> nn.Module | None:
+    """A layer of three dimensions in two; None for any other."""
+    flat: Any = None
+    if isinstance(layer, nn.Conv3d):
+        places: dict[str, Any] = {
+            key: getattr(layer, key)[1:] for key in ("kernel_size", "stride", "padding", "dilation")
+        }
+        flat = nn.Conv2d(layer.in_channels, layer.out_channels, groups=layer.groups, **places)
+        flat.weight = nn.Parameter(layer.weight[:, :, layer.kernel_size[0] // 2].contiguous())
+        flat.bias = layer.bias
+    elif isinstance(layer, nn.InstanceNorm3d):
+        flat = nn.InstanceNorm2d(layer.num_features, layer.eps, affine=layer.affine)
+        flat.weight, flat.bias = layer.weight, layer.bias
+    elif isinstance(layer, nn.BatchNorm3d):
+        flat = nn.BatchNorm2d(layer.num_features, layer.eps, affine=layer.affine)
+        flat.load_state_dict(layer.state_dict())
+    elif isinstance(layer, nn.AvgPool3d):  # of a residual block, beside its convolution with a stride
+        sizes: list[Any] = [
+            one if isinstance(one, int) else one[1:] for one in (layer.kernel_size, layer.stride, layer.padding)
+        ]
+        flat = nn.AvgPool2d(sizes[0], sizes[1], sizes[2])
+    elif isinstance(layer, nn.Dropout3d):
+        flat = nn.Dropout2d(layer.p)
+    return flat
