@@ -190,20 +190,21 @@ def test_ends_are_compared_where_both_are_covered():
 
 
 @pytest.mark.parametrize(
-    ("axes", "stored", "said"),
+    ("axes", "stored", "beside", "said"),
     [
-        ((), "LPS", ""),
-        ((2,), "LPS", "left to right"),
-        ((2,), "PIR", "left to right"),
-        ((1,), "LPS", "front to back"),
-        ((0,), "LPS", "head to feet"),
-        ((1, 2), "LPS", "left to right and front to back"),
+        ((), "LPS", "LPS", ""),
+        ((2,), "LPS", "LPS", "left to right"),
+        ((2,), "PIR", "LPS", "left to right"),
+        ((1,), "LPS", "PIL", "front to back"),
+        ((0,), "LPS", "LPS", "head to feet"),
+        ((1, 2), "LPS", "LPS", "left to right and front to back"),
     ],
 )
-def test_a_flipped_file_matches_better_mirrored(case, axes, stored, said):
+def test_a_flipped_file_matches_better_mirrored(case, axes, stored, beside, said):
     """Voxels written the wrong way round below a header that stayed; in whatever order the file keeps its axes."""
     fixed, moving, mask, _ = case
     flipped = from_sitk(sitk.DICOMOrient(to_sitk(moving.with_array(np.flip(moving.array, axes).copy())), stored))
+    fixed, mask = (from_sitk(sitk.DICOMOrient(to_sitk(one), beside)) for one in (fixed, mask))
     recipe = recipes.recipe(phantom.section("cbct"), "mind")
     sides = sides_of(fixed, flipped, recipe.settings, "ct", "cpu")
     inside = torch.as_tensor(mask.array).float()
@@ -212,6 +213,22 @@ def test_a_flipped_file_matches_better_mirrored(case, axes, stored, said):
         assert told["mirror"] == said and told["mirror_ratio"] > 1.3
     else:
         assert told["mirror_ratio"] < 0.8
+
+
+def test_two_that_lean_to_either_side_are_not_flipped(case):
+    """A head leant left in one image and right in the other: mirrored they lie alike, yet turned they match better."""
+    _, body, mask, _ = case
+    centre = body.grid.points(np.array([[(n - 1) / 2 for n in body.grid.shape]]))[0].tolist()
+    even = body.with_array((0.6 * body.array + 0.4 * body.array[:, :, ::-1]).astype(np.int16))
+    fixed, moving = (
+        pairwise.warp(even, sitk.VersorTransform((0.0, 0.0, 1.0), turn, centre), body.grid, outside=-1024)
+        for turn in np.radians((5.0, -5.0)).tolist()
+    )
+    recipe = recipes.recipe(presets.resolve("paper", "cbct")["registration"], "mind")
+    sides = sides_of(fixed, moving, recipe.settings, "ct", "cpu")
+    inside = torch.as_tensor(mask.array).float()
+    told = start.settled(fixed, sides, inside, recipe.rigid, "cpu", lambda line: None).told
+    assert told["mirror"] == "left to right" and told["mirror_ratio"] < 1
 
 
 def test_a_flipped_pair_is_left_out_also_of_an_arm_without_a_start(case):

@@ -31,7 +31,7 @@ STEP_MM = 1.5  # Adam's; with a third of it 8 degrees are not reached
 @dataclass(frozen=True)
 class Move:
     """T(x) = matrix x + offset (3×3; mm, LPS), fixed to moving, how far it takes the mask (mm, mean), and the mutual
-    information (nats, times the part of the mask that is covered) of the best shift that the search began from."""
+    information (nats, times the part of the mask that is covered) of the best move on the first level."""
 
     matrix: np.ndarray
     offset: np.ndarray
@@ -55,31 +55,35 @@ def find(sides, mask: torch.Tensor, settings: dict, device: str) -> Move | None:
         for level in levels:
             level.enough = ENOUGH * rest
     about = (np.zeros(3), levels[0].to_centre)[: 1 + (rest < ENOUGH)]
-    loss, shift = _searched(levels[0], about, settings["search_mm"], settings["search_step_mm"], settings["starts"])
-    best = np.array([0.0, 0, 0, *shift])
-    for level in levels:
-        best = _refine(level, best, settings["iterations"], STEP_MM)[1]
+    shift = _searched(levels[0], about, settings["search_mm"], settings["search_step_mm"], settings["starts"])[1]
+    best = _refine(levels[0], np.array([0.0, 0, 0, *shift]), settings["iterations"], STEP_MM)
+    information = levels[0].information(best)
+    for level in levels[1:]:
+        best = _refine(level, best, settings["iterations"], STEP_MM)
     parameters = torch.as_tensor(best, dtype=torch.float64)
     matrix = _rotation(parameters[:3] / levels[0].radius).numpy()
     centre = levels[0].centre.double().cpu().numpy()
-    return Move(matrix, centre + best[3:] - matrix @ centre, levels[-1].length(best), -loss)
+    return Move(matrix, centre + best[3:] - matrix @ centre, levels[-1].length(best), information)
 
 
-def mirrored(sides, mask: torch.Tensor, settings: dict, device: str) -> dict[str, float]:
-    """The mutual information that the best shift finds when the moving image is mirrored in its own middle, along each
-    of `MIRRORS`; to be compared with a `Move`'s, of a mask that is large enough for one.
+def mirrored(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[str, float]:
+    """Along which of `MIRRORS` the moving image matches best when it is mirrored in its own middle, and the mutual
+    information of its best move, as a `Move` has it; for a mask that is large enough for one.
 
-    A file that is flipped lies in its place once it is flipped back, so shifts are tried about that place alone.
+    A file that is flipped lies in its place once it is flipped back, so shifts are tried about that place alone. From
+    the best one it is turned too: of two heads, one leaning left and one right, a mirror would else be the better turn.
     """
     fixed, moving = sides
-    found, own = {}, orientation_of(moving.grid).axes
+    found, own = [], orientation_of(moving.grid).axes
     for name, axes in MIRRORS.items():
         other = functools.reduce(lambda side, axis: side.mirrored(2 - own[axis]), axes, moving)
         level = _Level(fixed, other, mask, settings["voxel_mm"][0], settings["turning"], device)
         level.enough = min(ENOUGH, ENOUGH * level.covered(np.zeros(3)))
-        loss, _ = _searched(level, [np.zeros(3)], settings["search_mm"], 1.5 * settings["search_step_mm"], 1)
-        found[name] = -loss
-    return found
+        loss, shift = _searched(level, [np.zeros(3)], settings["search_mm"], 1.5 * settings["search_step_mm"], 1)
+        found.append((loss, name, level, shift))
+    _, name, level, shift = min(found, key=lambda one: one[0])
+    best = _refine(level, np.array([0.0, 0, 0, *shift]), settings["iterations"], STEP_MM)
+    return name, level.information(best)
 
 
 def _searched(level: "_Level", about, reach: float, step: float, starts: int) -> tuple[float, np.ndarray]:
@@ -130,6 +134,12 @@ class _Level:
         """What a shift (mm) costs."""
         return float(self(torch.tensor([0.0, 0, 0, *shift], device=self.centre.device).float()))
 
+    @torch.no_grad()
+    def information(self, move: np.ndarray) -> float:
+        """The mutual information (nats, times the part of the mask that is covered) after a move."""
+        parameters = torch.tensor(move, device=self.centre.device).float()
+        return float(self._turning * parameters[:3].square().sum() - self(parameters))
+
     def covered(self, shift: np.ndarray) -> float:
         """Part of the mask that lies inside the moving image after a shift (mm)."""
         moved = self._points + self.centre + torch.tensor(shift, device=self.centre.device).float()
@@ -163,7 +173,7 @@ def _nearest(level: _Level, loss: float, shift: np.ndarray, step: float) -> tupl
     return loss, shift
 
 
-def _refine(level: _Level, start: np.ndarray, iterations: int, step_mm: float) -> tuple[float, np.ndarray]:
+def _refine(level: _Level, start: np.ndarray, iterations: int, step_mm: float) -> np.ndarray:
     parameters = torch.tensor(start, dtype=torch.float32, device=level.centre.device, requires_grad=True)
     adam = Adam(parameters)
     best = (float("inf"), start)
@@ -172,7 +182,7 @@ def _refine(level: _Level, start: np.ndarray, iterations: int, step_mm: float) -
         if float(loss.detach()) < best[0]:
             best = (float(loss.detach()), parameters.detach().double().cpu().numpy().copy())
         adam.step(loss, step_mm * 0.05 ** (step / iterations))
-    return best
+    return best[1]
 
 
 def _rotation(angles: torch.Tensor) -> torch.Tensor:

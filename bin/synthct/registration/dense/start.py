@@ -67,7 +67,7 @@ def settled(fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str
         return STILL
     found = f"rigid start: a move of {proposed.length:.1f} mm (mean)"
     start = Start(proposed.matrix, proposed.offset, {"move_mm": round(proposed.length, 2), "better": False})
-    start.told |= _mirror(proposed, rigid.mirrored(sides, inside, rules, device))
+    start.told |= _mirror(proposed, *rigid.mirrored(sides, inside, rules, device))
     if proposed.length < rules["least_mm"]:
         say(f"{found}, left to the deformation")
         return start
@@ -84,11 +84,10 @@ def settled(fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str
     return start
 
 
-def _mirror(proposed: rigid.Move, others: dict[str, float]) -> dict:
+def _mirror(proposed: rigid.Move, name: str, information: float) -> dict:
     """For the record: along which direction the mirrored image matches best, and its mutual information over that of
-    the image as it is."""
-    name = max(others, key=others.__getitem__)
-    return {"mirror": name, "mirror_ratio": round(others[name] / max(proposed.information, 1e-6), 3)}
+    the image as it is, each moved rigidly to its best."""
+    return {"mirror": name, "mirror_ratio": round(information / max(proposed.information, 1e-6), 3)}
 
 
 @dataclass
