@@ -25,6 +25,11 @@ LIMITS = {  # measure: a value just inside and one just beyond what conf/presets
         {"move_mm": 2.0, "better": False, "mirror": "left to right", "mirror_ratio": 1.11},
         "mirrored left to right the images match 1.11 times as well",
     ),
+    "rigid_start, mirrored, which way is not said": (
+        {"move_mm": 2.0, "mirror_ratio": 1.09},
+        {"move_mm": 2.0, "mirror_ratio": "1.11"},
+        "mirrored somehow the images match 1.11 times as well",
+    ),
     "mind_distance_moved_after": (0.99, 1.01, "of what it is 9 mm away"),
     "mind_distance_after": (0.299, 0.301, "MIND distance"),
     "mind_distance_worst_after": (0.449, 0.451, "worst region"),

@@ -87,6 +87,10 @@ def test_pairs_stand_from_the_least_trusted_on():
             {"move_mm": 1.8, "taken": False, "mirror": "left to right", "mirror_ratio": 1.5},
             "1.8 mm, left to the deformation; mirrored left to right it matches 1.50 times as well",
         ),
+        (
+            {"move_mm": 1.8, "mirror_ratio": "1.5"},
+            "1.8 mm, left to the deformation; mirrored somehow it matches 1.50 times as well",
+        ),
         ({"move_mm": 1.8, "taken": False, "mirror": "x", "mirror_ratio": 0.9}, "1.8 mm, left to the deformation"),
         ({"move_mm": None, "taken": False}, "–"),
         (None, "–"),

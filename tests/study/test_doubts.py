@@ -2,6 +2,9 @@
 
 import csv
 
+import pytest
+
+from synthct.core.errors import InputError
 from synthct.report.inputs import Inputs, read_inputs
 from synthct.report.page import sentences
 from synthct.study.doubts import doubts
@@ -40,3 +43,14 @@ def test_the_report_says_so_at_its_top(tmp_path):
     said = sentences(inputs)
     assert said[0] == "No synthetic CT was scored." and said[1].startswith("1 pair was kept") and "P1" in said[1]
     assert sentences(Inputs()) == ["No synthetic CT was scored."]
+
+
+@pytest.mark.parametrize("score", ["", "high"])
+def test_a_score_that_is_no_number_is_named_with_its_line(tmp_path, score):
+    """In a table that was filled in by hand and given back."""
+    table = tmp_path / "kept.csv"
+    table.write_text(f"arm,patient,reason,score,verdict,measure\nmi,P1,,1.5,keep,far\nmi,P2,,{score},,far\n")
+    with pytest.raises(InputError, match=f"kept.csv, line 3: score '{score}', expected a number"):
+        read_inputs([tmp_path])
+    table.write_text("arm,patient,reason,score\nmi,P1,,high\n")  # somebody else's, or of a release before
+    assert read_inputs([tmp_path]).kept == []

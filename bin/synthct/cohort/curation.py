@@ -263,8 +263,8 @@ def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
         said = f"a rigid move of {move:.1f} mm would start it better, and it ends {apart:.1f} mm from that"
         result.append((_over(apart / move, limits["rigid_start"]), said))
     if "mirrored" in limits and start.get("mirror_ratio") is not None:
-        ratio = float(start["mirror_ratio"])
-        said = f"mirrored {start['mirror']} the images match {ratio:.2f} times as well: is one of the files flipped?"
+        ratio, way = float(start["mirror_ratio"]), start.get("mirror", "somehow")
+        said = f"mirrored {way} the images match {ratio:.2f} times as well: is one of the files flipped?"
         result.append((_over(ratio, limits["mirrored"]), said))
     return result
 

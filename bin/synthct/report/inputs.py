@@ -8,11 +8,12 @@ from pathlib import Path
 from synthct.cohort.folds import learners
 from synthct.core.errors import InputError
 from synthct.core.records import KIND, KINDS, PICTURES, gather
-from synthct.core.tables import files_in, read_cells, read_object, read_table, read_text
+from synthct.core.tables import Row, files_in, read_cells, read_object, read_table, read_text
 from synthct.study.doses import dose_records
 from synthct.study.rows import ranked, rows_of
 
 EXCLUDED = ("arm", "patient", "reason")
+KEPT = ("score", "verdict", "measure")  # columns beside these, of who was kept
 IDENTITY = {  # by kind: what only one record of a run is of; parts of a cohort have others
     "registration": ("method", "patient"),
     "folds": ("arm",),
@@ -72,7 +73,7 @@ def read_inputs(records=(), *, cohort=None, settings=None, versions=None) -> Inp
         folds={str(plan.get("arm", "")): plan for _, plan in found["folds"]},
         settings=told,
         excluded=_excluded(curated := _curated(records), lost := _unpredicted(made) + _unscored(found["metrics"])),
-        kept=[row for row in curated if not row["reason"] and {"score", "verdict", "measure"} <= set(row)],
+        kept=[row for row in curated if not row["reason"] and set(KEPT) <= set(row)],
         lost=lost,
         predictions=made,
         doses=dose_records(record for _, record in found["dose"]),
@@ -142,8 +143,17 @@ def _curated(places) -> list[dict]:
             _, header = next(read_cells(path, "table"), (0, []))
             if set(EXCLUDED) <= set(header):
                 for row in read_table(path, "table"):
+                    if set(KEPT) <= set(row) and not row["reason"]:
+                        _check_score(path, row)
                     found.setdefault(tuple(row[key] for key in EXCLUDED), row)
     return list(found.values())
+
+
+def _check_score(path: Path, row: Row):
+    try:
+        float(row["score"])
+    except ValueError:
+        raise InputError(f"table {path}, line {row.line}: score {row['score']!r}, expected a number") from None
 
 
 def _excluded(curated: list[dict], lost: list[dict]) -> list[dict]:

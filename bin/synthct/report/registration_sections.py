@@ -185,7 +185,7 @@ def _start_words(record: dict) -> str:
         words = move + ("no better" if finite(start.get("mind_change")) else "left to the deformation")
     ratio = start.get("mirror_ratio", 0.0)
     if finite(ratio) and float(ratio) > 1:
-        words += f"; mirrored {start['mirror']} it matches {float(ratio):.2f} times as well"
+        words += f"; mirrored {start.get('mirror', 'somehow')} it matches {float(ratio):.2f} times as well"
     return words
 
 
