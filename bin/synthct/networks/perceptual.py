@@ -159,7 +159,7 @@ class Sam(nn.Module):
 
 
 class Attention(nn.Module):
-    """The attention of one of `Sam`'s blocks, never holding the weights of all pairs of places.
+    """The attention of one of `Sam`'s blocks, which on a GPU never holds the weights of all pairs of places.
 
     SAM adds to q·k of two places what q says of the row and of the column they lie apart. A query that also holds its
     word on each row and column, and a key that also holds a one at its own, have that sum as their product, so that
