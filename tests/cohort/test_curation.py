@@ -108,6 +108,15 @@ def test_cbct_and_ct_are_of_one_kind_and_good_pairs_come_nearer(curate):
     assert set(curate(records, *AUTO)[1].values()) == {""}
 
 
+def test_symmetry_is_no_fault_of_a_pair(curate, tmp_path):
+    """A head that is nearly as like its mirror image stands where its registration puts it, not at the table's top."""
+    head = good(0) | {"rigid_start": {"move_mm": 1.0, "mirror": "left to right", "mirror_ratio": 0.99}}
+    rows = curation.curate(
+        {"HEAD": head, "LEG": good(0) | {"mind_distance_after": 0.29}}, resolve("paper", "mr")["curation"]
+    )
+    assert [row["patient"] for row in rows] == ["LEG", "HEAD"] and "mirrored" not in rows[1]["measure"]
+
+
 def test_what_is_said_of_a_pair_does_not_change_with_who_else_is_there(curate, tmp_path):
     """A limit taken from the cohort let one record more bring a wrong pair back."""
     cohort = {f"P{n}": good(n) for n in range(10)} | {"WRONG": good(0) | {"mind_distance_after": 0.35}}

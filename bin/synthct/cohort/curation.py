@@ -265,7 +265,8 @@ def _measures(record: dict, limits: dict) -> list[tuple[float, str]]:
     if "mirrored" in limits and start.get("mirror_ratio") is not None:
         ratio, way = float(start["mirror_ratio"]), start.get("mirror", "somehow")
         said = f"mirrored {way} the images match {ratio:.2f} times as well: is one of the files flipped?"
-        result.append((_over(ratio, limits["mirrored"]), said))
+        # a head is nearly as like its mirror image: below 1 that says nothing of the pair, and must not order the table
+        result.append((_over(max(ratio, 1.0), limits["mirrored"], 1), said))
     return result
 
 
