@@ -6,7 +6,8 @@ process REGISTER {
     label 'process_gpu'
     container "${ContainerImage.of(projectDir, params.container_registry, 'register')}"
     ext code: { CodeDigest.of(projectDir, 'register.py') },
-        gpu: { meta.engine in ['dense', 'sampled'] }
+        gpu: { meta.engine in ['dense', 'sampled'] },
+        pairs: { patients.size() }
 
     input:
     // the files in the order of the patients; masks of those who are `masked` only
