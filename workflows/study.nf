@@ -169,7 +169,7 @@ workflow STUDY {
     cts = TEST.out.cts
     settings_file = CHECK.out.settings
     records = FOLDS.out.plan.map { _arm, plan -> plan }.mix(
-        CURATE.out.lists.map { _arm, _kept, excluded -> excluded },
+        CURATE.out.lists.flatMap { _arm, kept, excluded -> [kept, excluded] },
         qc.mix(TRAIN.out.record, FINETUNE.out.record).map { _meta, record -> record },
         REGISTER.out.previews.flatMap { _meta, files -> [files].flatten() },
         bundles.map { _arm, bundle -> bundle.resolve('bundle.json') },

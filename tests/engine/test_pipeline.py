@@ -192,6 +192,17 @@ def test_cbct_goes_through_the_same_code(cbct):
     assert any(row["chosen_by_aggregate"] == "True" for row in chosen)
 
 
+def test_pairs_kept_beyond_a_limit_are_named_where_the_run_ends(demo):
+    """Curation is off in the demo, and its shortened Elastix leaves pairs that it would leave out."""
+    place, done = demo
+    kept = [row for arm in ("elastix", "mi") for row in table(place / "results" / "registration" / arm / "kept.csv")]
+    doubted = sorted((row for row in kept if float(row["score"]) > 1), key=lambda row: -float(row["score"]))
+    assert doubted and len(kept) == 14
+    for text in (done.stdout, (place / "results" / "evaluation" / "verdict.txt").read_text()):
+        assert f"{len(doubted)} pair{'s were' if len(doubted) > 1 else ' was'} kept with a measure" in text
+        assert f"{doubted[0]['patient']} (" in text and doubted[0]["measure"] in text
+
+
 def test_a_pair_that_cannot_be_registered_is_left_out_and_said(cbct):
     results = cbct[0] / "results"
     excluded = table(results / "registration" / "mind" / "excluded.csv")
