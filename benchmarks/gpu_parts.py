@@ -365,10 +365,11 @@ def compiled(size: Size, scratch: Path):
     if not size.full or not compiler():
         return
     fast = presets.resolve("fast", "mr")["training"] | {"workers": min(8, os.cpu_count() or 1)}
+    cases = cases_in(scratch, size)
     for loss in ("", ENCODERS):
         base: dict[str, float] = {}
         for name, choice in (("fast", "off"), ("fast, compiled", "on")):
-            made = _rate(cases_in(scratch, size), fast | {"compile": choice}, name + loss, size, base, bool(loss))
+            made = _rate(cases, fast | {"compile": choice}, name + loss, size, base, bool(loss))
             yield made | {"part": "compiled"}
 
 
@@ -383,13 +384,11 @@ def _rate(cases: Path, settings: dict, name: str, size: Size, base: dict[str, fl
     ours = trainer(cases, settings, Place(device), encoders if perceptual else None)
     parallel, busy, steps = ours._parallel(), [], 0
     start = begun = time.monotonic()
-    first_steps = 0.0
     for number, batch in enumerate(loader(ours.batches, 0, warm + count, settings["workers"], device.type == "cuda")):
         ours._step(parallel, *batch)
         if number < warm:
             _finish(device)
             start = time.monotonic()
-            first_steps = start - begun
             continue
         steps += 1
         if steps % 5 == 0:
@@ -403,7 +402,7 @@ def _rate(cases: Path, settings: dict, name: str, size: Size, base: dict[str, fl
     used = [one for one in busy if one is not None]
     more = f", {sum(used) / len(used):.0f} % busy" if used else ""
     more += f", {peak_memory(device):.1f} GiB" if device.type == "cuda" else ""
-    more += f", compiled in the first {first_steps:.0f} s" if ours.compiles else ""
+    more += f", compiled in the first {start - begun:.0f} s" if ours.compiles else ""
     what = f"{name}: patches a second, {settings['batch']}×{settings['channels']}×{settings['patch'][0]}²"
     return row("speed", what, f"{rate:.1f} ({rate / first:.2f} of the first){more}")
 

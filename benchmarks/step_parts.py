@@ -3,10 +3,10 @@
 
     benchmarks/step_parts.py [--device cuda] [--compile] [--batch 32] [--plane 320]
 
-Each part alone, forward and backward, under autocast to bfloat16 with channels last, random weights; milliseconds by
-the device's own clock, the median of eight. SAM also with the attention of its own package in the place of ours, VGG-19
-also in the plain layout, TotalSegmentator's encoder (where its package is) also as the 3-D network that it was. With
---compile each part once more by torch.compile, and how long compiling took.
+Each part alone, forward and backward, under autocast to bfloat16 with channels last, random weights; milliseconds
+until the device has finished, the median of eight. SAM also with the attention of its own package in the place of ours,
+VGG-19 also in the plain layout, TotalSegmentator's encoder (where its package is) also as the 3-D network that it was.
+With --compile each part once more by torch.compile, and how long compiling took.
 """
 
 import statistics

@@ -19,6 +19,7 @@ from synthct.core.tables import cells_of, read_object, read_table, read_text
 
 COLUMNS = ("patient", "reason", "score", "verdict", "measure")  # of the tables kept and excluded
 VERDICTS = ("keep", "exclude", "")
+BEYOND = 1.0  # a score above it is beyond a limit
 LIKENESS = (  # key of a record, its limit, the best it can be, what is said
     ("body_dice_after", "body_dice", 1, "bodies overlap with Dice {:.3f}, limit {:g}"),
     ("bone_dice_after", "bone_dice", 1, "bones overlap with Dice {:.3f}, limit {:g}"),
@@ -178,7 +179,7 @@ def curate(
         elif patient in failed:
             step = records[patient].get("step", "registration")
             reason, score = f"{step} failed: {failed[patient]}", math.inf
-        elif settings["mode"] == "auto" and score > 1 and patient not in cleared:
+        elif settings["mode"] == "auto" and score > BEYOND and patient not in cleared:
             reason = why
         verdict = "exclude" if patient in excluded else "keep" if patient in cleared else ""
         told = {"reason": reason, "score": round(score, 3), "verdict": verdict, "measure": why}

@@ -145,8 +145,10 @@ def likenesses(
 def _clear(inside: torch.Tensor, unseen: np.ndarray, grid: Grid, points: list[np.ndarray]) -> torch.Tensor:
     """The points `inside` whose descriptors see nothing of what is `unseen`; all, where these are hardly any."""
     cut = level_image(torch.from_numpy(unseen.astype(np.float32)), grid, points, 0.0) > 0.5
-    near = torch.nn.functional.max_pool3d(cut[None].float(), 2 * REACH + 1, 1, REACH)[0] > 0
-    clear = inside & ~near
+    near = cut[None].float()
+    for axis in np.eye(3, dtype=int) * REACH:  # one after the other: a cube of nine voxels would look at 729
+        near = torch.nn.functional.max_pool3d(near, (2 * axis + 1).tolist(), 1, axis.tolist())
+    clear = inside & (near[0] == 0)
     return clear if clear.sum() >= LEAST_CLEAR * inside.sum() else inside
 
 

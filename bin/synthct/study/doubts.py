@@ -1,9 +1,9 @@
 """Pairs that were trained on though a measure of their registration is beyond its limit."""
 
+from synthct.cohort.curation import BEYOND
 from synthct.study.arms import arm_name
 
 NAMED = 4  # pairs in a sentence
-LIMIT = 1.0  # of curation's score
 
 
 def doubts(kept: list[dict]) -> list[str]:
@@ -14,7 +14,7 @@ def doubts(kept: list[dict]) -> list[str]:
     >>> doubts([row])[0].partition(": ")[2]
     'P1 (dense MI: bodies overlap with Dice 0.88).'
     """
-    rows = [row for row in kept if not row["verdict"] and float(row["score"]) > LIMIT]
+    rows = [row for row in kept if not row["verdict"] and float(row["score"]) > BEYOND]
     if not rows:
         return []
     rows = sorted(rows, key=lambda row: (-float(row["score"]), row["patient"], row["arm"]))
