@@ -48,7 +48,7 @@ LIMITS = {
     "learning": (150, 240, False),
     "prediction": (120, 240, True),
     "speed": (140, 240, False),
-    "compiled": (300, 240, False),
+    "compiled": (420, 240, False),
 }
 
 

@@ -184,10 +184,15 @@ def determinism(size: Size, scratch: Path):
     cases, steps = cases_in(scratch, size), 10 if size.full else 3
     for name in ("paper", "fast"):
         settings = small_settings(size.full, name, deterministic=True)
-        runs = [losses(cases, settings, Place(torch.device(size.device)), steps)[1].model for _ in range(2)]
-        pairs = zip(runs[0].state_dict().values(), runs[1].state_dict().values(), strict=True)
-        same = all(torch.equal(one, other) for one, other in pairs)
+        same, _ = _twice(cases, settings, size, steps)
         yield row("determinism", f"two runs of {steps} steps, preset {name}: the same bits", str(same), "True", same)
+
+
+def _twice(cases: Path, settings: dict, size: Size, steps: int) -> tuple[bool, list[float]]:
+    """Whether two runs end with the same weights, bit for bit, and the losses of the second."""
+    runs = [losses(cases, settings, Place(torch.device(size.device)), steps) for _ in range(2)]
+    one, other = (trained.model.state_dict().values() for _, trained in runs)
+    return all(map(torch.equal, one, other)), runs[1][0]
 
 
 def learning(size: Size, scratch: Path):
@@ -371,6 +376,11 @@ def compiled(size: Size, scratch: Path):
         for name, choice in (("fast", "off"), ("fast, compiled", "on")):
             made = _rate(cases, fast | {"compile": choice}, name + loss, size, base, bool(loss))
             yield made | {"part": "compiled"}
+    small = small_settings(True, "fast", compile="on", deterministic=True)
+    same, runs = _twice(cases, small, size, 10)
+    yield row("compiled", "two runs of 10 steps, fast, compiled: the same bits", str(same), "True", same)
+    text, *_ = compared(runs, losses(cases, small | {"compile": "off"}, Place(torch.device(size.device)), 10)[0])
+    yield row("compiled", "10 losses, compiled against not: first, mean", text)
 
 
 def _rate(cases: Path, settings: dict, name: str, size: Size, base: dict[str, float], perceptual: bool) -> dict:

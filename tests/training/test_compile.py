@@ -30,25 +30,30 @@ ROOT = Path(__file__).resolve().parents[2]
         ("auto", "cuda", False, False),
         ("auto", "cpu", True, False),
         ("on", "cuda", True, True),
-        ("on", "cpu", False, True),
+        ("on", "cpu", True, True),
     ],
 )
 def test_when_it_is_compiled(monkeypatch, choice, device, there, wanted):
-    monkeypatch.setenv("CC", sys.executable if there else "")
+    for name in ("CC", "CXX"):
+        monkeypatch.setenv(name, sys.executable if there else "")
     monkeypatch.setenv("PATH", "/nowhere")
-    assert compile.compiles(choice, torch.device(device)) is wanted
+    assert compile.compiles(choice, torch.device(device), 10**6) is wanted
+    short = wanted and choice == "on"  # a run of a few steps would spend its time on compiling
+    assert compile.compiles(choice, torch.device(device), 300) is short
 
 
-def test_on_needs_a_compiler_on_a_gpu(monkeypatch):
+@pytest.mark.parametrize(("device", "variable", "language"), [("cuda", "CC", "C"), ("cpu", "CXX", r"C\+\+")])
+def test_on_needs_a_compiler(monkeypatch, device, variable, language):
     """torch says so in a traceback at the first step."""
     settings = resolve("paper", "mr", ["training.compile=on"])["training"]
-    monkeypatch.setattr(checks, "device_of", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(checks, "device_of", lambda _: torch.device(device))
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(InputError, match="compiler"):
+    with pytest.raises(InputError, match=f"no {language} compiler"):
         checks.check_settings(settings, "auto")
     checks.check_settings(settings | {"compile": "auto"}, "auto")
-    monkeypatch.setenv("CC", sys.executable)
+    monkeypatch.setenv(variable, sys.executable)
     checks.check_settings(settings, "auto")
 
 

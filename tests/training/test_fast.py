@@ -24,7 +24,7 @@ FAST = [part for key, value in CHANGES.items() for part in ("--set", f"training.
 
 def test_fast_changes_how_and_not_what():
     """Nothing that a paper would report differs from `paper`."""
-    assert set(CHANGES) == {"precision", "tf32", "channels_last", "fused"}
+    assert set(CHANGES) == {"precision", "tf32", "channels_last", "fused", "compile"}
     for modality in ("mr", "cbct"):
         fast, paper = resolve("fast", modality), resolve("paper", modality)
         assert {key for key in paper if fast[key] != paper[key]} == {"preset", "training"}

@@ -1,7 +1,8 @@
 """torch.compile of the network and of what it is trained on: whether, and where what is compiled is kept.
 
-On an H100 the network's part of a step of `fast` takes 0.66 of its time compiled, SAM's 0.4 and VGG-19's 0.6
-(benchmarks/RESULTS.md), after two minutes of compiling. It needs a C compiler and Python's headers on the machine.
+On an H100 a step of `fast` with VGG-19 and SAM takes 0.68 of its time compiled, and with L1 alone 0.83, after two to
+three minutes and one of compiling (benchmarks/RESULTS.md). It needs a C compiler and Python's headers on the machine,
+on a CPU one of C++.
 """
 
 import atexit
@@ -19,39 +20,45 @@ from synthct.core.cli import cpu_threads
 from synthct.core.errors import InputError
 from synthct.networks.perceptual import Scripted
 
+WORTH_STEPS = 6000  # on an H100 63 s of compiling with L1 alone, 12 ms less a step, pay from 5,300 steps on
 
-def compiler() -> str | None:
-    """The C compiler that torch.compile would use, where there is one and Python's headers, which it includes."""
+
+def compiler(device: str = "cuda") -> str | None:
+    """The compiler that torch.compile would use for `device`, where there is one and Python's headers, which it
+    includes: of C for a GPU, of C++ for a CPU."""
     if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
         return None
-    return next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang", "cc"))), None)
+    named, names = ("CC", ("gcc", "clang", "cc")) if device == "cuda" else ("CXX", ("g++", "clang++", "c++"))
+    return next(filter(None, map(shutil.which, (os.environ.get(named, ""), *names))), None)
 
 
-def compiles(choice: str, device: torch.device) -> bool:
-    """What the setting `compile` means on `device`: "auto" is "on" for a GPU where there is a C compiler.
+def compiles(choice: str, device: torch.device, steps: int = WORTH_STEPS) -> bool:
+    """What the setting `compile` means on `device` for a run of so many `steps`: "auto" is "on" for a GPU where there
+    is a compiler and the run is long enough to earn its time back.
 
-    Raises `InputError` for "on" on a GPU without one, where torch would end in a traceback at the first step.
+    Raises `InputError` for "on" without a compiler, where torch would end in a traceback at the first step.
 
     >>> compiles("auto", torch.device("cpu"))
     False
     """
-    if device.type != "cuda" or choice == "off":
-        return choice == "on"
-    if choice == "on" and not compiler():
+    if choice == "on" and not compiler(device.type):
         raise InputError(
-            "training.compile on: no C compiler on this machine (gcc, clang, or CC) or no headers of Python, which "
-            "torch.compile needs; auto does without where they are absent"
+            f"training.compile on: no C{'' if device.type == 'cuda' else '++'} compiler on this machine or no headers "
+            "of Python, which torch.compile needs; auto does without where they are absent"
         )
-    return compiler() is not None
+    worth = device.type == "cuda" and steps >= WORTH_STEPS
+    return choice == "on" or (choice == "auto" and worth and compiler() is not None)
 
 
-def compiled(module: nn.Module):
-    """`module`, compiled when it is first called. TorchScript modules within it run as they are."""
+def compiled(module: nn.Module, choice: str = "on"):
+    """`module`, compiled when it is first called, for inputs of one shape. TorchScript modules within it run as they
+    are. With `choice` "auto" what cannot be compiled runs as it is, and torch warns of it."""
     _keep_to_ourselves()
     for part in module.modules():
         if isinstance(part, Scripted):
             part.forward = torch.compiler.disable(part.forward)  # type: ignore[method-assign]
-    return torch.compile(module)
+    torch._dynamo.config.suppress_errors = choice == "auto"
+    return torch.compile(module, dynamic=False)  # a second shape would else be compiled for all shapes: slower
 
 
 def _keep_to_ourselves():

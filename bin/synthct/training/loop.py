@@ -20,7 +20,7 @@ from synthct.cases.store import Case
 from synthct.core.errors import InputError
 from synthct.networks.checkpoint import save_weights
 from synthct.networks.losses import Objective
-from synthct.training.compile import compiled, compiles
+from synthct.training.compile import WORTH_STEPS, compiled, compiles
 from synthct.training.journal import SCORE_COLUMNS, Journal, line, peak_memory, term_column, utilisation
 from synthct.training.launch import Place
 from synthct.training.sampling import Batches, OutOfSharedMemory, reading
@@ -75,8 +75,6 @@ class Trainer:
         for layer in self.objective.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.to(memory_format=layout)
-        self.compiles = compiles(settings["compile"], self.device)
-        self.criterion = compiled(self.objective) if self.compiles else self.objective
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=settings["learning_rate"],
@@ -89,6 +87,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings["precision"] == "fp16")
         self.batches = Batches(run.training, settings, run.place.rank, run.place.world)
         self.total = last_step(self.batches.steps_per_epoch, settings)
+        self.compiles = compiles(settings["compile"], self.device, self.total)
+        self.criterion = compiled(self.objective, settings["compile"]) if self.compiles else self.objective
         self.step, self.validated = 0, 0
         self.sums = torch.zeros(len(self.objective.terms), dtype=torch.float64, device=self.device)
         self.best: dict[str, Any] = {"scores": {}, "step": 0, "weights": None}
@@ -136,7 +136,8 @@ class Trainer:
             self.run.state.remove(self._say)
 
     def _loop(self, network):
-        if self.settings["compile"] == "auto" and self.device.type == "cuda" and not self.compiles:
+        missing = self.device.type == "cuda" and not self.compiles and self.total >= WORTH_STEPS
+        if self.settings["compile"] == "auto" and missing:
             self._say("training.compile auto: no C compiler or no headers of Python here, so nothing is compiled")
         self.started = self.mark = time.monotonic()
         self.mark_step = self.step
@@ -270,7 +271,7 @@ class Trainer:
                 network = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
             devices = [self.device.index] if self.device.type == "cuda" else None
             network = nn.parallel.DistributedDataParallel(network, device_ids=devices)
-        return compiled(network) if self.compiles else network
+        return compiled(network, self.settings["compile"]) if self.compiles else network
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {key: value.detach().to("cpu", copy=True) for key, value in self.model.state_dict().items()}
