@@ -28,8 +28,10 @@ settings.mi.weight = 0.5
 settings.region.HN.mi.weight = 0.0
 """
 THEN = (  # the MR settings of those days
-    "registration.dense.magnitude=0.004",
-    "registration.dense.stretching=1.0",
+    "registration.dense.magnitude=[0.004,0.004,0.004]",
+    "registration.dense.stretching=[1.0,1.0,1.0]",
+    "registration.dense.bending=[600,600,600]",
+    "registration.dense.step_mm=[1.0,0.5,0.25]",
     "registration.dense.clip_ct=[-300,500]",
     "registration.dense.mi.bins=32",
     "registration.dense.mi.shading_mm=0",
@@ -100,13 +102,13 @@ def test_a_slip_in_an_arms_table_is_refused(tmp_path, table, said):
 
 
 def test_one_setting_of_one_arm_can_be_set():
-    said = ["registration.arms.mi.settings.bending=7", "registration.arms.impact.settings.models.network.distance=L2"]
+    said = ["registration.arms.mi.settings.folding=7", "registration.arms.impact.settings.models.network.distance=L2"]
     section = presets.resolve("paper", "mr", said)["registration"]
-    assert recipes.recipe(section, "mi").settings["bending"] == 7
-    assert recipes.recipe(section, "mind").settings["bending"] == 600
+    assert recipes.recipe(section, "mi").settings["folding"] == 7
+    assert recipes.recipe(section, "mind").settings["folding"] == 10
     assert recipes.models_of(recipes.recipe(section, "impact").settings)["network"]["distance"] == "L2"
-    with pytest.raises(InputError, match="unknown key 'bendin'"):
-        presets.resolve("paper", "mr", ["registration.arms.mi.settings.bendin=7"])
+    with pytest.raises(InputError, match="unknown key 'foldin'"):
+        presets.resolve("paper", "mr", ["registration.arms.mi.settings.foldin=7"])
 
 
 def test_names_are_earned():

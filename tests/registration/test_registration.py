@@ -259,6 +259,19 @@ def test_the_sampled_engine_has_its_own_prior_and_no_narrow_range(case, monkeypa
     assert ranges == {float(fixed.array.max()), float(moving.array.max())}
 
 
+def test_each_level_has_its_own_prior(case):
+    """Held where it is on all levels nothing moves; let go on the last one it goes there as far as that one leads."""
+    fixed, moving, mask, truth = case
+    apart = {}
+    for held in ([1e4, 1e4, 1e4], [1e4, 1e4, 0.0], [0.0, 0.0, 0.0]):
+        section = phantom.section("cbct", f"registration.dense.magnitude={held}", "registration.rigid.enabled=false")
+        made = pairwise.register(fixed, moving, mask, section, method="mind", modality="cbct", moving_is="ct")
+        apart[tuple(held)] = phantom.error(made.transform, truth, mask)
+    still, last, free = apart.values()
+    assert still > 0.99 * phantom.error(sitk.Transform(), truth, mask)
+    assert free < 0.7 * last < 0.7 * 0.95 * still
+
+
 def test_same_seed_same_bits(case):
     fixed, moving, mask, _ = case
     first, second = (

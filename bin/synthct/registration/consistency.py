@@ -6,10 +6,10 @@ No image, network or engine is needed: CHECK asks it of every arm and region, a 
 import re
 
 from synthct.core.errors import InputError
-from synthct.registration.recipes import Recipe, models_of
+from synthct.registration.recipes import SMOOTH, Recipe, models_of
 
 LEVELS = {  # of an engine, the lists with one number a level; the first says how many there are
-    "dense": ("voxel_mm", "iterations", "step_mm", "grid_schedule", "stride"),
+    "dense": ("voxel_mm", "iterations", "step_mm", "grid_schedule", "stride", *SMOOTH),
     "sampled": ("voxel_mm", "iterations", "step_mm", "grid_schedule"),
 }
 ELASTIX = ("iterations", "grid_schedule", "pyramid_schedule")  # likewise

@@ -6,7 +6,8 @@ from synthct.core import arms
 from synthct.core.errors import InputError
 from synthct.core.presets import for_region, merged
 
-PRIOR = ("magnitude", "stretching", "bending", "folding")
+SMOOTH = ("magnitude", "stretching", "bending")  # a deformation's prior; of dense one number a level
+PRIOR = (*SMOOTH, "folding")
 
 
 @dataclass(frozen=True)

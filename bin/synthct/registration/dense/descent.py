@@ -16,7 +16,7 @@ from synthct.registration.dense.warp import PointMap
 class Descent:
     """What a level minimises: the weighted sum of `terms` over the parts that `points` hands out, the prior on the
     displacement and the barrier on its Jacobian determinant, by the weights `magnitude`, `stretching`, `bending` and
-    `folding` of `weights`."""
+    `folding` of `weights` (see `prior.at`)."""
 
     def __init__(self, fixed: Volume, control: ControlGrid, points, point_map: PointMap, terms: list, weights: dict):
         grid, device = fixed.grid, point_map.linear.device

@@ -21,13 +21,12 @@ import SimpleITK as sitk
 import torch
 
 from synthct.images.grid import Grid, Volume
-from synthct.registration.dense import sampled, terms
+from synthct.registration.dense import prior, sampled, terms
 from synthct.registration.dense.axes import on_axes_of
 from synthct.registration.dense.bspline import ControlGrid
 from synthct.registration.dense.descent import Descent
 from synthct.registration.dense.extractors import extractors
 from synthct.registration.dense.points import RandomPoints, SubLattices
-from synthct.registration.dense.prior import unfolded
 from synthct.registration.dense.pyramid import content, extents, level_image, positions
 from synthct.registration.dense.start import STILL, Start, settled
 from synthct.registration.dense.warp import PointMap
@@ -89,7 +88,8 @@ def register(
             points = SubLattices(control, fixed, inside, voxel, settings["stride"][level], point_map, generator)
             compared = terms.build(settings, level, sides, extract, points.level, coefficients)
         steps = settings["iterations"][level]
-        coefficients, first, last = Descent(fixed, control, points, point_map, compared, settings).run(
+        weights = prior.at(settings, level)
+        coefficients, first, last = Descent(fixed, control, points, point_map, compared, weights).run(
             coefficients,
             steps,
             settings["step_mm"][level],
@@ -98,7 +98,7 @@ def register(
         )
         losses.append({"level": level, "voxel_mm": voxel, "first": first, "last": last})
     direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
-    coefficients = unfolded(control, coefficients, fixed.grid, direction)
+    coefficients = prior.unfolded(control, coefficients, fixed.grid, direction)
     affine = sitk.AffineTransform(3)
     affine.SetMatrix(start.matrix.ravel().tolist())
     affine.SetTranslation(start.offset.tolist())

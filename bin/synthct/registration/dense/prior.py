@@ -1,4 +1,5 @@
-"""What a deformation may be: a barrier before space folds, and the last word if it folded all the same."""
+"""What a deformation may be: the prior's weights, level by level; a barrier before space folds; the last word if it
+folded all the same."""
 
 import numpy as np
 import torch
@@ -6,6 +7,20 @@ import torch
 from synthct.images.grid import Grid
 from synthct.registration.dense.bspline import ControlGrid, Lattice
 from synthct.registration.dense.pyramid import extents, positions
+from synthct.registration.recipes import PRIOR
+
+
+def at(settings: dict, level: int) -> dict[str, float]:
+    """The prior's weights on one level; past the last of a list its last one counts.
+
+    >>> at({"magnitude": 0.0, "stretching": [0.5, 0.0], "bending": [600.0, 300.0], "folding": 10.0}, 1)
+    {'magnitude': 0.0, 'stretching': 0.0, 'bending': 300.0, 'folding': 10.0}
+    """
+    weights = {key: settings[key] for key in PRIOR}
+    return {
+        key: weight[min(level, len(weight) - 1)] if isinstance(weight, list) else weight
+        for key, weight in weights.items()
+    }
 
 
 class FoldingBarrier:

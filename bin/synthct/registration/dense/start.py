@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from synthct.images.grid import Volume
-from synthct.registration.dense import rigid
+from synthct.registration.dense import prior, rigid
 from synthct.registration.dense.bspline import ControlGrid
 from synthct.registration.dense.descent import Descent
 from synthct.registration.dense.mind import CHANNELS, mind
@@ -162,12 +162,13 @@ class Trial:
         spacings, steps = rules["trial_grid_mm"], rules["trial_iterations"]
         control = ControlGrid.covering(grid, spacings[0])
         coefficients = control.zeros(self._device)
-        for spacing in spacings:
+        for number, spacing in enumerate(spacings):
             finer = ControlGrid.covering(grid, spacing)
             coefficients, control = control.refined(coefficients, finer, extents(grid)), finer
             everything = np.random.default_rng(0)  # one lattice: nothing is drawn
             points = SubLattices(control, self._fixed, self._inside, self._voxel, 1, point_map, everything)
-            descent = Descent(self._fixed, control, points, point_map, [self._information], rules)
+            weights = prior.at(rules, number)
+            descent = Descent(self._fixed, control, points, point_map, [self._information], weights)
             coefficients = descent.run(coefficients, steps, STEP * spacing, lambda step: 0.05 ** (step / steps))[0]
         part = points.next()
         with torch.no_grad():
