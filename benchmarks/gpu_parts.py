@@ -192,7 +192,7 @@ def _twice(cases: Path, settings: dict, size: Size, steps: int) -> tuple[bool, l
     """Whether two runs end with the same weights, bit for bit, and the losses of the second."""
     runs = [losses(cases, settings, Place(torch.device(size.device)), steps) for _ in range(2)]
     one, other = (trained.model.state_dict().values() for _, trained in runs)
-    return all(map(torch.equal, one, other)), runs[1][0]
+    return all(torch.equal(*pair) for pair in zip(one, other, strict=True)), runs[1][0]
 
 
 def learning(size: Size, scratch: Path):

@@ -72,6 +72,8 @@ def test_nothing_folds_and_the_record_says_so(found):
         ("voxel_mm=[6.0, 4.0, 3.0, 2.0]", "expected 4 numbers"),
         ("voxel_mm=[6.0, 4.0]", "expected 2 numbers"),
         ("iterations=[20, 0, 10]", "expected 1 or more"),
+        ("magnitude=[0.001, 0.0]", "magnitude .*expected 3 numbers, one a level"),
+        ("bending=300", "bending: '300' is not of the type of its default"),
         ("grid_schedule=[4, 2, 2]", "expected 1 at its end"),
     ],
 )

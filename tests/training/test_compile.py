@@ -37,9 +37,9 @@ def test_when_it_is_compiled(monkeypatch, choice, device, there, wanted):
     for name in ("CC", "CXX"):
         monkeypatch.setenv(name, sys.executable if there else "")
     monkeypatch.setenv("PATH", "/nowhere")
-    assert compile.compiles(choice, torch.device(device), 10**6) is wanted
+    assert compile.compiles(choice, torch.device(device), compile.WORTH_STEPS) is wanted
     short = wanted and choice == "on"  # a run of a few steps would spend its time on compiling
-    assert compile.compiles(choice, torch.device(device), 300) is short
+    assert compile.compiles(choice, torch.device(device), compile.WORTH_STEPS - 1) is short
 
 
 @pytest.mark.parametrize(("device", "variable", "language"), [("cuda", "CC", "C"), ("cpu", "CXX", r"C\+\+")])
@@ -55,6 +55,38 @@ def test_on_needs_a_compiler(monkeypatch, device, variable, language):
     checks.check_settings(settings | {"compile": "auto"}, "auto")
     monkeypatch.setenv(variable, sys.executable)
     checks.check_settings(settings, "auto")
+
+
+def test_what_the_variable_names_is_what_counts(monkeypatch, tmp_path):
+    """As for Triton and torch, which do not look further where CC or CXX is set."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("gcc", "g++", "cc", "ccache"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("CC", "/nowhere/gcc")
+    monkeypatch.delenv("CXX", raising=False)
+    assert compile.compiler() is None and compile.compiler("cpu") == str(tmp_path / "g++")
+    monkeypatch.setenv("CC", "ccache gcc")
+    assert compile.compiler() == str(tmp_path / "ccache")
+    monkeypatch.delenv("CC")
+    (tmp_path / "gcc").unlink()
+    assert compile.compiler() is None, "cc alone is not looked for"
+
+
+def test_auto_does_without_what_cannot_be_compiled(monkeypatch, tmp_path):
+    def failing(_graph, _inputs):
+        raise RuntimeError("no such thing here")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=failing))
+    monkeypatch.setattr(compile, "_place", lambda _: str(tmp_path))
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"):
+        monkeypatch.setenv(name, "1" if name.endswith("THREADS") else str(tmp_path))
+    layer, x = nn.Linear(3, 2), torch.ones(1, 3)
+    assert torch.equal(compile.compiled(layer, "auto")(x), layer(x))
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match="no such thing here"):
+        compile.compiled(layer, "on")(x)
 
 
 def test_a_step_says_the_same_compiled(tmp_path, monkeypatch):

@@ -1,13 +1,14 @@
 """torch.compile of the network and of what it is trained on: whether, and where what is compiled is kept.
 
-On an H100 a step of `fast` with VGG-19 and SAM takes 0.68 of its time compiled, and with L1 alone 0.83, after two to
-three minutes and one of compiling (benchmarks/RESULTS.md). It needs a C compiler and Python's headers on the machine,
+On an H100 a step of `fast` with VGG-19 and SAM takes 0.68 of its time compiled, after compiling for two to three minutes;
+with L1 alone 0.83 to 0.98, after one (benchmarks/RESULTS.md). It needs a C compiler and Python's headers on the machine,
 on a CPU one of C++.
 """
 
 import atexit
 import functools
 import os
+import shlex
 import shutil
 import sysconfig
 import tempfile
@@ -20,7 +21,9 @@ from synthct.core.cli import cpu_threads
 from synthct.core.errors import InputError
 from synthct.networks.perceptual import Scripted
 
-WORTH_STEPS = 6000  # on an H100 63 s of compiling with L1 alone, 12 ms less a step, pay from 5,300 steps on
+WORTH_STEPS = (
+    6000  # on an H100, with VGG-19 and SAM, 159 s of compiling are earned back after 2,700; with room for others
+)
 
 
 def compiler(device: str = "cuda") -> str | None:
@@ -28,8 +31,10 @@ def compiler(device: str = "cuda") -> str | None:
     includes: of C for a GPU, of C++ for a CPU."""
     if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
         return None
-    named, names = ("CC", ("gcc", "clang", "cc")) if device == "cuda" else ("CXX", ("g++", "clang++", "c++"))
-    return next(filter(None, map(shutil.which, (os.environ.get(named, ""), *names))), None)
+    named, names = ("CC", ("gcc", "clang")) if device == "cuda" else ("CXX", ("g++",))  # as Triton and torch look
+    if words := shlex.split(os.environ.get(named, "")):
+        names = (words[0],)  # "ccache gcc" is two words
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def compiles(choice: str, device: torch.device, steps: int = WORTH_STEPS) -> bool:
@@ -52,7 +57,7 @@ def compiles(choice: str, device: torch.device, steps: int = WORTH_STEPS) -> boo
 
 def compiled(module: nn.Module, choice: str = "on"):
     """`module`, compiled when it is first called, for inputs of one shape. TorchScript modules within it run as they
-    are. With `choice` "auto" what cannot be compiled runs as it is, and torch warns of it."""
+    are. With `choice` "auto" what torch fails to compile at its first call runs as it is, and torch warns of it."""
     _keep_to_ourselves()
     for part in module.modules():
         if isinstance(part, Scripted):

@@ -11,16 +11,13 @@ from synthct.registration.recipes import PRIOR
 
 
 def at(settings: dict, level: int) -> dict[str, float]:
-    """The prior's weights on one level; past the last of a list its last one counts.
+    """The prior's weights on one level: of a list its number there, else the one number of all levels.
 
     >>> at({"magnitude": 0.0, "stretching": [0.5, 0.0], "bending": [600.0, 300.0], "folding": 10.0}, 1)
     {'magnitude': 0.0, 'stretching': 0.0, 'bending': 300.0, 'folding': 10.0}
     """
     weights = {key: settings[key] for key in PRIOR}
-    return {
-        key: weight[min(level, len(weight) - 1)] if isinstance(weight, list) else weight
-        for key, weight in weights.items()
-    }
+    return {key: weight[level] if isinstance(weight, list) else weight for key, weight in weights.items()}
 
 
 class FoldingBarrier:

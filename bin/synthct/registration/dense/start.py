@@ -159,15 +159,14 @@ class Trial:
         """Where the deformation ends that starts at a rigid move."""
         grid, moving, rules = self._fixed.grid, self._sides[1], self._rules
         point_map = PointMap(grid, moving.grid, start.matrix, start.offset, moving.box, self._device, moving.known)
-        spacings, steps = rules["trial_grid_mm"], rules["trial_iterations"]
+        spacings, steps, weights = rules["trial_grid_mm"], rules["trial_iterations"], prior.at(rules, 0)
         control = ControlGrid.covering(grid, spacings[0])
         coefficients = control.zeros(self._device)
-        for number, spacing in enumerate(spacings):
+        for spacing in spacings:
             finer = ControlGrid.covering(grid, spacing)
             coefficients, control = control.refined(coefficients, finer, extents(grid)), finer
             everything = np.random.default_rng(0)  # one lattice: nothing is drawn
             points = SubLattices(control, self._fixed, self._inside, self._voxel, 1, point_map, everything)
-            weights = prior.at(rules, number)
             descent = Descent(self._fixed, control, points, point_map, [self._information], weights)
             coefficients = descent.run(coefficients, steps, STEP * spacing, lambda step: 0.05 ** (step / steps))[0]
         part = points.next()
