@@ -1,8 +1,8 @@
 """torch.compile of the network and of what it is trained on: whether, and where what is compiled is kept.
 
-On an H100 a step of `fast` with VGG-19 and SAM takes 0.68 of its time compiled, after compiling for two to three minutes;
-with L1 alone 0.83 to 0.98, after one (benchmarks/RESULTS.md). It needs a C compiler and Python's headers on the machine,
-on a CPU one of C++.
+On an H100 a step of `fast` with VGG-19 and SAM takes 0.68 of its time compiled, after compiling for two to three
+minutes; with L1 alone 0.83 to 0.98, after one (benchmarks/RESULTS.md). It needs a C compiler and Python's headers on
+the machine, on a CPU one of C++.
 """
 
 import atexit
