@@ -19,6 +19,7 @@ CT's gradient is strongest.
 
 import csv
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -111,6 +112,12 @@ def _measure(
     mapped = _mapped(place / "displacement.mha", landmarks[:, :3])
     error = np.linalg.norm(mapped - landmarks[:, 3:], axis=1)
     edges = _gradient(moving, landmarks[:, 3:])
+    points, as_filed = landmarks[:, :3], _each(move.GetInverse(), mapped)
+    paired = native is not None and (native / directory.name / "ct.mha").is_file()
+
+    def apart(partners: np.ndarray) -> float:
+        return float(np.linalg.norm(as_filed - partners, axis=1).mean())
+
     return {
         "modality": modality,
         "case": directory.name,
@@ -119,10 +126,8 @@ def _measure(
         "median": np.median(error),
         "p95": np.percentile(error, 95),
         "edges": error[edges >= np.quantile(edges, 0.9)].mean(),
-        "corrected": _corrected(directory, native, out, landmarks[:, :3], _each(move.GetInverse(), mapped)),
-        "own": _own(
-            directory, native, out, method, preset, overrides, landmarks[:, :3], _each(move.GetInverse(), mapped)
-        ),
+        "corrected": apart(_between_engines(directory, native, out, points)) if paired else math.nan,
+        "own": apart(_own(directory, native, out, method, preset, overrides, points)) if paired else math.nan,
         "folding": quality["folding_fraction"],
         "seconds": run["seconds"],
         "cpu_seconds": run["cpu_seconds"],
@@ -175,40 +180,29 @@ def _mapped(displacement: Path, points: np.ndarray) -> np.ndarray:
     return _each(transform, points)
 
 
-def _own(directory: Path, native: Path | None, out: Path, method: str, preset: str, overrides, points, mapped) -> float:
-    """Mean error (mm) against T(x + r(x)), r the method's own residual on the pair as its files lie; NaN without
-    --native."""
-    if native is None or not (native / directory.name / "ct.mha").is_file():
-        return float("nan")
-    place = out / "own" / method / directory.name
-    _on_native(place, directory, native, method, preset, overrides)
-    return float(np.linalg.norm(mapped - _partners(directory, place, points), axis=1).mean())
+def _own(directory: Path, native: Path, out: Path, method: str, preset: str, overrides, points) -> np.ndarray:
+    """T(x + r(x)) of points (n, 3), r the method's own residual on the pair as its files lie."""
+    return _partners(out / "own" / method / directory.name, directory, native, method, preset, points, overrides)
 
 
-def _on_native(place: Path, directory: Path, native: Path, method: str, preset: str, overrides=()):
-    """The pair as it was before the CT was deformed, registered."""
+def _between_engines(directory: Path, native: Path, out: Path, points: np.ndarray) -> np.ndarray:
+    """T(x + r(x)) of points (n, 3), the mean over two engines' residuals r."""
+    engines = (("mi", "paper"), ("elastix", "test"))  # Elastix shortened: it has to say a few mm only
+    partners = [
+        _partners(out / "residual" / method / directory.name, directory, native, method, preset, points)
+        for method, preset in engines
+    ]
+    table = np.hstack([points, np.mean(partners, axis=0)])  # for benchmarks/networks.py --corrected
+    np.savetxt(out / "residual" / f"{directory.name}.csv", table, "%.3f", ",")
+    return table[:, 3:]
+
+
+def _partners(place: Path, directory: Path, native: Path, method: str, preset: str, points, overrides=()) -> np.ndarray:
+    """T(x + r(x)) of points (n, 3), r what a method finds on the pair before the CT was deformed; kept in `place`."""
     modality = directory.parent.name
     images = (directory / f"{modality}.mha", native / directory.name / "ct.mha", directory / "mask.mha")
     _registered(place, method, modality, *images, preset, overrides)
-
-
-def _partners(directory: Path, residual: Path, points: np.ndarray) -> np.ndarray:
-    """T(x + r(x)) of points (n, 3)."""
-    return _mapped(directory / "truth" / "displacement.mha", _mapped(residual / "displacement.mha", points))
-
-
-def _corrected(directory: Path, native: Path | None, out: Path, points: np.ndarray, mapped: np.ndarray) -> float:
-    """Mean error (mm) against T(x + r(x)), r the mean of two engines' residuals; NaN without --native."""
-    if native is None or not (native / directory.name / "ct.mha").is_file():
-        return float("nan")
-    partners = []
-    for method, preset in (("mi", "paper"), ("elastix", "test")):  # Elastix shortened: it has to say a few mm only
-        place = out / "residual" / method / directory.name
-        _on_native(place, directory, native, method, preset)
-        partners.append(_partners(directory, place, points))
-    table = np.hstack([points, np.mean(partners, axis=0)])  # for benchmarks/networks.py --corrected
-    np.savetxt(out / "residual" / f"{directory.name}.csv", table, "%.3f", ",")
-    return float(np.linalg.norm(mapped - table[:, 3:], axis=1).mean())
+    return _mapped(directory / "truth" / "displacement.mha", _mapped(place / "displacement.mha", points))
 
 
 def _stored(image: sitk.Image, how: str) -> sitk.Image:

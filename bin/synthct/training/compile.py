@@ -21,9 +21,7 @@ from synthct.core.cli import cpu_threads
 from synthct.core.errors import InputError
 from synthct.networks.perceptual import Scripted
 
-WORTH_STEPS = (
-    6000  # on an H100, with VGG-19 and SAM, 159 s of compiling are earned back after 2,700; with room for others
-)
+WORTH_STEPS = 6000  # on an H100, with VGG-19 and SAM, 159 s of compiling are earned back after 2,700; and some room
 
 
 def compiler(device: str = "cuda") -> str | None:
@@ -51,8 +49,12 @@ def compiles(choice: str, device: torch.device, steps: int = WORTH_STEPS) -> boo
             f"training.compile on: no C{'' if device.type == 'cuda' else '++'} compiler on this machine or no headers "
             "of Python, which torch.compile needs; auto does without where they are absent"
         )
-    worth = device.type == "cuda" and steps >= WORTH_STEPS
-    return choice == "on" or (choice == "auto" and worth and compiler() is not None)
+    return choice == "on" or (worthwhile(choice, device, steps) and compiler() is not None)
+
+
+def worthwhile(choice: str, device: torch.device, steps: int) -> bool:
+    """Whether "auto" would compile if it could."""
+    return choice == "auto" and device.type == "cuda" and steps >= WORTH_STEPS
 
 
 def compiled(module: nn.Module, choice: str = "on"):

@@ -20,7 +20,7 @@ from synthct.cases.store import Case
 from synthct.core.errors import InputError
 from synthct.networks.checkpoint import save_weights
 from synthct.networks.losses import Objective
-from synthct.training.compile import WORTH_STEPS, compiled, compiles
+from synthct.training.compile import compiled, compiles, worthwhile
 from synthct.training.journal import SCORE_COLUMNS, Journal, line, peak_memory, term_column, utilisation
 from synthct.training.launch import Place
 from synthct.training.sampling import Batches, OutOfSharedMemory, reading
@@ -136,8 +136,7 @@ class Trainer:
             self.run.state.remove(self._say)
 
     def _loop(self, network):
-        missing = self.device.type == "cuda" and not self.compiles and self.total >= WORTH_STEPS
-        if self.settings["compile"] == "auto" and missing:
+        if worthwhile(self.settings["compile"], self.device, self.total) and not self.compiles:
             self._say("training.compile auto: no C compiler or no headers of Python here, so nothing is compiled")
         self.started = self.mark = time.monotonic()
         self.mark_step = self.step

@@ -16,8 +16,7 @@ def at(settings: dict, level: int) -> dict[str, float]:
     >>> at({"magnitude": 0.0, "stretching": [0.5, 0.0], "bending": [600.0, 300.0], "folding": 10.0}, 1)
     {'magnitude': 0.0, 'stretching': 0.0, 'bending': 300.0, 'folding': 10.0}
     """
-    weights = {key: settings[key] for key in PRIOR}
-    return {key: weight[level] if isinstance(weight, list) else weight for key, weight in weights.items()}
+    return {key: value[level] if isinstance(value := settings[key], list) else value for key in PRIOR}
 
 
 class FoldingBarrier:
