@@ -125,9 +125,10 @@ def compute(args):
     image, mask = volume((args.slices, args.plane, args.plane), args.body)
     work, inside, rule = prepare(image, mask, "mr", rules)
     body = inside.array > 0
-    frame = inference.frame_around(body, 32)
-    x = inference.slab(work.array, body, [0], frame, rule, rules["padding"], CHANNELS)
-    x = x.contiguous(memory_format=torch.channels_last)
+    seen = inference.View.of(body, (), inference.STRIDE)  # as `predict` frames it
+    frame = seen.frame
+    given = inference.Slices.of(work.array, body, [0], rule, CHANNELS, torch.device("cpu"))
+    x = given.seen(seen, rules["padding"], torch.channels_last)
 
     def bare():
         with torch.inference_mode():
