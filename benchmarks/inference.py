@@ -157,6 +157,7 @@ def konfai(args):
         normalised = prepared.with_array(rule(prepared.array, inside.array > 0))
         write_volume(normalised, work / "Dataset" / "P1" / "MR.mha")
         write_volume(mask, work / "Dataset" / "P1" / "MASK.mha")
+        write_volume(image, work / "raw.mha")  # ours normalises, and takes an image about 0 for one without signal
         names = []
         for k in (0, 1):
             weights = {f"model.{key}": value for key, value in lively(NETWORK, CHANNELS, k).state_dict().items()}
@@ -180,7 +181,7 @@ def konfai(args):
             "--model",
             "model",
             "--image",
-            "Dataset/P1/MR.mha",
+            "raw.mha",
             "--mask",
             "Dataset/P1/MASK.mha",
             "--region",
