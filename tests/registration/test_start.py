@@ -11,7 +11,7 @@ from synthct.cohort import curation
 from synthct.core import presets
 from synthct.images.grid import Grid, Volume, from_sitk, to_sitk
 from synthct.registration import checks, pairwise, recipes
-from synthct.registration.dense import rigid, start
+from synthct.registration.dense import rigid, start, trial
 from synthct.registration.dense.freeform import Side, sides_of
 
 
@@ -129,9 +129,9 @@ def test_a_mask_too_thin_for_the_search_goes_without_a_rigid_start(case, size):
     assert "none sought" in said[0]
 
 
-def _end(distance: np.ndarray, way: float, weight: np.ndarray | None = None) -> start.End:
+def _end(distance: np.ndarray, way: float, weight: np.ndarray | None = None) -> trial.End:
     weight = np.ones_like(distance) if weight is None else weight
-    return start.End(torch.tensor(distance).float(), torch.tensor(weight).float(), [5.0, 5.0, 5.0], way)
+    return trial.End(torch.tensor(distance).float(), torch.tensor(weight).float(), [5.0, 5.0, 5.0], way)
 
 
 def test_a_move_that_loses_a_region_is_not_taken_however_much_it_wins_elsewhere():
@@ -139,15 +139,15 @@ def test_a_move_that_loses_a_region_is_not_taken_however_much_it_wins_elsewhere(
     rules = phantom.section("mr")["rigid"]
     still = np.full((18, 18, 18), 0.25)
     moved = still - 0.05
-    assert start.better(_end(still, 8.0), _end(moved, 3.0), rules)
-    assert not start.better(_end(moved, 8.0), _end(still, 3.0), rules)  # MIND has the last word
-    assert start.better(_end(still, 8.0), _end(moved, 7.0), rules)  # no region has lost: the way need not tell
+    assert trial.better(_end(still, 8.0), _end(moved, 3.0), rules)
+    assert not trial.better(_end(moved, 8.0), _end(still, 3.0), rules)  # MIND has the last word
+    assert trial.better(_end(still, 8.0), _end(moved, 7.0), rules)  # no region has lost: the way need not tell
     moved[6:12, 6:12, 6:12] = 0.27
-    assert start.better(_end(still, 8.0), _end(moved, 3.0), rules)
+    assert trial.better(_end(still, 8.0), _end(moved, 3.0), rules)
     moved[6:12, 6:12, 6:12] = 0.35
-    gain, worst = start.compared(_end(still, 8.0), _end(moved, 3.0), 30.0)
+    gain, worst = trial.compared(_end(still, 8.0), _end(moved, 3.0), 30.0)
     assert gain == pytest.approx(1 - moved.mean() / 0.25, abs=1e-5) and worst == pytest.approx(0.1, abs=1e-5)
-    assert gain > 0.1 and not start.better(_end(still, 8.0), _end(moved, 3.0), rules)
+    assert gain > 0.1 and not trial.better(_end(still, 8.0), _end(moved, 3.0), rules)
 
 
 def test_the_more_a_move_wins_the_less_is_asked_of_way_and_worst_region():
@@ -156,13 +156,13 @@ def test_the_more_a_move_wins_the_less_is_asked_of_way_and_worst_region():
     still = np.full((18, 18, 18), 0.25)
     moved = still - 0.05
     moved[6:12, 6:12, 6:12] = 0.25 + 0.07
-    assert start.compared(_end(still, 8.0), _end(moved, 3.0), 30.0)[0] == pytest.approx(0.18, abs=0.01)
-    assert start.better(_end(still, 8.0), _end(moved, 7.0), rules)
-    assert not start.better(_end(still, 8.0), _end(moved, 8.1), rules)
+    assert trial.compared(_end(still, 8.0), _end(moved, 3.0), 30.0)[0] == pytest.approx(0.18, abs=0.01)
+    assert trial.better(_end(still, 8.0), _end(moved, 7.0), rules)
+    assert not trial.better(_end(still, 8.0), _end(moved, 8.1), rules)
     less = still - 0.015  # 5 %
     less[6:12, 6:12, 6:12] = 0.25 + 0.03
-    assert start.better(_end(still, 8.0), _end(less, 5.0), rules)
-    assert not start.better(_end(still, 8.0), _end(less, 7.0), rules)
+    assert trial.better(_end(still, 8.0), _end(less, 5.0), rules)
+    assert not trial.better(_end(still, 8.0), _end(less, 7.0), rules)
 
 
 def test_ends_are_compared_where_both_are_covered():
@@ -171,21 +171,21 @@ def test_ends_are_compared_where_both_are_covered():
     moved[12:] = 0.9  # beyond the moving image: says nothing
     covered = np.ones_like(moved)
     covered[12:] = 0
-    assert start.compared(_end(still, 8.0), _end(moved, 3.0, covered), 30.0)[0] == pytest.approx(0.2, abs=1e-5)
+    assert trial.compared(_end(still, 8.0), _end(moved, 3.0, covered), 30.0)[0] == pytest.approx(0.2, abs=1e-5)
     hardly = np.zeros_like(moved)
     hardly[:2] = 1  # next to nothing lay inside before: each is judged by what it covers itself
-    assert start.better(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.18), 8.0), rules)
-    assert not start.better(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.24), 3.0), rules)  # by chance
-    assert start.better(_end(still, 0.0, 0 * hardly), _end(np.full((18, 18, 18), 0.3), 8.0), rules)  # 60 mm off
+    assert trial.better(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.18), 8.0), rules)
+    assert not trial.better(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.24), 3.0), rules)  # by chance
+    assert trial.better(_end(still, 0.0, 0 * hardly), _end(np.full((18, 18, 18), 0.3), 8.0), rules)  # 60 mm off
     most = np.ones_like(moved)
     most[:7] = 0  # of a way on a part of the body nothing is asked where the mean says it
     nearer = np.full((18, 18, 18), 0.17)
     nearer[9:15, 6:12, 6:12] = 0.3
-    assert start.better(_end(still, 2.0, most), _end(nearer, 3.0), rules)
-    assert not start.better(_end(still, 2.0), _end(nearer, 3.0), rules)
+    assert trial.better(_end(still, 2.0, most), _end(nearer, 3.0), rules)
+    assert not trial.better(_end(still, 2.0), _end(nearer, 3.0), rules)
     nothing = np.zeros_like(moved)
     nothing[16:] = 1
-    gain, worst = start.compared(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.2), 8.0, nothing), 30.0)
+    gain, worst = trial.compared(_end(still, 8.0, hardly), _end(np.full((18, 18, 18), 0.2), 8.0, nothing), 30.0)
     assert gain == pytest.approx(0.2, abs=1e-5) and worst == 0
 
 

@@ -92,6 +92,10 @@ def test_pairs_stand_from_the_least_trusted_on():
             "1.8 mm, left to the deformation; mirrored somehow it matches 1.50 times as well",
         ),
         ({"move_mm": 1.8, "taken": False, "mirror": "x", "mirror_ratio": 0.9}, "1.8 mm, left to the deformation"),
+        (
+            {"move_mm": 1.8, "taken": True, "limbs": [{"move_mm": 8.04, "better": True}, {"better": False}]},
+            "1.8 mm, taken; limbs on their own by 8.0 mm",
+        ),
         ({"move_mm": None, "taken": False}, "–"),
         (None, "–"),
     ],

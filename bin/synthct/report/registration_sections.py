@@ -183,10 +183,18 @@ def _start_words(record: dict) -> str:
         words = f"{move}would be better" + (f", ended {float(apart):.1f} mm off" if finite(apart) else "")
     else:
         words = move + ("no better" if finite(start.get("mind_change")) else "left to the deformation")
+    words += _limbs_words(start)
     ratio = start.get("mirror_ratio", 0.0)
     if finite(ratio) and float(ratio) > 1:
         words += f"; mirrored {start.get('mirror', 'somehow')} it matches {float(ratio):.2f} times as well"
     return words
+
+
+def _limbs_words(start: dict) -> str:
+    """How far limbs would move on their own, where some are better off so; "" where none is."""
+    found = [one for one in start.get("limbs") or () if one.get("better") and finite(one.get("move_mm"))]
+    moves = [float(one["move_mm"]) for one in found]
+    return f"; limbs on their own by {' and '.join(f'{move:.1f}' for move in moves)} mm" if moves else ""
 
 
 def _examples(inputs: Inputs, arm: str) -> list[str]:
@@ -214,5 +222,5 @@ def _qc_words(qc: list[dict], arm: str, patient: str) -> str:
             )
         start = record.get("rigid_start") or {}
         if start.get("taken") and finite(start.get("move_mm")):
-            words += f"; moved rigidly by {float(start['move_mm']):.1f} mm first"
+            words += f"; moved rigidly by {float(start['move_mm']):.1f} mm first{_limbs_words(start)}"
     return words

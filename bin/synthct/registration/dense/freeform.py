@@ -74,7 +74,8 @@ def register(
     if rigid:
         found = start_of(fixed, moving, mask, settings, rigid, moving_is=moving_is, sides=sides, device=device, say=say)
     start = found if found and found.better else STILL
-    point_map = PointMap(fixed.grid, sides[1].grid, start.matrix, start.offset, sides[1].box, device, sides[1].known)
+    there = sides[1]
+    point_map = PointMap(fixed.grid, there.grid, start.matrix, start.offset, there.box, device, there.known, start.bend)
     grids = [ControlGrid.covering(fixed.grid, settings["grid_mm"] * finer) for finer in settings["grid_schedule"]]
     control, losses = grids[0], []
     coefficients = control.zeros(device)
@@ -99,10 +100,7 @@ def register(
         losses.append({"level": level, "voxel_mm": voxel, "first": first, "last": last})
     direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
     coefficients = prior.unfolded(control, coefficients, fixed.grid, direction)
-    affine = sitk.AffineTransform(3)
-    affine.SetMatrix(start.matrix.ravel().tolist())
-    affine.SetTranslation(start.offset.tolist())
-    return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), affine), losses, found)
+    return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), start.to_sitk()), losses, found)
 
 
 def start_of(

@@ -147,7 +147,7 @@ class RandomPart:
             moved = torch.einsum("npcyx,nqy->npqcx", moved, y)
             moved = torch.einsum("npqcx,nrx->npqrc", moved, x).reshape(len(along), -1, 3)
             base = self.base[first : first + 256, None]
-            result.append(base + (offsets + moved) @ self._points.map.linear.T)
+            result.append(self._points.map.bent(base + (offsets + moved) @ self._points.map.linear.T))
         return torch.cat(result)
 
 

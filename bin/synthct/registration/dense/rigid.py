@@ -39,22 +39,27 @@ class Move:
     information: float
 
 
-def find(sides, mask: torch.Tensor, settings: dict, device: str) -> Move | None:
+def find(sides, mask: torch.Tensor, settings: dict, device: str, beside=None) -> Move | None:
     """The best move found; None for a mask so small or thin that the levels have fewer than `FEWEST` points of it.
 
     `sides` are the prepared fixed and moving images, `mask` floats on the fixed grid. The search tries shifts of up to
     `settings["search_mm"]` along each axis, `settings["search_step_mm"]` apart; where less than `ENOUGH` of the mask is
     covered, as many about the shift of one centre onto the other too. Beside no shift the best ones of them, `starts`
-    in all, are refined; turning costs `turning`, because a limb of round section says little of it.
+    in all, are refined; turning costs `turning`, because a limb of round section says little of it. `beside`, the
+    (matrix, offset) of what the mask is a part of: the shifts are then tried about that, and the length is what is
+    added to it.
     """
     fixed, moving = sides
     if any(_chosen(fixed, mask, voxel).sum() < FEWEST for voxel in settings["voxel_mm"]):
         return None
     levels = [_Level(fixed, moving, mask, voxel, settings["turning"], device) for voxel in settings["voxel_mm"]]
-    if (rest := levels[0].covered(np.zeros(3))) < ENOUGH:
+    own = levels[0].shift_by(beside)
+    about = [own] if beside else [own, levels[0].to_centre]
+    if (rest := levels[0].covered(own)) < ENOUGH:
         for level in levels:
             level.enough = ENOUGH * rest
-    about = (np.zeros(3), levels[0].to_centre)[: 1 + (rest < ENOUGH)]
+    else:
+        about = about[:1]
     shift = _searched(levels[0], about, settings["search_mm"], settings["search_step_mm"], settings["starts"])[1]
     best = _refine(levels[0], np.array([0.0, 0, 0, *shift]), settings["iterations"], STEP_MM)
     information = levels[0].information(best)
@@ -63,7 +68,7 @@ def find(sides, mask: torch.Tensor, settings: dict, device: str) -> Move | None:
     parameters = torch.as_tensor(best, dtype=torch.float64)
     matrix = _rotation(parameters[:3] / levels[0].radius).numpy()
     centre = levels[0].centre.double().cpu().numpy()
-    return Move(matrix, centre + best[3:] - matrix @ centre, levels[-1].length(best), information)
+    return Move(matrix, centre + best[3:] - matrix @ centre, levels[-1].length(best, beside), information)
 
 
 def mirrored(sides, mask: torch.Tensor, settings: dict, device: str) -> tuple[str, float]:
@@ -145,11 +150,22 @@ class _Level:
         moved = self._points + self.centre + torch.tensor(shift, device=self.centre.device).float()
         return float(self._map.inside(self._map.unit(moved)).mean())
 
-    def length(self, move: np.ndarray) -> float:
-        """How far (mm, mean) `move` takes the mask's points."""
+    def shift_by(self, move) -> np.ndarray:
+        """By how much (mm) `move`, (matrix, offset) or None for no move, shifts the mask's middle."""
+        centre = self.centre.double().cpu().numpy()
+        return move[0] @ centre + move[1] - centre if move else np.zeros(3)
+
+    def length(self, move: np.ndarray, beside=None) -> float:
+        """How far (mm, mean) from where the mask's points lie, or from where `beside` takes them, `move` does."""
         parameters = torch.tensor(move, device=self.centre.device).float()
         turned = self._points @ _rotation(parameters[:3] / self.radius).T + parameters[3:]
-        return float((turned - self._points).norm(dim=1).mean())
+        rest = self._points
+        if beside:
+            matrix, shift = (
+                torch.as_tensor(one, device=rest.device).float() for one in (beside[0], self.shift_by(beside))
+            )
+            rest = rest @ matrix.T + shift
+        return float((turned - rest).norm(dim=1).mean())
 
 
 def _chosen(fixed, mask: torch.Tensor, voxel_mm: float) -> torch.Tensor:

@@ -4,16 +4,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from synthct.images.grid import Grid
+from synthct.images.grid import Grid, Volume
 from synthct.registration.dense.pyramid import extents
 
 
 class PointMap:
     """Fixed points + displacement (mm, LPS) to the moving image's coordinates, -1..1 along (x, y, z).
 
-    `matrix` and `offset` (LPS mm) are an affine map applied after the displacement: T(x) = matrix (x + u) + offset.
-    `box` is the moving image's content, index ranges along (z, y, x); `known` (z, y, x), where it is given, says which
-    of its voxels are of the image.
+    `matrix` and `offset` (LPS mm) are an affine map applied after the displacement: T(x) = matrix (x + u) + offset, and
+    where `bend` is given (z, y, x, 3; mm, LPS, components x, y, z; on a coarse grid with the fixed image's axes) + bend
+    at x + u. `box` is the moving image's content, index ranges along (z, y, x); `known` (z, y, x), where it is given,
+    says which of its voxels are of the image.
     """
 
     def __init__(
@@ -25,20 +26,30 @@ class PointMap:
         box,
         device="cpu",
         known: torch.Tensor | None = None,
+        bend: Volume | None = None,
     ):
         self.fixed, self._known = fixed, known
         inverse = np.linalg.inv(np.array(moving.direction).reshape(3, 3))
         span = np.array(extents(moving)[::-1])
         self._to_unit = (2 / span)[:, None] * inverse
+        self._bend = None
+        if bend is not None:
+            self._bend = torch.tensor(np.moveaxis(bend.array @ self._to_unit.T, -1, 0).copy(), device=device).float()
         self._shift = self._to_unit @ (np.asarray(offset) - np.array(moving.origin)) - 1
         self._to_unit = self._to_unit @ np.asarray(matrix)
         self.linear = torch.tensor(self._to_unit, dtype=torch.float32, device=device)
         ends = np.array([(first - 0.5, past - 0.5) for first, past in box[::-1]]).T * np.array(moving.spacing)
         self._start = torch.tensor(self._shift, dtype=torch.float32, device=device)
+        if bend is not None:  # from the affine map's coordinates to those of the bend's grid
+            reach = np.array(extents(bend.grid)[::-1])
+            to_bend = (2 / reach)[:, None] * np.linalg.inv(np.array(bend.grid.direction).reshape(3, 3))
+            back = to_bend @ np.linalg.inv(self._to_unit)
+            start = -back @ self._shift - to_bend @ np.array(bend.grid.origin) - 1
+            self._to_bend = [torch.tensor(part, dtype=torch.float32, device=device) for part in (back, start)]
         self._low, self._high = torch.tensor(2 * ends / span - 1, dtype=torch.float32, device=device)
 
     def base(self, positions: list[np.ndarray]) -> torch.Tensor:
-        """Moving coordinates (z, y, x, 3) of undisplaced points, `positions` in mm along the fixed axes (z, y, x)."""
+        """Moving coordinates (z, y, x, 3), not bent, of points `positions` (mm) along the fixed axes (z, y, x)."""
         direction = np.array(self.fixed.direction).reshape(3, 3)
         axes = self._to_unit @ direction
         corner = self._to_unit @ np.array(self.fixed.origin) + self._shift
@@ -47,12 +58,20 @@ class PointMap:
         return (start + z[:, None, None] + y[None, :, None] + x[None, None, :]).to(self.linear.device)
 
     def unit(self, points: torch.Tensor) -> torch.Tensor:
-        """Moving coordinates (N, 3) of points (N, 3) in LPS mm."""
+        """Moving coordinates (N, 3) of points (N, 3) in LPS mm, not bent."""
         return points @ self.linear.T + self._start
 
     def moved(self, base: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
         """Moving coordinates (N, 3) of points with `base` (N, 3) displaced by (3, N) mm."""
-        return base + displacement.T @ self.linear.T
+        return self.bent(base + displacement.T @ self.linear.T)
+
+    def bent(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """Moving coordinates (..., 3) with the bend, where there is one, of those of the affine map alone."""
+        if self._bend is None:
+            return coordinates
+        back, start = self._to_bend
+        bend = sample(self._bend, coordinates.reshape(-1, 3) @ back.T + start)
+        return coordinates + bend.T.reshape(coordinates.shape)
 
     def inside(self, coordinates: torch.Tensor) -> torch.Tensor:
         """1.0 where coordinates (N, 3) lie in the moving image's content (half a voxel around it), else 0.0."""
