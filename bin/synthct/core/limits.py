@@ -24,7 +24,7 @@ EMPTY = ("layers", "layer_weights")  # lists that may hold nothing
 SHARES = (  # 0 to 1
     *("curation.max_excluded", "curation.body_dice", "curation.bone_dice"),
     *("training.flip_probability", "finetuning.flip_probability"),
-    *("registration.ease", "registration.loss"),
+    *("registration.ease", "registration.loss", "registration.least_limb"),
 )
 BELOW_ONE = ("training.betas", "finetuning.betas")  # 0 to below 1
 LARGEST = 2**31 - 1  # whole number: of 32 bits, as ITK has it
