@@ -304,6 +304,17 @@ def test_no_room_on_the_disk(model, here, suffix, small_disk):
     assert (full / f"sct{suffix}").read_text() == "before"
 
 
+def test_an_mr_that_is_normalised_is_no_image_without_signal(model, here):
+    """Mean 0 and standard deviation 1 in the body: its middle is 0, and it is no darker than its air."""
+    body = np.zeros(GRID.shape, bool)
+    body[:, 8:32, 8:32] = True
+    values = np.random.default_rng(0).gamma(4.0, 1.0, GRID.shape)
+    scored = np.where(body, (values - values.mean()) / values.std(), -2.0).astype(np.float32)
+    write_volume(Volume(scored, GRID), here / "scored.mha")
+    write_volume(Volume(body.astype(np.uint8), GRID), here / "body.mha")
+    assert predict(model, here, image="scored.mha", mask="body.mha").returncode == 0
+
+
 def test_a_mask_that_is_no_body(model, here):
     """Turned inside out, or a few voxels of one: an sCT of nothing would come of it."""
     body = np.zeros(GRID.shape, bool)

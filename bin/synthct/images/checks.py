@@ -233,8 +233,8 @@ def check_body(inside: np.ndarray, image: Volume, kind: str, name: str, image_na
             "intercept (-1024) lost?"
         )
     if kind == "mr":
-        bright = float(np.percentile(_sample(image.array), 99))
-        if middle < DARK_INSIDE * bright:
+        dark, bright = map(float, np.percentile(_sample(image.array), (1, 99)))  # dark: below 0 once it is normalised
+        if middle - dark < DARK_INSIDE * (bright - dark):
             raise PatientError(
                 f"{name}: most of it is without signal (median {middle:g}, the image's 99th percentile {bright:g}), "
                 "expected the body; is it turned inside out?"
