@@ -13,13 +13,14 @@ On real pairs the known deformation is not all that lies between the images: MR 
 T(x + r(x)) in the place of T(x), T being truth/displacement.mha: "corrected" with the mean r of two engines, and "own"
 with that of the method itself, which asks how much of the known deformation was found and nothing about the residual.
 
-Errors are in mm: mean, median and 95th percentile over the landmarks, and the mean over the tenth of them where the
-CT's gradient is strongest.
+Errors are in mm: mean, median and 95th percentile over the landmarks, the mean over the tenth of them where the CT's
+gradient is strongest ("edges"), and over those further than 20 mm from the mask's end slices ("middle").
 """
 
 import csv
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -35,6 +36,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 TOOL = Path(__file__).resolve().parents[1] / "bin" / "register.py"
+ENDS_MM = 20.0
 PEERS = ("ants", "convexadam")  # as methods: benchmarks/peers.py, in an environment that has them
 COLOURS = {"none": "0.75", "elastix": "#D55E00", "impact": "#0072B2", "mi": "#56B4E9", "mind": "#CC79A7"}
 COLUMNS = (
@@ -45,6 +47,7 @@ COLUMNS = (
     "median",
     "p95",
     "edges",
+    "middle",
     "corrected",
     "own",
     "folding",
@@ -63,9 +66,12 @@ COLUMNS = (
 @click.option("--stored", default="", help="how the moving image is stored: RAS, PIL ..., oblique, thick")
 @click.option("--shift", nargs=3, type=float, default=(0.0, 0.0, 0.0), help="x y z, mm, LPS: the moving image's header")
 @click.option("--turn", nargs=3, type=float, default=(0.0, 0.0, 0.0), help="degrees about x y z, of its middle, before")
+@click.option("--threads", type=click.IntRange(1), help="of a registration; default: what the environment says")
 @click.option("--native", type=click.Path(exists=True, file_okay=False, path_type=Path), help="for corrected errors")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="directory of results, tables and figure")
-def main(cases, methods, only, preset, overrides, stored, shift, turn, native, out):
+def main(cases, methods, only, preset, overrides, stored, shift, turn, threads, native, out):
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
     rows = []
     for directory in sorted([*cases.glob("mr/*"), *cases.glob("cbct/*")]):
         if only and not any(part in directory.name for part in only.split(",")):
@@ -126,6 +132,7 @@ def _measure(
         "median": np.median(error),
         "p95": np.percentile(error, 95),
         "edges": error[edges >= np.quantile(edges, 0.9)].mean(),
+        "middle": error[_from_ends(mask, landmarks[:, :3]) > ENDS_MM].mean(),
         "corrected": apart(_between_engines(directory, native, out, points)) if paired else math.nan,
         "own": apart(_own(directory, native, out, method, preset, overrides, points)) if paired else math.nan,
         "folding": quality["folding_fraction"],
@@ -239,10 +246,18 @@ def _gradient(path: Path, points: np.ndarray) -> np.ndarray:
     return np.array([image[np.clip(i, 0, high).tolist()] for i in index])
 
 
+def _from_ends(path: Path, points: np.ndarray) -> np.ndarray:
+    """Distance (mm) of points (n, 3) from the nearer of a mask's end slices."""
+    mask = sitk.ReadImage(str(path))
+    slices = np.flatnonzero(sitk.GetArrayViewFromImage(mask).any((1, 2)))
+    index = np.array([mask.TransformPhysicalPointToContinuousIndex(point) for point in points.tolist()])[:, 2]
+    return np.minimum(index - slices[0], slices[-1] - index) * mask.GetSpacing()[2]
+
+
 def _line(row: dict) -> str:
     return (
         f"| {row['case']} | {row['method']} | {row['mean']:.2f} / {row['median']:.2f} / {row['p95']:.2f} "
-        f"| {row['edges']:.2f} | {row['corrected']:.2f} | {row['own']:.2f} "
+        f"| {row['edges']:.2f} | {row['middle']:.2f} | {row['corrected']:.2f} | {row['own']:.2f} "
         f"| {100 * row['folding']:.3f} % | {row['seconds']:.0f} | {row['cpu_seconds']:.0f} "
         f"| {row['mib']} |"
     )

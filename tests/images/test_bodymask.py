@@ -24,8 +24,10 @@ def test_of_two_legs_both_are_body(radius):
     assert mask.sum() < 1.6 * (legs[0] | legs[1]).sum()
 
 
-def test_a_couch_is_no_body():
-    leg, couch = _round(160.0, 60.0), np.zeros(GRID.shape, bool)
-    couch[:, 44:48, 5:75] = True  # thick enough to outlast the opening
+@pytest.mark.parametrize("radius, thick", [(60.0, 4), (45.0, 4), (60.0, 6), (36.0, 4)])
+def test_a_couch_is_no_body(radius, thick):
+    """However large beside a slender leg: it is thin, and thick enough to outlast the opening."""
+    leg, couch = _round(160.0, radius), np.zeros(GRID.shape, bool)
+    couch[:, 42 : 42 + thick, 5:75] = True
     mask = body_mask(Volume(np.where(leg | couch, 40.0, -1000.0), GRID), "ct").array > 0
     assert mask[leg].mean() > 0.99 and mask[couch].mean() < 0.1

@@ -11,7 +11,7 @@ from synthct.registration import pairwise
 from synthct.registration.dense import limbs
 from synthct.registration.dense.start import Start
 from synthct.registration.dense.warp import PointMap
-from synthct.registration.transform import write_transform
+from synthct.registration.transform import as_composite, write_transform
 
 GRID = Grid((96, 40, 30), (4.0, 4.0, 5.0), (-190.0, 30.0, -60.0))
 SHIFTS = (np.array([4.0, 0.0, 15.0]), np.array([-3.0, 6.0, -14.0]))
@@ -91,30 +91,81 @@ def test_a_bend_is_the_same_for_numpy_torch_and_itk():
     start = Start(*rest, {}, bend)
     points = GRID.points(np.random.default_rng(1).uniform(0, 1, (500, 3)) * (np.array(GRID.shape) - 1))
     expected = start.at(points)
-    itk = np.array([start.to_sitk().TransformPoint(point) for point in points.tolist()])
-    assert np.abs(itk - expected).max() < 1e-3
+    itk = as_composite(*start.transforms())
+    assert np.abs(np.array([itk.TransformPoint(point) for point in points.tolist()]) - expected).max() < 1e-3
     moving = Grid((50, 60, 40), (5.0, 6.0, 7.0), (-150.0, 10.0, -100.0))
     box = tuple((0, n) for n in moving.shape)
     mapped = PointMap(GRID, moving, *rest, box, bend=bend)
     unit = mapped.moved(mapped.unit(torch.tensor(points).float()), torch.zeros(3, len(points))).numpy()
     span = (np.array(moving.size) - 1) * moving.spacing
     assert np.abs((unit + 1) / 2 * span + moving.origin - expected).max() < 1e-2
-    # a thousandth of a millimetre further is a thousandth further, bent or not: displacements come before the bend
+    far = points + np.array([0.0, 0.0, 400.0])  # beyond the grid of the bend: the move of all
+    there = np.array([itk.TransformPoint(point) for point in far.tolist()])
+    assert np.abs(there - (far @ rest[0].T + rest[1])).max() < 1e-3 and np.abs(there - start.at(far)).max() < 1e-3
+    # displacements come before the bend
     shift = torch.tensor([[1.0], [2.0], [-3.0]]).expand(3, len(points))
     unit = mapped.moved(mapped.unit(torch.tensor(points).float()), shift).numpy()
     assert np.abs((unit + 1) / 2 * span + moving.origin - start.at(points + [1.0, 2.0, -3.0])).max() < 1e-2
 
 
-def test_moves_that_would_fold_one_body_are_not_joined():
-    inside = discs((115, 70, 0, 18), (265, 70, 0, 18), (190, 78, 18, 30))
+def test_nobody_is_cut_in_two():
+    """A slice without mask, a slit, lungs as holes, an outline that trembles about where thighs begin to be two."""
+    trunk = discs((190, 78))
+    trunk[14] = False
+    assert parts_of(trunk) == []
+    trunk[14:16] = discs((190, 78))[14:16]
+    trunk[14:16, :, 47:49] = False
+    assert parts_of(trunk) == []
+    assert parts_of(discs((190, 78)) & ~discs((155, 28, 8, 22), (225, 28, 8, 22))) == []
+    shaken = np.random.default_rng(2)
+    for gap in (112, 116, 120, 124, 128):
+        legs = np.zeros_like(trunk)
+        for k in range(len(legs)):
+            near = 190 - gap / 2 + shaken.uniform(-4, 4), 190 + gap / 2 + shaken.uniform(-4, 4)
+            legs[k] = discs((near[0], 70), (near[1], 70), depth=1)[0]
+        assert len(parts_of(legs)) in (0, 2, 3)
+
+
+BODY = [(115, 70, 0, 18), (265, 70, 0, 18), (190, 78, 18, 30)]
+
+
+@pytest.mark.parametrize("rows", [[(100, 70), (280, 70)], [(125, 70), (255, 70)], BODY])
+def test_a_blend_keeps_volumes_and_leaves_each_limb_its_move(rows):
+    """Measured on the map itself, between the points of its grid, for moves at random; None is an answer too."""
+    inside, joined = discs(*rows), 0
     mask, parts = Volume(inside.astype(np.uint8), GRID), parts_of(inside)
-    into = [(np.eye(3), np.array([0.0, 0.0, z])) for z in (-70.0, -70.0, 0.0)]  # legs by 70 mm into a pelvis of 60
-    for sign in (1, -1):
-        moves = [(matrix, sign * offset) for matrix, offset in into]
-        bend = limbs.blend(mask, parts, moves, (np.eye(3), np.zeros(3)))
+    random = np.random.default_rng(4)
+    points = GRID.points(np.argwhere(inside)[::41] + random.uniform(-0.5, 0.5, (len(np.argwhere(inside)[::41]), 3)))
+    still = (np.eye(3), np.zeros(3))
+    for _ in range(12):
+        centres = [GRID.points(np.argwhere(part)).mean(0) for part in parts]
+        moves = []
+        for centre in centres:
+            matrix, offset = _turn(random.normal(0, 4), centre)
+            moves.append((matrix, offset + random.normal(0, 6, 3)))
+        bend = limbs.blend(mask, parts, moves, still)
         if bend is None:
-            return
-    pytest.fail("both ways joined")
+            continue
+        joined += 1
+        start, step = Start(*still, {}, bend), 0.01
+        slopes = [(start.at(points + step * axis) - start.at(points)) / step for axis in np.eye(3)]
+        volumes = np.linalg.det(np.stack(slopes, -1))
+        assert volumes.min() > 0.28 and volumes.max() < 3.5
+        for part, (matrix, offset) in zip(parts, moves, strict=True):
+            own = GRID.points(np.argwhere(part))[::17]
+            assert np.linalg.norm(start.at(own) - own @ matrix.T - offset, axis=1).mean() < 2.3
+    assert joined >= 2
+
+
+@pytest.mark.parametrize(
+    "rows, shift", [([(125, 70), (255, 70)], (20.0, 0, 0)), (BODY, (0, 0, 70.0)), (BODY, (0, 0, -70.0))]
+)
+def test_moves_that_no_blend_can_join(rows, shift):
+    """Thighs that touch, into one another; a pelvis of 60 mm, and one leg moved by 70 up, the other one down."""
+    inside = discs(*rows)
+    mask, parts = Volume(inside.astype(np.uint8), GRID), parts_of(inside)
+    moves = [(np.eye(3), side * np.array(shift)) for side in (1, -1, 0)][: len(parts)]
+    assert limbs.blend(mask, parts, moves, (np.eye(3), np.zeros(3))) is None
 
 
 def two_limbs():
@@ -173,6 +224,29 @@ def test_two_limbs_that_moved_differently_are_found(pair, tmp_path):
         point = fixed.grid.points(index[None])[0]
         moved = point + result.displacement.array[tuple(index)]
         assert read.TransformPoint(point.tolist()) == pytest.approx(moved.tolist(), abs=1e-2)
+
+
+def test_a_limb_that_the_moving_image_does_not_show_stays(pair):
+    """It would be moved onto the other one, which is there."""
+    fixed, _, mask, place = pair
+    shown = fixed.array[:, :, : place[0].stop].copy()
+    half = Volume(shown, Grid(shown.shape[::-1], fixed.grid.spacing, fixed.grid.origin))
+    how = {"method": "mind", "modality": "cbct", "moving_is": "ct"}
+    result = pairwise.register(fixed, half, mask, phantom.section("cbct"), rigid=True, **how)
+    told = result.quality["rigid_start"]
+    assert not told["taken"] and [limb.get("better", False) for limb in told["limbs"]] == [False, False]
+    assert "move_mm" in told["limbs"][0] and "move_mm" not in told["limbs"][1]
+
+
+def test_what_is_taken_is_judged_by_what_it_moves():
+    """One limb of two goes 12 mm and the registration ends there: the other one, which stays, counts in no mean."""
+    inside = discs((100, 70), (280, 70))
+    mask, parts = Volume(inside.astype(np.uint8), GRID), parts_of(inside)
+    still, moves = (np.eye(3), np.zeros(3)), [(np.eye(3), np.array([0.0, 0.0, 12.0])), (np.eye(3), np.zeros(3))]
+    start = Start(*still, {}, limbs.blend(mask, parts, moves, still), parts[0])
+    ends = np.where(parts[0][..., None], [0.0, 0.0, 11.0], [9.0, 0.0, 0.0]).astype(np.float32)
+    assert start.apart(Volume(ends, GRID), inside) == pytest.approx(1.0, abs=0.2)
+    assert start.apart(Volume(ends, GRID), parts[1]) == pytest.approx(9.0, abs=0.2)  # nothing else is left to judge by
 
 
 def test_limbs_that_lie_in_place_change_nothing(pair):

@@ -11,6 +11,7 @@ from synthct.images.grid import Grid, Volume, from_sitk, to_sitk
 from synthct.registration import pairwise
 from synthct.registration.preview import write_preview
 from synthct.registration.quality import likenesses
+from synthct.registration.transform import write_transform
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,8 @@ def test_dense_mind_finds_the_same_however_the_moving_image_is_stored(case, foun
 
 
 @pytest.mark.parametrize("method", ["mind", "elastix"])
-def test_a_rigid_stage_brings_two_frames_of_reference_together(case, method):
-    """Another scanner, another zero: the images' centres are where it starts, and the field holds the way between."""
+def test_a_rigid_stage_brings_two_frames_of_reference_together(case, method, tmp_path):
+    """Another scanner, another zero: the images' centres are where it starts; field and file hold the way between."""
     fixed, moving, mask, _ = case
     away = np.array([310.0, -95.0, -820.0])
     grid = Grid(GRID.size, GRID.spacing, tuple(np.array(GRID.origin) + away))
@@ -82,6 +83,8 @@ def test_a_rigid_stage_brings_two_frames_of_reference_together(case, method):
     middle = tuple(n // 2 for n in GRID.shape)
     assert np.abs(result.displacement.array[middle] - away).max() < 15
     assert np.corrcoef(result.image.array[mask.array > 0], fixed.array[mask.array > 0])[0, 1] > 0.8
+    write_transform(result.transform, str(tmp_path / "found.h5"))
+    assert phantom.error(sitk.ReadTransform(str(tmp_path / "found.h5")), result.transform, mask) < 1e-6
 
 
 def test_unsigned_voxels_keep_their_meaning_beyond_the_image(case):

@@ -93,9 +93,15 @@ def test_pairs_stand_from_the_least_trusted_on():
         ),
         ({"move_mm": 1.8, "taken": False, "mirror": "x", "mirror_ratio": 0.9}, "1.8 mm, left to the deformation"),
         (
-            {"move_mm": 1.8, "taken": True, "limbs": [{"move_mm": 8.04, "better": True}, {"better": False}]},
-            "1.8 mm, taken; limbs on their own by 8.0 mm",
+            {"move_mm": 8.0, "taken": True, "limbs": [{"move_mm": 8.04, "better": True}, {}], "limbs_joined": True},
+            "8.0 mm, taken; limbs on their own by 8.0 mm",
         ),
+        (
+            {"move_mm": 1.8, "taken": False, "limbs": [{"move_mm": 8.04, "better": True}], "limbs_joined": False},
+            "1.8 mm, left to the deformation",
+        ),
+        ({"move_mm": 1.8, "limbs": [None, 5, "x"], "limbs_joined": True}, "1.8 mm, left to the deformation"),
+        ({"move_mm": 1.8, "limbs": {"x": 5}, "limbs_joined": True}, "1.8 mm, left to the deformation"),
         ({"move_mm": None, "taken": False}, "–"),
         (None, "–"),
     ],

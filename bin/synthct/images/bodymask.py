@@ -19,7 +19,7 @@ from synthct.images.totalsegmentator import segmented
 PERCENTILES = (2.5, 97.5)
 THRESHOLD = {"mr": 0.2, "cbct": 0.4, "ct": 0.4}  # part of the percentile range; organisers: MR 0.2, CBCT 0.2 to 0.6
 WORKING = (2.0, 2.0, 3.0)  # mm (x, y, z) of the blocks that the mask is made of
-LIMB = 0.5  # a piece with this part of the largest one's volume is body too: legs are about alike, a couch is thin
+LIMB = 0.5  # a piece with this part of the largest one's volume and thickness is body too: legs are about alike
 OPENING, CLOSING, RIM = 10.0, 8.0, 10.0  # mm: width of the opening, radius of the closing, width of the rim
 
 
@@ -40,7 +40,7 @@ def body_mask(image: Volume, modality: str, threshold: float | None = None) -> V
     body = coarse > low + part * (high - low)
     opening = _disc(OPENING / 2, step)
     body = ndimage.binary_opening(body, opening, iterations=1)
-    body = _large(body)
+    body = _large(body, step)
     body = ndimage.binary_fill_holes(_closed(body, CLOSING, step))
     for z in range(body.shape[0]):
         body[z] = ndimage.binary_fill_holes(body[z])
@@ -88,10 +88,15 @@ def _closed(body: np.ndarray, radius: float, step: np.ndarray) -> np.ndarray:
     return closed[tuple(slice(r, -r) for r in reach)] | body
 
 
-def _large(body: np.ndarray) -> np.ndarray:
-    """The largest piece and those of about its size."""
+def _large(body: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """The largest piece and those of about its size, without thin ones beside a thick one, as couches are; `step` in
+    mm."""
     labels, count = ndimage.label(body)
     if count < 2:
         return body
     sizes = np.bincount(labels.ravel())[1:]
-    return np.isin(labels, 1 + np.flatnonzero(sizes >= LIMB * sizes.max()))
+    chosen = 1 + np.flatnonzero(sizes >= LIMB * sizes.max())
+    if len(chosen) > 1:
+        depth = np.array(ndimage.maximum(ndimage.distance_transform_edt(body, sampling=step), labels, chosen))
+        chosen = chosen[depth >= LIMB * depth.max()]
+    return np.isin(labels, chosen)

@@ -54,6 +54,7 @@ def as_composite(*transforms: sitk.Transform) -> sitk.CompositeTransform:
     composite = sitk.CompositeTransform(3)
     for transform in reversed(transforms):  # SimpleITK applies the last added first
         composite.AddTransform(transform)
+    composite.FlattenTransform()  # one within another cannot be written
     return composite
 
 

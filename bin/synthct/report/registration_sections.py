@@ -191,10 +191,11 @@ def _start_words(record: dict) -> str:
 
 
 def _limbs_words(start: dict) -> str:
-    """How far limbs would move on their own, where some are better off so; "" where none is."""
-    found = [one for one in start.get("limbs") or () if one.get("better") and finite(one.get("move_mm"))]
-    moves = [float(one["move_mm"]) for one in found]
-    return f"; limbs on their own by {' and '.join(f'{move:.1f}' for move in moves)} mm" if moves else ""
+    """How far limbs are moved on their own, where some are better off so; "" where none is."""
+    limbs = start.get("limbs") if start.get("limbs_joined") else None
+    found = [one for one in limbs if isinstance(one, dict)] if isinstance(limbs, list) else []
+    moves = [f"{float(one['move_mm']):.1f}" for one in found if one.get("better") and finite(one.get("move_mm"))]
+    return f"; limbs on their own by {' and '.join(moves)} mm" if moves else ""
 
 
 def _examples(inputs: Inputs, arm: str) -> list[str]:

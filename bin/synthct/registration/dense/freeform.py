@@ -100,7 +100,7 @@ def register(
         losses.append({"level": level, "voxel_mm": voxel, "first": first, "last": last})
     direction = torch.tensor(fixed.grid.direction, device=device).float().view(3, 3)
     coefficients = prior.unfolded(control, coefficients, fixed.grid, direction)
-    return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), start.to_sitk()), losses, found)
+    return Outcome(as_composite(control.to_sitk(coefficients, fixed.grid), *start.transforms()), losses, found)
 
 
 def start_of(

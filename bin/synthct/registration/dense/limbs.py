@@ -9,20 +9,22 @@ A piece much larger than what it meets goes on through such a place: a chest sta
 from collections.abc import Iterator
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
-from synthct.images.grid import Grid, Volume, blank, resample, to_sitk, triple
+from synthct.images.grid import Grid, Volume, resample, triple
 from synthct.images.orientation import orientation_of
 
 PITCH_MM = 4.0  # of the lattice that pieces are told on, where the mask's own is finer
-NECK = 0.5  # a neck is thinner than this part of either piece, by the radius of the largest disc within
+GAP_MM = 16.0  # along the body, up to about this is bridged: a slice or two without mask cut nobody in two
+NECK = 0.5  # a neck is thinner than this part of either piece, by the radius of the largest disc within;
+SAME_NECK = 0.7  # where the slice before has the pieces already, than this part: no flicker along touching thighs
 SMALLEST_MM = 15.0  # radius of the largest disc within a piece; a hand or a fold of skin has less
-MAIN = 0.75  # of the pieces that meet, one with this part of their area goes on as the same part
+MAIN = 0.75  # of what two slices share, a piece with this part of it goes on as the same part
 BLEND_MM = 8.0  # pitch of the grid that the limbs' moves are blended on,
 BEYOND_MM = 64.0  # and how far it reaches beyond the image: further than a deformation goes
-SOFTEST_MM = (10.0, 15.0, 22.0, 33.0, 50.0)  # widths of the blend, the first that leaves the mask whole
-LEAST_VOLUME = 0.3  # Jacobian determinant in the mask below which it is not whole; the barrier's floor too
+WIDTHS_MM = (10.0, 15.0, 22.0, 33.0, 50.0)  # of the blend; the first that keeps volumes is taken
+VOLUMES = (0.3, 3.3)  # Jacobian determinants that a blend may have in the mask; the barrier's floor, and its inverse
+OFF_MM = 2.0  # mean distance from its own move that the blend may take a limb: what a deformation mends easily
 
 
 def limbs(mask: Volume, least: float) -> list[np.ndarray]:
@@ -39,46 +41,69 @@ def limbs(mask: Volume, least: float) -> list[np.ndarray]:
     inside = orientation.turn(mask.array) > 0
     spacing = np.array(orientation.turn_grid(mask.grid).spacing[::-1])
     steps = np.maximum(1, np.rint(PITCH_MM / spacing)).astype(int)
-    coarse = inside[tuple(slice(step // 2, None, step) for step in steps)]
-    labels = _parts([_pieces(one, (spacing * steps)[1:]) for one in coarse])
-    sizes = np.bincount(labels.ravel())[1:]
-    chosen = 1 + np.flatnonzero(sizes >= least * sizes.sum())
+    first = np.minimum(steps // 2, (np.array(inside.shape) - 1) // 2)
+    coarse = inside[tuple(slice(start, None, step) for start, step in zip(first, steps, strict=True))]
+    pitch = spacing * steps
+    labels = _parts(_whole(coarse, pitch[0]), pitch[1:])
+    sizes = np.bincount(labels[coarse])[1:]
+    chosen = 1 + np.flatnonzero(sizes >= least * coarse.sum())
     if len(chosen) < 2:
         return []
     labels[~np.isin(labels, chosen)] = 0
-    nearest = ndimage.distance_transform_edt(
-        labels == 0, sampling=spacing * steps, return_distances=False, return_indices=True
-    )
-    full = labels[tuple(nearest)]
+    full = labels[tuple(_nearest(labels == 0, pitch))]
     for axis, step in enumerate(steps):
         index = np.minimum(np.arange(inside.shape[axis]) // step, full.shape[axis] - 1)
         full = full.take(index, axis)
     return [orientation.turn_back(np.ascontiguousarray(inside & (full == one))) for one in chosen]
 
 
-def _pieces(inside: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """The pieces of a slice (y, x), numbered from 1; 0 outside the mask and for what is too thin."""
+def _whole(inside: np.ndarray, step: float) -> np.ndarray:
+    """The mask (z, y, x) without holes in its slices and without gaps between them."""
+    line = np.zeros((3, 3, 3), bool)
+    line[:, 1, 1] = True
+    bridged = max(1, round(GAP_MM / step / 2))
+    closed = ndimage.binary_dilation(inside, line, bridged)
+    closed = ndimage.binary_erosion(closed, line, bridged, border_value=1)
+    return np.stack([ndimage.binary_fill_holes(one) for one in closed])
+
+
+def _nearest(outside: np.ndarray, spacing) -> np.ndarray:
+    return ndimage.distance_transform_edt(outside, sampling=spacing, return_distances=False, return_indices=True)
+
+
+def _pieces(inside: np.ndarray, spacing: np.ndarray, before: int) -> np.ndarray:
+    """The pieces of a slice (y, x), numbered from 1; 0 outside the mask and for what is too thin. `before` is how many
+    the slice before has."""
     depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing)[1:-1, 1:-1]
-    best, count = np.zeros(inside.shape, int), 0
-    for neck in np.arange(0.0, NECK * depth.max(initial=0.0), spacing.min()):
-        labels, found = ndimage.label(depth > neck)
-        radii = ndimage.maximum(depth, labels, range(1, found + 1))
-        whole = 1 + np.flatnonzero(np.array(radii) >= max(SMALLEST_MM, neck / NECK))
-        if len(whole) > count:
-            best, count = np.where(np.isin(labels, whole), labels, 0), len(whole)
+    best, count = _cut(depth, spacing, NECK)
+    if count < before:
+        again, same = _cut(depth, spacing, SAME_NECK)
+        best, count = (again, same) if same == before else (best, count)
     if count == 0:
         return best
-    nearest = ndimage.distance_transform_edt(best == 0, return_distances=False, return_indices=True)
+    nearest = tuple(_nearest(best == 0, spacing))
     whole, _ = ndimage.label(inside)
-    kept = best[tuple(nearest)]
-    return np.where(inside & (whole == whole[tuple(nearest)]), kept, 0)
+    return np.where(inside & (whole == whole[nearest]), best[nearest], 0)
 
 
-def _parts(slices: list[np.ndarray]) -> np.ndarray:
-    """The slices' pieces (z, y, x), numbered by the part that they belong to."""
-    parts, last = np.zeros((len(slices), *slices[0].shape), int), 0
-    for k, pieces in enumerate(slices):
-        before = parts[k - 1] if k else np.zeros_like(pieces)
+def _cut(depth: np.ndarray, spacing: np.ndarray, ratio: float) -> tuple[np.ndarray, int]:
+    """The cores of a slice's pieces and how many there are: as many as necks thinner than `ratio` of them give."""
+    best, count = np.zeros(depth.shape, int), 0
+    for neck in np.arange(0.0, ratio * depth.max(initial=0.0), spacing.min()):
+        labels, found = ndimage.label(depth > neck)
+        radii = np.array(ndimage.maximum(depth, labels, range(1, found + 1)))
+        thick = 1 + np.flatnonzero(radii >= max(SMALLEST_MM, neck / ratio))
+        if len(thick) > count:
+            best, count = np.where(np.isin(labels, thick), labels, 0), len(thick)
+    return best, count
+
+
+def _parts(inside: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """The pieces of a mask's slices (z, y, x), numbered by the part that they belong to."""
+    parts, last = np.zeros(inside.shape, int), 0
+    for k, one_slice in enumerate(inside):
+        before = parts[k - 1] if k else parts[k]
+        pieces = _pieces(one_slice, spacing, len(list(_numbers(before))))
         names = {one: _continued(one, pieces, before) for one in _numbers(pieces)}
         for one, name in names.items():
             if not name:
@@ -89,14 +114,14 @@ def _parts(slices: list[np.ndarray]) -> np.ndarray:
 
 def _continued(one: int, pieces: np.ndarray, before: np.ndarray) -> int:
     """The part of the slice before that the piece `one` goes on from; 0 where it begins another."""
-    own = pieces == one
-    above = {part: int((before == part).sum()) for part in _numbers(before[own])}
-    if not above:
+    above = np.bincount(before[pieces == one], minlength=1)
+    above[0] = 0
+    if not above.any():
         return 0
-    main = max(above, key=lambda part: above[part])
-    beside = {other: int((pieces == other).sum()) for other in _numbers(pieces[before == main])}
-    goes_on = above[main] >= MAIN * sum(above.values()) and own.sum() >= MAIN * sum(beside.values())
-    return main if goes_on else 0
+    main = int(above.argmax())
+    beside = np.bincount(pieces[before == main])
+    beside[0] = 0
+    return main if min(above[main] / above.sum(), beside[one] / beside.sum()) >= MAIN else 0
 
 
 def _numbers(array: np.ndarray) -> Iterator[int]:
@@ -105,25 +130,32 @@ def _numbers(array: np.ndarray) -> Iterator[int]:
 
 def blend(mask: Volume, parts: list[np.ndarray], moves: list[tuple[np.ndarray, np.ndarray]], rest) -> Volume | None:
     """What the limbs' moves add to `rest`, the move of all, on a coarse grid around that of `mask` (z, y, x, 3; mm,
-    LPS). A move is (3×3 matrix, offset), fixed to moving; `parts` are as `limbs` gives them.
+    LPS; 0 at its edge). A move is (3×3 matrix, offset), fixed to moving; `parts` are as `limbs` gives them.
 
     A point goes with the parts near it: each counts by the inverse fourth power of the distance from it (Shepard's
-    interpolation), softened so that two parts that touch go over into each other. None where the moves differ so
-    much that every width of the blend folds the mask.
+    interpolation), softened so that two parts that touch go over into each other. The softening is the least that
+    leaves every volume in the mask between `VOLUMES` of it; None where there is none, or where it takes a limb by more
+    than `OFF_MM` from its own move.
     """
     grid = _around(mask.grid)
-    points = grid.points(np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1).reshape(-1, 3))
+    points = grid.points(np.argwhere(np.ones(grid.shape, bool)))
     beyond = [points @ (matrix - rest[0]).T + (offset - rest[1]) for matrix, offset in moves]
-    distances = [_distance(mask.with_array(part.astype(np.uint8)), grid).ravel() for part in parts]
-    inside = resample(mask, grid, order=0).array > 0
-    for width in SOFTEST_MM:
+    near = [_at(mask.with_array(part.astype(np.uint8)), grid) for part in parts]
+    distances = [ndimage.distance_transform_edt(~one, sampling=grid.spacing[::-1]).ravel() for one in near]
+    inside = ndimage.binary_dilation(_at(mask, grid), np.ones((3, 3, 3)))
+    edge = np.pad(np.zeros([n - 2 for n in grid.shape], bool), 1, constant_values=True).ravel()
+    for width in WIDTHS_MM:
         weights = np.stack([1 / (distance**4 + width**4) for distance in distances])
         weights /= weights.sum(0)
         field = sum(weight[:, None] * one for weight, one in zip(weights, beyond, strict=True))
-        field = field.reshape(*grid.shape, 3).astype(np.float32)
-        whole = points.reshape(field.shape) @ rest[0].T + field
-        if _determinant(whole, grid)[inside].min(initial=1.0) >= LEAST_VOLUME:
-            return Volume(field, grid)
+        off = [np.linalg.norm(field - one, axis=1)[part.ravel()].mean() for one, part in zip(beyond, near, strict=True)]
+        if max(off) > OFF_MM:
+            return None  # wider ones take them further
+        field[edge] = 0.0
+        moved = (points @ rest[0].T + field).reshape(*grid.shape, 3)
+        least, most = _volumes(moved, grid, inside)
+        if least >= VOLUMES[0] and most <= VOLUMES[1]:
+            return Volume(field.reshape(moved.shape).astype(np.float32), grid)
     return None
 
 
@@ -135,14 +167,20 @@ def _around(grid: Grid) -> Grid:
     return Grid(size, (BLEND_MM, BLEND_MM, BLEND_MM), origin, grid.direction)
 
 
-def _distance(part: Volume, grid: Grid) -> np.ndarray:
-    """Distance (mm; 0 inside) from `part` at the points of `grid`."""
-    near = sitk.Resample(to_sitk(part), blank(grid), sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    found = sitk.GetArrayFromImage(near) > 0
-    return ndimage.distance_transform_edt(~found, sampling=grid.spacing[::-1])
+def _at(mask: Volume, grid: Grid) -> np.ndarray:
+    """Which points of `grid` lie in `mask`."""
+    return resample(mask, grid, order=0).array > 0
 
 
-def _determinant(moved: np.ndarray, grid: Grid) -> np.ndarray:
-    """Jacobian determinant (z, y, x) of a map given by where it takes the grid's points (z, y, x, 3; mm)."""
-    slopes = [np.gradient(moved, grid.spacing[2 - axis], axis=axis) for axis in (2, 1, 0)]
-    return np.linalg.det(np.stack(slopes, -1) @ np.array(grid.direction).reshape(3, 3).T)
+def _volumes(moved: np.ndarray, grid: Grid, inside: np.ndarray) -> tuple[float, float]:
+    """Least and largest Jacobian determinant of a map that is linear between the points of `grid` and takes them to
+    `moved` (z, y, x, 3; mm): at the corners of all cells that meet at a point `inside`, where it is at its extremes."""
+    steps = [np.diff(moved, axis=axis) / grid.spacing[2 - axis] for axis in (2, 1, 0)]
+    found = []
+    for sides in np.ndindex(2, 2, 2):  # of a point the cell before or behind it, along x, y, z
+        padding = [[(0, 0)] * 4 for _ in sides]
+        for k, side in enumerate(sides):
+            padding[k][2 - k] = (1 - side, side)
+        slopes = [np.pad(step, pad, "edge")[inside] for step, pad in zip(steps, padding, strict=True)]
+        found.append(np.linalg.det(np.stack(slopes, -1) @ np.array(grid.direction).reshape(3, 3).T))
+    return float(np.min(found, initial=1.0)), float(np.max(found, initial=1.0))

@@ -47,7 +47,7 @@ def find(sides, mask: torch.Tensor, settings: dict, device: str, beside=None) ->
     covered, as many about the shift of one centre onto the other too. Beside no shift the best ones of them, `starts`
     in all, are refined; turning costs `turning`, because a limb of round section says little of it. `beside`, the
     (matrix, offset) of what the mask is a part of: the shifts are then tried about that, and the length is what is
-    added to it.
+    added to it; a mask that is hardly shown there (less than `ENOUGH` of it) may be anything, and gets None too.
     """
     fixed, moving = sides
     if any(_chosen(fixed, mask, voxel).sum() < FEWEST for voxel in settings["voxel_mm"]):
@@ -55,7 +55,9 @@ def find(sides, mask: torch.Tensor, settings: dict, device: str, beside=None) ->
     levels = [_Level(fixed, moving, mask, voxel, settings["turning"], device) for voxel in settings["voxel_mm"]]
     own = levels[0].shift_by(beside)
     about = [own] if beside else [own, levels[0].to_centre]
-    if (rest := levels[0].covered(own)) < ENOUGH:
+    if (rest := levels[0].covered(own)) < ENOUGH and beside:
+        return None
+    if rest < ENOUGH:
         for level in levels:
             level.enough = ENOUGH * rest
     else:

@@ -27,15 +27,18 @@ from synthct.registration.dense.trial import Trial, better, compared
 @dataclass
 class Start:
     """A rigid move T(x) = matrix x + offset (3×3; mm, LPS), fixed to moving, that a search proposed; where limbs move
-    on their own, `bend` has what they add to it (see `limbs.blend`). `told` is for the record: "move_mm" (mean over the
-    mask) and whether the move is "better". Of a trial also, in pairs without and with it, "way_mm", and by which part
-    the MIND distance changed ("mind_change") and how much it rose in the region that lost most ("worst_region"); under
-    "limbs" the same for each limb, with its "part" of the mask."""
+    on their own, `bend` has what they add to it (see `limbs.blend`), and `moving` (bool, on the fixed grid) is what is
+    moved, where that is not the whole mask. `told` is for the record: "move_mm" (mean over what is moved) and whether
+    the move is "better". Of a trial also, in pairs without and with it, "way_mm", and by which part the MIND distance
+    changed ("mind_change") and how much it rose in the region that lost most ("worst_region"). Under "limbs" the same
+    of each limb, with its "part" of the mask, "limbs_joined" whether their moves could be, and under "whole" what was
+    found of one move for all, where only limbs are moved."""
 
     matrix: np.ndarray
     offset: np.ndarray
     told: dict
     bend: Volume | None = None
+    moving: np.ndarray | None = None
 
     @property
     def better(self) -> bool:
@@ -53,21 +56,22 @@ class Start:
             )
         return moved
 
-    def to_sitk(self) -> sitk.Transform:
-        """The move, fixed to moving; where limbs move on their own a displacement field on the grid of `bend`."""
+    def transforms(self) -> list[sitk.Transform]:
+        """The move, fixed to moving, the first applied first: where limbs move on their own a displacement field, then
+        the affine map."""
+        affine = sitk.AffineTransform(3)
+        affine.SetMatrix(self.matrix.ravel().tolist())
+        affine.SetTranslation(self.offset.tolist())
         if self.bend is None:
-            affine = sitk.AffineTransform(3)
-            affine.SetMatrix(self.matrix.ravel().tolist())
-            affine.SetTranslation(self.offset.tolist())
-            return affine
-        grid = self.bend.grid
-        points = grid.points(np.argwhere(np.ones(grid.shape, bool)))
-        field = self.bend.array + (points @ (self.matrix - np.eye(3)).T + self.offset).reshape(*grid.shape, 3)
-        return sitk.DisplacementFieldTransform(to_sitk(Volume(field.astype(np.float64), grid)))
+            return [affine]
+        before = self.bend.array.astype(np.float64) @ np.linalg.inv(self.matrix).T  # of matrix (x + v) + offset
+        return [sitk.DisplacementFieldTransform(to_sitk(Volume(before, self.bend.grid))), affine]
 
     def apart(self, displacement: Volume, inside: np.ndarray) -> float:
-        """How far (mm, mean over `inside`, z, y, x) a displacement field (mm, LPS) ends from where the move does."""
-        index = np.argwhere(inside)
+        """How far (mm) a displacement field (mm, LPS) ends from where the move does, in the mean over what it moves of
+        `inside` (z, y, x); over all of that where it moves nothing of it."""
+        moved = inside if self.moving is None else inside & self.moving
+        index = np.argwhere(moved if moved.any() else inside)
         points = displacement.grid.points(index)
         return float(np.linalg.norm(points + displacement.array[tuple(index.T)] - self.at(points), axis=1).mean())
 
@@ -139,11 +143,22 @@ def _of_limbs(
     if all(one is rest for one in moves):
         return start
     bend = limbs.blend(mask, parts, [(one.matrix, one.offset) for one in moves], (rest.matrix, rest.offset))
+    start.told["limbs_joined"] = bend is not None
     if bend is None:
-        say("rigid start: the limbs' moves differ too much to be joined in one body, left to the deformation")
-        return replace(start, told=start.told | {"limbs": [one | {"better": False} for one in told]})
-    start = Start(rest.matrix, rest.offset, start.told | {"better": True}, bend)
-    points = mask.grid.points(np.argwhere(mask.array > 0))
+        say("rigid start: the limbs' own moves cannot be joined in one body, left to the deformation")
+        return start
+    moving = (
+        None if whole.better else np.any([part for part, one in zip(parts, moves, strict=True) if one is not rest], 0)
+    )
+    start = Start(rest.matrix, rest.offset, start.told, bend, moving)
+    if not whole.better:  # what was found of one move for all is not what is taken
+        trial = {
+            key: start.told.pop(key)
+            for key in ("move_mm", "way_mm", "mind_change", "worst_region")
+            if key in start.told
+        }
+        start.told |= {"whole": trial, "better": True}
+    points = mask.grid.points(np.argwhere(mask.array > 0 if moving is None else moving))
     start.told["move_mm"] = round(float(np.linalg.norm(start.at(points) - points, axis=1).mean()), 2)
     return start
 
