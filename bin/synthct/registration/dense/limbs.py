@@ -142,7 +142,9 @@ def blend(mask: Volume, parts: list[np.ndarray], moves: list[tuple[np.ndarray, n
     beyond = [points @ (matrix - rest[0]).T + (offset - rest[1]) for matrix, offset in moves]
     near = [_at(mask.with_array(part.astype(np.uint8)), grid) for part in parts]
     distances = [ndimage.distance_transform_edt(~one, sampling=grid.spacing[::-1]).ravel() for one in near]
-    inside = ndimage.binary_dilation(_at(mask, grid), np.ones((3, 3, 3)))
+    steps = [max(1, round(BLEND_MM / 2 / spacing)) for spacing in mask.grid.spacing[::-1]]
+    where = np.argwhere(mask.array[tuple(slice(None, None, step) for step in steps)] > 0) * steps
+    inside = np.linalg.solve(grid.matrix, (mask.grid.points(where) - grid.origin).T)[::-1]
     edge = np.pad(np.zeros([n - 2 for n in grid.shape], bool), 1, constant_values=True).ravel()
     for width in WIDTHS_MM:
         weights = np.stack([1 / (distance**4 + width**4) for distance in distances])
@@ -153,8 +155,8 @@ def blend(mask: Volume, parts: list[np.ndarray], moves: list[tuple[np.ndarray, n
             return None  # wider ones take them further
         field[edge] = 0.0
         moved = (points @ rest[0].T + field).reshape(*grid.shape, 3)
-        least, most = _volumes(moved, grid, inside)
-        if least >= VOLUMES[0] and most <= VOLUMES[1]:
+        volumes = _volumes(moved, grid, inside)
+        if VOLUMES[0] <= volumes.min() and volumes.max() <= VOLUMES[1]:
             return Volume(field.reshape(moved.shape).astype(np.float32), grid)
     return None
 
@@ -172,15 +174,21 @@ def _at(mask: Volume, grid: Grid) -> np.ndarray:
     return resample(mask, grid, order=0).array > 0
 
 
-def _volumes(moved: np.ndarray, grid: Grid, inside: np.ndarray) -> tuple[float, float]:
-    """Least and largest Jacobian determinant of a map that is linear between the points of `grid` and takes them to
-    `moved` (z, y, x, 3; mm): at the corners of all cells that meet at a point `inside`, where it is at its extremes."""
-    steps = [np.diff(moved, axis=axis) / grid.spacing[2 - axis] for axis in (2, 1, 0)]
-    found = []
-    for sides in np.ndindex(2, 2, 2):  # of a point the cell before or behind it, along x, y, z
-        padding = [[(0, 0)] * 4 for _ in sides]
-        for k, side in enumerate(sides):
-            padding[k][2 - k] = (1 - side, side)
-        slopes = [np.pad(step, pad, "edge")[inside] for step, pad in zip(steps, padding, strict=True)]
-        found.append(np.linalg.det(np.stack(slopes, -1) @ np.array(grid.direction).reshape(3, 3).T))
-    return float(np.min(found, initial=1.0)), float(np.max(found, initial=1.0))
+def _volumes(moved: np.ndarray, grid: Grid, index: np.ndarray) -> np.ndarray:
+    """Jacobian determinants, at `index` (3, N; z, y, x, between points), of a map that is linear between the points of
+    `grid` and takes them to `moved` (z, y, x, 3; mm)."""
+    cell = np.minimum(np.floor(index).astype(int), np.array(grid.shape)[:, None] - 2)
+    part = index - cell
+    slopes = []
+    for axis in (2, 1, 0):  # along x, y, z: the differences along the cell's four edges, by how near they are
+        difference = np.diff(moved, axis=axis) / grid.spacing[2 - axis]
+        others = [other for other in range(3) if other != axis]
+        slope = np.zeros((index.shape[1], 3))
+        for corner in np.ndindex(2, 2):
+            at, weight = cell.copy(), np.ones(index.shape[1])
+            for other, side in zip(others, corner, strict=True):
+                at[other] += side
+                weight *= part[other] if side else 1 - part[other]
+            slope += weight[:, None] * difference[tuple(at)]
+        slopes.append(slope)
+    return np.linalg.det(np.stack(slopes, -1) @ np.array(grid.direction).reshape(3, 3).T)
