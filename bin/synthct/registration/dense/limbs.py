@@ -50,7 +50,7 @@ def limbs(mask: Volume, least: float) -> list[np.ndarray]:
     if len(chosen) < 2:
         return []
     labels[~np.isin(labels, chosen)] = 0
-    full = labels[tuple(_nearest(labels == 0, pitch))]
+    full = labels[tuple(_nearest(labels == 0, pitch))].astype(np.int16)  # of it there is one for every voxel next
     for axis, step in enumerate(steps):
         index = np.minimum(np.arange(inside.shape[axis]) // step, full.shape[axis] - 1)
         full = full.take(index, axis)
