@@ -114,11 +114,11 @@ def _measure(
     run = json.loads((place / "run.json").read_text())
     quality = json.loads((place / "qc.json").read_text())
     landmarks = np.loadtxt(directory / "truth" / "landmarks.csv", delimiter=",", skiprows=1)
-    landmarks[:, 3:] = _each(move, landmarks[:, 3:])
+    landmarks[:, 3:] = each(move, landmarks[:, 3:])
     mapped = _mapped(place / "displacement.mha", landmarks[:, :3])
     error = np.linalg.norm(mapped - landmarks[:, 3:], axis=1)
     edges = _gradient(moving, landmarks[:, 3:])
-    points, as_filed = landmarks[:, :3], _each(move.GetInverse(), mapped)
+    points, as_filed = landmarks[:, :3], each(move.GetInverse(), mapped)
     paired = native is not None and (native / directory.name / "ct.mha").is_file()
 
     def apart(partners: np.ndarray) -> float:
@@ -134,7 +134,7 @@ def _measure(
         "edges": error[edges >= np.quantile(edges, 0.9)].mean(),
         "middle": error[_from_ends(mask, landmarks[:, :3]) > ENDS_MM].mean(),
         "corrected": apart(_between_engines(directory, native, out, points)) if paired else math.nan,
-        "own": apart(_own(directory, native, out, method, preset, overrides, points)) if paired else math.nan,
+        "own": apart(_partners(directory, native, out, method, preset, overrides, points)) if paired else math.nan,
         "folding": quality["folding_fraction"],
         "seconds": run["seconds"],
         "cpu_seconds": run["cpu_seconds"],
@@ -166,8 +166,15 @@ def _registered(place: Path, method: str, modality: str, fixed, moving, mask, pr
 
 def move_of(image: sitk.Image, turn, shift) -> sitk.Euler3DTransform:
     """The rigid move of --turn and --shift."""
+    return move_about(
+        image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()]), turn, shift
+    )
+
+
+def move_about(centre, turn, shift) -> sitk.Euler3DTransform:
+    """A turn (degrees about x, y, z) about `centre`, and then a shift (mm)."""
     move = sitk.Euler3DTransform()
-    move.SetCenter(image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()]))
+    move.SetCenter(centre)
     move.SetRotation(*np.radians(turn).tolist())
     move.SetTranslation(shift)
     return move
@@ -177,36 +184,31 @@ def _matrix(move) -> np.ndarray:
     return np.reshape(move.GetMatrix(), (3, 3))
 
 
-def _each(move, points: np.ndarray) -> np.ndarray:
+def each(move, points: np.ndarray) -> np.ndarray:
+    """Points (n, 3) through a transform."""
     return np.array([move.TransformPoint(point) for point in points.tolist()])
 
 
 def _mapped(displacement: Path, points: np.ndarray) -> np.ndarray:
     """Points (n, 3) through a displacement field's file."""
     transform = sitk.DisplacementFieldTransform(sitk.ReadImage(str(displacement), sitk.sitkVectorFloat64))
-    return _each(transform, points)
-
-
-def _own(directory: Path, native: Path, out: Path, method: str, preset: str, overrides, points) -> np.ndarray:
-    """T(x + r(x)) of points (n, 3), r the method's own residual on the pair as its files lie."""
-    return _partners(out / "own" / method / directory.name, directory, native, method, preset, points, overrides)
+    return each(transform, points)
 
 
 def _between_engines(directory: Path, native: Path, out: Path, points: np.ndarray) -> np.ndarray:
     """T(x + r(x)) of points (n, 3), the mean over two engines' residuals r."""
     engines = (("mi", "paper"), ("elastix", "test"))  # Elastix shortened: it has to say a few mm only
-    partners = [
-        _partners(out / "residual" / method / directory.name, directory, native, method, preset, points)
-        for method, preset in engines
-    ]
+    partners = [_partners(directory, native, out, method, preset, (), points) for method, preset in engines]
+    (out / "residual").mkdir(exist_ok=True)
     table = np.hstack([points, np.mean(partners, axis=0)])  # for benchmarks/networks.py --corrected
     np.savetxt(out / "residual" / f"{directory.name}.csv", table, "%.3f", ",")
     return table[:, 3:]
 
 
-def _partners(place: Path, directory: Path, native: Path, method: str, preset: str, points, overrides=()) -> np.ndarray:
-    """T(x + r(x)) of points (n, 3), r what a method finds on the pair before the CT was deformed; kept in `place`."""
+def _partners(directory: Path, native: Path, out: Path, method: str, preset: str, overrides, points) -> np.ndarray:
+    """T(x + r(x)) of points (n, 3), r what a method finds on the pair as its files lie, before the CT was deformed."""
     modality = directory.parent.name
+    place = out / "native" / "_".join((method, Path(preset).stem, *["set"] * bool(overrides))) / directory.name
     images = (directory / f"{modality}.mha", native / directory.name / "ct.mha", directory / "mask.mha")
     _registered(place, method, modality, *images, preset, overrides)
     return _mapped(directory / "truth" / "displacement.mha", _mapped(place / "displacement.mha", points))

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 import SimpleITK as sitk
+from registration import each, move_about
 
 AIR = 10.0  # mm around the limb that are kept, and a fixed image's least distance between the two
 AROUND = 30.0  # mm that the moving image reaches further on every side
@@ -42,8 +43,8 @@ def main(case, left, right, turn_left, turn_right, gap, out):
     )
     mirror = sitk.ScaleTransform(3, (-1.0, 1.0, 1.0))
     mirror.SetCenter((middle, 0.0, 0.0))
-    centre = low + span / 2
-    moves = [_move(centre, left, turn_left), _move(np.array(mirror.TransformPoint(centre.tolist())), right, turn_right)]
+    centre = (low + span / 2).tolist()
+    moves = [move_about(centre, turn_left, left), move_about(mirror.TransformPoint(centre), turn_right, right)]
     (out / "truth").mkdir(parents=True, exist_ok=True)
     for image, file, outside in ((fixed, name, 0.0), (mask, "mask", 0.0)):
         sitk.WriteImage(
@@ -52,8 +53,8 @@ def main(case, left, right, turn_left, turn_right, gap, out):
     backs = [moves[0].GetInverse(), sitk.CompositeTransform([mirror, moves[1].GetInverse()])]
     sitk.WriteImage(_beside(moving, wide, middle, backs, -1000.0), str(out / "ct.mha"), True)
     rows = np.loadtxt(case / "truth" / "landmarks.csv", delimiter=",", skiprows=1)
-    other = np.hstack([_each(mirror, rows[:, :3]), _each(mirror, rows[:, 3:])])
-    both = [np.hstack([side[:, :3], _each(move, side[:, 3:])]) for side, move in zip((rows, other), moves, strict=True)]
+    other = np.hstack([each(mirror, rows[:, :3]), each(mirror, rows[:, 3:])])
+    both = [np.hstack([side[:, :3], each(move, side[:, 3:])]) for side, move in zip((rows, other), moves, strict=True)]
     header = (case / "truth" / "landmarks.csv").read_text().split("\n", 1)[0]
     np.savetxt(out / "truth" / "landmarks.csv", np.vstack(both), "%.3f", ",", header=header, comments="")
 
@@ -63,18 +64,6 @@ def _grid(spacing, origin, span) -> sitk.Image:
     image.SetSpacing(spacing)
     image.SetOrigin(np.asarray(origin, float).tolist())
     return image
-
-
-def _move(centre: np.ndarray, shift, turn) -> sitk.Euler3DTransform:
-    move = sitk.Euler3DTransform()
-    move.SetCenter(centre.tolist())
-    move.SetRotation(*np.radians(turn).tolist())
-    move.SetTranslation(shift)
-    return move
-
-
-def _each(move: sitk.Transform, points: np.ndarray) -> np.ndarray:
-    return np.array([move.TransformPoint(point) for point in points.tolist()])
 
 
 def _beside(image: sitk.Image, grid: sitk.Image, middle: float, transforms, outside: float) -> sitk.Image:

@@ -45,6 +45,10 @@ class Grid:
         """The places (N, 3; mm, LPS) of voxels given by index (N, 3; z, y, x)."""
         return index[:, ::-1] @ self.matrix.T + np.array(self.origin)
 
+    def index(self, points: np.ndarray) -> np.ndarray:
+        """The inverse of `points`: indices (N, 3; z, y, x), between voxels too, of places (N, 3; mm, LPS)."""
+        return ((points - np.array(self.origin)) @ np.linalg.inv(self.matrix).T)[:, ::-1]
+
     def differs_from(self, other: "Grid", tolerance: float = 1e-3) -> str:
         """What differs from `other` beyond `tolerance` (a part of a voxel over the whole extent), or "" if nothing."""
         if self.size != other.size:

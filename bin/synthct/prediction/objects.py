@@ -83,8 +83,8 @@ def check(wanted: Wanted, source: Series, grid: Grid, image: Series | None = Non
         raise InputError(f"DICOM output: {where.size[0]}×{where.size[1]} pixels, more than an image can have")
     ends = [(0.0, size - 1.0) for size in source.grid.size]
     corners = np.array([source.grid.matrix @ index for index in product(*ends)]) + source.grid.origin
-    index = (corners - grid.origin) @ np.linalg.inv(grid.matrix).T
-    if (index.max(0) < 0).any() or (index.min(0) > np.array(grid.size) - 1).any():
+    index = grid.index(corners)
+    if (index.max(0) < 0).any() or (index.min(0) > np.array(grid.shape) - 1).any():
         raise InputError(
             f"DICOM series {source.path}: lies apart from the image in space, expected the series it was made of"
         )

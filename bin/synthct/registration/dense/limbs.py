@@ -144,7 +144,7 @@ def blend(mask: Volume, parts: list[np.ndarray], moves: list[tuple[np.ndarray, n
     distances = [ndimage.distance_transform_edt(~one, sampling=grid.spacing[::-1]).ravel() for one in near]
     steps = [max(1, round(BLEND_MM / 2 / spacing)) for spacing in mask.grid.spacing[::-1]]
     where = np.argwhere(mask.array[tuple(slice(None, None, step) for step in steps)] > 0) * steps
-    inside = np.linalg.solve(grid.matrix, (mask.grid.points(where) - grid.origin).T)[::-1]
+    inside = grid.index(mask.grid.points(where)).T
     edge = np.pad(np.zeros([n - 2 for n in grid.shape], bool), 1, constant_values=True).ravel()
     for width in WIDTHS_MM:
         weights = np.stack([1 / (distance**4 + width**4) for distance in distances])

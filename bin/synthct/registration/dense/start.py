@@ -11,6 +11,7 @@ Where the mask has several limbs (see `limbs`), each is asked the same on its ow
 adds is blended into the move of all.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -49,8 +50,7 @@ class Start:
         """Where the move takes points (N, 3; mm, LPS)."""
         moved = points @ self.matrix.T + self.offset
         if self.bend is not None:
-            grid = self.bend.grid
-            index = np.linalg.solve(grid.matrix, (points - grid.origin).T)[::-1]
+            index = self.bend.grid.index(points).T
             moved += np.stack(
                 [ndimage.map_coordinates(one, index, order=1) for one in np.moveaxis(self.bend.array, -1, 0)], -1
             )
@@ -105,14 +105,17 @@ class Verdict:
     rules: dict
     device: str
 
+    @functools.cached_property
+    def _trial(self) -> Trial:  # its images are the same for all moves, and most pairs need none
+        return Trial(self.fixed, self.sides, self.rules, self.device)
+
     def of(self, proposed: rigid.Move, rest: Start, inside: torch.Tensor) -> tuple[Start, str]:
         """The move `proposed` for what is `inside`, and whether it is better there than `rest`; the same in words."""
         found = f"a move of {proposed.length:.1f} mm (mean)"
         start = Start(proposed.matrix, proposed.offset, {"move_mm": round(proposed.length, 2), "better": False})
         if proposed.length < self.rules["least_mm"]:
             return start, f"{found}, left to the deformation"
-        trial = Trial(self.fixed, self.sides, inside, self.rules, self.device)
-        still, moved = (trial.end(one.matrix, one.offset) for one in (rest, start))
+        still, moved = (self._trial.end(one.matrix, one.offset, inside) for one in (rest, start))
         gain, worst = compared(still, moved, self.rules["region_mm"])
         start.told["better"] = better(still, moved, self.rules)
         start.told |= {"way_mm": [round(still.way, 2), round(moved.way, 2)]}

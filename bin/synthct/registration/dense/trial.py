@@ -83,16 +83,17 @@ def compared(still: End, moved: End, region_mm: float) -> tuple[float, float]:
 class Trial:
     """A short deformation by mutual information on one coarse level, two control grids, and its witness."""
 
-    def __init__(self, fixed: Volume, sides, inside: torch.Tensor, rules: dict, device: str):
-        self._fixed, self._sides, self._inside, self._device = fixed, sides, inside, device
+    def __init__(self, fixed: Volume, sides, rules: dict, device: str):
+        self._fixed, self._sides, self._device = fixed, sides, device
         self._rules, self._voxel = rules, rules["trial_voxel_mm"]
         self._information = MutualInformationTerm(INFORMATION, self._voxel, sides)
         # neighbours must be as far apart in both images: where the fixed one's voxels are larger, by those
         steps = tuple(max(self._voxel, spacing) for spacing in fixed.grid.spacing[::-1])
         self._maps = [mind(side.at(steps, SMOOTHED_MM), 1, 1) for side in sides]
 
-    def end(self, matrix: np.ndarray, offset: np.ndarray) -> End:
-        """Where the deformation ends that starts at a rigid move, matrix x + offset."""
+    def end(self, matrix: np.ndarray, offset: np.ndarray, inside: torch.Tensor) -> End:
+        """Where the deformation of what is `inside` (floats on the fixed grid) ends that starts at a rigid move, matrix
+        x + offset."""
         grid, moving, rules = self._fixed.grid, self._sides[1], self._rules
         point_map = PointMap(grid, moving.grid, matrix, offset, moving.box, self._device, moving.known)
         spacings, steps, weights = rules["trial_grid_mm"], rules["trial_iterations"], prior.at(rules, 0)
@@ -102,7 +103,7 @@ class Trial:
             finer = ControlGrid.covering(grid, spacing)
             coefficients, control = control.refined(coefficients, finer, extents(grid)), finer
             everything = np.random.default_rng(0)  # one lattice: nothing is drawn
-            points = SubLattices(control, self._fixed, self._inside, self._voxel, 1, point_map, everything)
+            points = SubLattices(control, self._fixed, inside, self._voxel, 1, point_map, everything)
             descent = Descent(self._fixed, control, points, point_map, [self._information], weights)
             coefficients = descent.run(coefficients, steps, STEP * spacing, lambda step: 0.05 ** (step / steps))[0]
         part = points.next()

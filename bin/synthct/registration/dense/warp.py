@@ -29,24 +29,20 @@ class PointMap:
         bend: Volume | None = None,
     ):
         self.fixed, self._known = fixed, known
-        inverse = np.linalg.inv(np.array(moving.direction).reshape(3, 3))
-        span = np.array(extents(moving)[::-1])
-        self._to_unit = (2 / span)[:, None] * inverse
-        self._bend = None
-        if bend is not None:
-            self._bend = torch.tensor(np.moveaxis(bend.array @ self._to_unit.T, -1, 0).copy(), device=device).float()
-        self._shift = self._to_unit @ (np.asarray(offset) - np.array(moving.origin)) - 1
-        self._to_unit = self._to_unit @ np.asarray(matrix)
+        to_unit, span = _to_unit(moving), np.array(extents(moving)[::-1])
+        self._shift = to_unit @ (np.asarray(offset) - np.array(moving.origin)) - 1
+        self._to_unit = to_unit @ np.asarray(matrix)
         self.linear = torch.tensor(self._to_unit, dtype=torch.float32, device=device)
         ends = np.array([(first - 0.5, past - 0.5) for first, past in box[::-1]]).T * np.array(moving.spacing)
         self._start = torch.tensor(self._shift, dtype=torch.float32, device=device)
-        if bend is not None:  # from the affine map's coordinates to those of the bend's grid
-            reach = np.array(extents(bend.grid)[::-1])
-            to_bend = (2 / reach)[:, None] * np.linalg.inv(np.array(bend.grid.direction).reshape(3, 3))
+        self._low, self._high = torch.tensor(2 * ends / span - 1, dtype=torch.float32, device=device)
+        self._bend = None
+        if bend is not None:  # in moving coordinates, and the way to its grid's from those of the affine map
+            self._bend = torch.tensor(np.moveaxis(bend.array @ to_unit.T, -1, 0).copy(), device=device).float()
+            to_bend = _to_unit(bend.grid)
             back = to_bend @ np.linalg.inv(self._to_unit)
             start = -back @ self._shift - to_bend @ np.array(bend.grid.origin) - 1
             self._to_bend = [torch.tensor(part, dtype=torch.float32, device=device) for part in (back, start)]
-        self._low, self._high = torch.tensor(2 * ends / span - 1, dtype=torch.float32, device=device)
 
     def base(self, positions: list[np.ndarray]) -> torch.Tensor:
         """Moving coordinates (z, y, x, 3), not bent, of points `positions` (mm) along the fixed axes (z, y, x)."""
@@ -78,6 +74,11 @@ class PointMap:
         coordinates = coordinates.detach()
         within = ((coordinates >= self._low) & (coordinates <= self._high)).all(-1).to(coordinates.dtype)
         return within if self._known is None else within * (sample(self._known, coordinates)[0] > 0.5)
+
+
+def _to_unit(grid: Grid) -> np.ndarray:
+    """3×3: steps in mm (LPS) to steps in the coordinates that run from -1 to 1 over a grid, along (x, y, z)."""
+    return (2 / np.array(extents(grid)[::-1]))[:, None] * np.linalg.inv(np.array(grid.direction).reshape(3, 3))
 
 
 def sample(maps: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
